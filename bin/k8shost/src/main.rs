@@ -1,0 +1,2 @@
+//! k8shost: Kubernetes hosting in one binary.
+fn main() {}

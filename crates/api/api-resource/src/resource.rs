@@ -1,0 +1,266 @@
+//! The Resource trait: all that one kind declares about itself; everything else is generic.
+use crate::column::{Column, TableColumn};
+use crate::names::{Names, ResourceScope};
+use api_meta::{FieldErrors, FieldPath, names};
+use api_schema::SchemaRef;
+use jiff::Timestamp;
+use serde_json::Value;
+use std::borrow::Cow;
+
+/// Who writes and when: what preparing an object may depend on.
+pub struct WriteContext<'a> {
+    pub now: Timestamp,
+    pub username: &'a str,
+    pub user_uid: &'a str,
+    pub groups: &'a [String],
+}
+
+/// How `metadata.name` is checked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NameRule {
+    Subdomain,
+    Label,
+    Dns1035,
+    PathSegment,
+}
+
+impl NameRule {
+    /// Why the name is wrong; empty when it is right.
+    pub fn check(self, name: &str) -> Vec<String> {
+        match self {
+            Self::Subdomain => names::dns1123_subdomain(name),
+            Self::Label => names::dns1123_label(name),
+            Self::Dns1035 => names::dns1035_label(name),
+            Self::PathSegment => names::path_segment(name),
+        }
+    }
+}
+
+/// A selectable field: its dotted path, and what it counts as when absent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Field {
+    pub path: Cow<'static, str>,
+    pub absent: &'static str,
+}
+
+/// A subresource under `/{plural}/{name}/{subresource}`.
+#[derive(Clone, Debug)]
+pub struct Subresource {
+    pub name: &'static str,
+    pub kind: SubresourceKind,
+    /// The kind it speaks, as (group, version, kind); "" for the resource's own.
+    pub speaks: (&'static str, &'static str, &'static str),
+    pub verbs: &'static [&'static str],
+}
+
+#[derive(Clone, Debug)]
+pub enum SubresourceKind {
+    /// A part of the object with an update path of its own: takes the stored object and the one
+    /// sent, and gives what is to be stored (status, approval, ephemeralcontainers, finalize, ...).
+    Part(fn(stored: &Value, sent: &Value) -> Value),
+    /// `autoscaling/v1` Scale over these paths.
+    Scale { replicas: &'static str, status_replicas: &'static str, selector: &'static str },
+    /// Served by a handler of its own in the server (log, exec, binding, eviction, token, ...).
+    Special,
+}
+
+/// The verbs of a resource that is stored.
+pub const ALL_VERBS: &[&str] = &["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"];
+
+/// `/status`: the status, labels and annotations sent, on the spec stored.
+pub const STATUS: Subresource =
+    Subresource { name: "status", kind: SubresourceKind::Part(status_part), speaks: ("", "", ""), verbs: &["get", "patch", "update"] };
+
+fn status_part(stored: &Value, sent: &Value) -> Value {
+    let mut merged = stored.clone();
+    match sent.get("status") {
+        Some(status) => merged["status"] = status.clone(),
+        None => {
+            merged.as_object_mut().map(|object| object.remove("status"));
+        }
+    }
+    for key in ["labels", "annotations", "managedFields", "resourceVersion", "uid"] {
+        match sent["metadata"].get(key) {
+            Some(value) => merged["metadata"][key] = value.clone(),
+            None => {
+                merged["metadata"].as_object_mut().map(|metadata| metadata.remove(key));
+            }
+        }
+    }
+    merged
+}
+
+/// `/scale` over the usual paths.
+pub const SCALE: Subresource = Subresource {
+    name: "scale",
+    kind: SubresourceKind::Scale { replicas: ".spec.replicas", status_replicas: ".status.replicas", selector: ".spec.selector" },
+    speaks: ("autoscaling", "v1", "Scale"),
+    verbs: &["get", "patch", "update"],
+};
+
+/// One kind. Everything but the names has a default.
+///
+/// Values reach these functions decoded and schema-checked: field types can be relied on.
+pub trait Resource: Send + Sync + 'static {
+    const NAMES: Names;
+    const SCOPE: ResourceScope = ResourceScope::Namespaced;
+    /// Between Name and Age, which every kind has, unless `OWN_COLUMNS` says these are all.
+    const COLUMNS: &'static [Column] = &[];
+    const OWN_COLUMNS: bool = false;
+    const NAME_RULE: NameRule = NameRule::Subdomain;
+    const VERBS: &'static [&'static str] = ALL_VERBS;
+    const SUBRESOURCES: &'static [Subresource] = &[];
+    /// Selectable besides metadata.name and metadata.namespace.
+    const FIELDS: &'static [Field] = &[];
+    /// Whether spec changes bump metadata.generation.
+    const GENERATION: bool = true;
+    /// Whether a PUT to a name that isn't there creates it (upstream's AllowCreateOnUpdate: Lease, Endpoints, Event, ...).
+    const CREATE_ON_UPDATE: bool = false;
+    /// Whether an update without a resourceVersion is accepted (upstream's AllowUnconditionalUpdate).
+    const UNCONDITIONAL_UPDATE: bool = true;
+    /// Whether the dependants of a deleted object are orphaned by default (legacy kinds).
+    const ORPHANS_BY_DEFAULT: bool = false;
+
+    /// Fills in what the user left out, as upstream's defaulting does. Runs on every decoded object, old ones included.
+    fn default(_object: &mut Value) {}
+    /// Before create: clears what users may not set. Status is cleared generically where there is a status subresource.
+    fn prepare_create(_object: &mut Value, _context: &WriteContext) {}
+    /// Before update: keeps what users may not change. Status is kept generically.
+    fn prepare_update(_new: &mut Value, _old: &Value, _context: &WriteContext) {}
+    /// Before an update through a `Part` subresource, after the part was merged.
+    fn prepare_part(_subresource: &str, _new: &mut Value, _old: &Value, _context: &WriteContext) {}
+    /// Everything upstream's validation would refuse, beyond what the schema says; metadata is checked generically.
+    fn validate(_new: &Value, _old: Option<&Value>) -> FieldErrors {
+        FieldErrors::new()
+    }
+    /// The same for a `Part` subresource.
+    fn validate_part(_subresource: &str, _new: &Value, _old: &Value) -> FieldErrors {
+        FieldErrors::new()
+    }
+    /// Warnings sent to the client in Warning headers.
+    fn warnings(_new: &Value, _old: Option<&Value>) -> Vec<String> {
+        Vec::new()
+    }
+    /// Seconds of grace this object gets before it goes when asked to be deleted (`asked`: the
+    /// DeleteOptions' gracePeriodSeconds); `None`: it goes at once (Pods override this).
+    fn grace(_object: &Value, _asked: Option<i64>) -> Option<i64> {
+        None
+    }
+    /// Whether something besides metadata.finalizers keeps a deleted object (a Namespace's spec.finalizers).
+    fn held(_object: &Value) -> bool {
+        false
+    }
+}
+
+/// What the server works with: a built-in or a custom resource.
+pub trait AnyResource: Send + Sync {
+    fn names(&self) -> &Names;
+    fn scope(&self) -> ResourceScope;
+    fn schema(&self) -> SchemaRef;
+    fn columns(&self) -> Vec<TableColumn>;
+    fn name_rule(&self) -> NameRule;
+    fn verbs(&self) -> &[&'static str];
+    fn subresources(&self) -> &[Subresource];
+    fn fields(&self) -> &[Field];
+    fn generation(&self) -> bool;
+    fn create_on_update(&self) -> bool;
+    fn unconditional_update(&self) -> bool;
+    fn orphans_by_default(&self) -> bool;
+    fn default(&self, object: &mut Value);
+    fn prepare_create(&self, object: &mut Value, context: &WriteContext);
+    fn prepare_update(&self, new: &mut Value, old: &Value, context: &WriteContext);
+    fn prepare_part(&self, subresource: &str, new: &mut Value, old: &Value, context: &WriteContext);
+    fn validate(&self, new: &Value, old: Option<&Value>) -> FieldErrors;
+    fn validate_part(&self, subresource: &str, new: &Value, old: &Value) -> FieldErrors;
+    fn warnings(&self, new: &Value, old: Option<&Value>) -> Vec<String>;
+    fn grace(&self, object: &Value, asked: Option<i64>) -> Option<i64>;
+    fn held(&self, object: &Value) -> bool;
+
+    fn namespaced(&self) -> bool {
+        self.scope() == ResourceScope::Namespaced
+    }
+    fn subresource(&self, name: &str) -> Option<&Subresource> {
+        self.subresources().iter().find(|s| s.name == name)
+    }
+    fn has_status(&self) -> bool {
+        self.subresource("status").is_some()
+    }
+}
+
+impl<R: Resource> AnyResource for R {
+    fn names(&self) -> &Names {
+        const { &R::NAMES }
+    }
+    fn scope(&self) -> ResourceScope {
+        R::SCOPE
+    }
+    fn schema(&self) -> SchemaRef {
+        let names = &R::NAMES;
+        api_schema::builtin::for_kind(&names.group, &names.version, &names.kind).expect("every built-in kind has a generated schema")
+    }
+    fn columns(&self) -> Vec<TableColumn> {
+        let own = R::COLUMNS;
+        if R::OWN_COLUMNS {
+            return own.iter().copied().map(TableColumn::from).collect();
+        }
+        let (narrow, wide) = own.split_at(own.iter().position(|c| c.priority > 0).unwrap_or(own.len()));
+        let all = [&[Column::NAME][..], narrow, &[Column::AGE][..], wide].concat();
+        all.into_iter().map(TableColumn::from).collect()
+    }
+    fn name_rule(&self) -> NameRule {
+        R::NAME_RULE
+    }
+    fn verbs(&self) -> &[&'static str] {
+        R::VERBS
+    }
+    fn subresources(&self) -> &[Subresource] {
+        R::SUBRESOURCES
+    }
+    fn fields(&self) -> &[Field] {
+        R::FIELDS
+    }
+    fn generation(&self) -> bool {
+        R::GENERATION
+    }
+    fn create_on_update(&self) -> bool {
+        R::CREATE_ON_UPDATE
+    }
+    fn unconditional_update(&self) -> bool {
+        R::UNCONDITIONAL_UPDATE
+    }
+    fn orphans_by_default(&self) -> bool {
+        R::ORPHANS_BY_DEFAULT
+    }
+    fn default(&self, object: &mut Value) {
+        R::default(object);
+    }
+    fn prepare_create(&self, object: &mut Value, context: &WriteContext) {
+        R::prepare_create(object, context);
+    }
+    fn prepare_update(&self, new: &mut Value, old: &Value, context: &WriteContext) {
+        R::prepare_update(new, old, context);
+    }
+    fn prepare_part(&self, subresource: &str, new: &mut Value, old: &Value, context: &WriteContext) {
+        R::prepare_part(subresource, new, old, context);
+    }
+    fn validate(&self, new: &Value, old: Option<&Value>) -> FieldErrors {
+        R::validate(new, old)
+    }
+    fn validate_part(&self, subresource: &str, new: &Value, old: &Value) -> FieldErrors {
+        R::validate_part(subresource, new, old)
+    }
+    fn warnings(&self, new: &Value, old: Option<&Value>) -> Vec<String> {
+        R::warnings(new, old)
+    }
+    fn grace(&self, object: &Value, asked: Option<i64>) -> Option<i64> {
+        R::grace(object, asked)
+    }
+    fn held(&self, object: &Value) -> bool {
+        R::held(object)
+    }
+}
+
+/// A field path constant helper for validations.
+pub fn spec() -> FieldPath {
+    FieldPath::new("spec")
+}

@@ -1,0 +1,20 @@
+//! The vocabulary every layer shares: names, kinds, objects, selectors, quantities, Status errors.
+
+mod cluster_name;
+mod field_error;
+mod field_selector;
+mod kind;
+pub mod label_selector;
+pub mod names;
+pub mod object;
+mod quantity;
+mod status;
+
+pub use cluster_name::ClusterName;
+pub use field_error::{FieldError, FieldErrorKind, FieldErrors, FieldPath};
+pub use field_selector::{FieldRequirement, FieldSelector};
+pub use kind::{GroupResource, GroupVersionKind, join_api_version, split_api_version};
+pub use label_selector::{LabelSelector, Labels};
+pub use object::{LabelMap, Meta, Object, Owner};
+pub use quantity::{Format as QuantityFormat, Quantity};
+pub use status::{Status, StatusCause, StatusDetails};

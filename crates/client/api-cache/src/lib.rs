@@ -1,0 +1,7 @@
+//! Informers with indexes: fed by the store in-process, or by a remote cluster.
+
+mod cache;
+mod source;
+
+pub use cache::{Cache, Cached, Change, ObjectKey};
+pub use source::{Selection, Source, SourceEvent};
