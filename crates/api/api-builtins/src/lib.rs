@@ -1,1 +1,25 @@
-//! api-builtins.
+//! The built-in kinds: one file a kind in a folder a group, and the registry that lists them.
+
+mod admissionregistration;
+mod apiregistration;
+mod apps;
+mod autoscaling;
+mod batch;
+mod certificates;
+mod coordination;
+mod core;
+mod discovery;
+mod fields;
+mod flowcontrol;
+mod networking;
+mod node;
+mod policy;
+mod rbac;
+mod registry;
+mod resource;
+mod reviews;
+mod scheduling;
+mod storage;
+mod subresources;
+
+pub use registry::{BUILTINS, find};

@@ -1,0 +1,4 @@
+//! apiregistration.k8s.io/v1: its kinds, a file each.
+mod api_service;
+
+pub use api_service::APIServices;

@@ -1,0 +1,6 @@
+//! batch/v1: its kinds, a file each.
+mod cron_job;
+mod job;
+
+pub use cron_job::CronJobs;
+pub use job::Jobs;

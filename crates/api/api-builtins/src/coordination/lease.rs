@@ -1,0 +1,11 @@
+//! Lease: a claim that is held as long as it is renewed.
+use api_resource::{Names, Resource};
+
+pub struct Leases;
+
+impl Resource for Leases {
+    const NAMES: Names = Names::new("coordination.k8s.io", "v1", "Lease", "leases", "lease");
+    const GENERATION: bool = false;
+    const CREATE_ON_UPDATE: bool = true;
+    const UNCONDITIONAL_UPDATE: bool = false;
+}

@@ -1,0 +1,34 @@
+//! core/v1: its kinds, a file each.
+mod binding;
+mod config_map;
+mod endpoints;
+mod event;
+mod limit_range;
+mod namespace;
+mod node;
+mod persistent_volume;
+mod persistent_volume_claim;
+mod pod;
+mod pod_template;
+mod replication_controller;
+mod resource_quota;
+mod secret;
+mod service;
+mod service_account;
+
+pub use binding::Bindings;
+pub use config_map::ConfigMaps;
+pub use endpoints::Endpoints;
+pub use event::Events;
+pub use limit_range::LimitRanges;
+pub use namespace::Namespaces;
+pub use node::Nodes;
+pub use persistent_volume::PersistentVolumes;
+pub use persistent_volume_claim::PersistentVolumeClaims;
+pub use pod::Pods;
+pub use pod_template::PodTemplates;
+pub use replication_controller::ReplicationControllers;
+pub use resource_quota::ResourceQuotas;
+pub use secret::Secrets;
+pub use service::Services;
+pub use service_account::ServiceAccounts;

@@ -1,0 +1,4 @@
+//! policy/v1: its kinds, a file each.
+mod pod_disruption_budget;
+
+pub use pod_disruption_budget::PodDisruptionBudgets;

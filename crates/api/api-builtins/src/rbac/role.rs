@@ -1,0 +1,11 @@
+//! Role: what may be done in a namespace.
+use api_resource::{NameRule, Names, Resource};
+
+pub struct Roles;
+
+impl Resource for Roles {
+    const NAMES: Names = Names::new("rbac.authorization.k8s.io", "v1", "Role", "roles", "role");
+    const NAME_RULE: NameRule = NameRule::PathSegment;
+    const GENERATION: bool = false;
+    const CREATE_ON_UPDATE: bool = true;
+}

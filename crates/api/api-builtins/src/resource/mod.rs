@@ -1,0 +1,10 @@
+//! resource.k8s.io/v1: its kinds, a file each.
+mod device_class;
+mod resource_claim;
+mod resource_claim_template;
+mod resource_slice;
+
+pub use device_class::DeviceClasses;
+pub use resource_claim::ResourceClaims;
+pub use resource_claim_template::ResourceClaimTemplates;
+pub use resource_slice::ResourceSlices;
