@@ -1,1 +1,18 @@
-//! pki.
+//! Certificates and keys: the authority, the leaves it issues, signing keys, and TLS made of them.
+
+mod authority;
+mod distinguished_name;
+mod error;
+mod files;
+mod leaf;
+mod signing_key;
+mod subject;
+mod tls;
+
+pub use authority::CertificateAuthority;
+pub use error::PkiError;
+pub use files::write_atomically;
+pub use leaf::{Issued, LeafRequest};
+pub use signing_key::SigningKey;
+pub use subject::{Subject, subject_of};
+pub use tls::{client_certificate_verifier, client_config, provider, server_config};

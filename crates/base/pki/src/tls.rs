@@ -1,0 +1,63 @@
+//! TLS configurations, always with the aws-lc-rs provider and never with a process-wide default.
+use crate::PkiError;
+use rustls::crypto::CryptoProvider;
+use rustls::server::WebPkiClientVerifier;
+use rustls::server::danger::ClientCertVerifier;
+use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use std::sync::Arc;
+
+/// The one cryptography provider.
+pub fn provider() -> Arc<CryptoProvider> {
+    static PROVIDER: std::sync::LazyLock<Arc<CryptoProvider>> = std::sync::LazyLock::new(|| Arc::new(rustls::crypto::aws_lc_rs::default_provider()));
+    PROVIDER.clone()
+}
+
+/// A server's TLS. Clients may come without a certificate (they are anonymous, or bring a token);
+/// one that does not chain to `client_ca_pems` ends the handshake.
+pub fn server_config(certificate_pem: &str, key_pem: &str, client_ca_pems: &[&str], alpn: &[&[u8]]) -> Result<ServerConfig, PkiError> {
+    let builder = ServerConfig::builder_with_provider(provider()).with_safe_default_protocol_versions()?;
+    let builder = if client_ca_pems.is_empty() {
+        builder.with_no_client_auth()
+    } else {
+        let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots(client_ca_pems)?), provider()).allow_unauthenticated().build();
+        builder.with_client_cert_verifier(verifier.map_err(|error| PkiError::Verifier(error.to_string()))?)
+    };
+    let mut config = builder.with_single_cert(certificates(certificate_pem)?, private_key(key_pem)?)?;
+    config.alpn_protocols = alpn.iter().map(|protocol| protocol.to_vec()).collect();
+    Ok(config)
+}
+
+/// A client's TLS that trusts `ca_pem` alone, with its own (certificate, key) if it has one.
+pub fn client_config(ca_pem: &str, identity: Option<(&str, &str)>) -> Result<ClientConfig, PkiError> {
+    let builder = ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions()?.with_root_certificates(roots(&[ca_pem])?);
+    Ok(match identity {
+        Some((certificate_pem, key_pem)) => builder.with_client_auth_cert(certificates(certificate_pem)?, private_key(key_pem)?)?,
+        None => builder.with_no_client_auth(),
+    })
+}
+
+/// Checks that client certificates chain to `ca_pem`, are in their time, and may be a client's.
+pub fn client_certificate_verifier(ca_pem: &str) -> Result<Arc<dyn ClientCertVerifier>, PkiError> {
+    WebPkiClientVerifier::builder_with_provider(Arc::new(roots(&[ca_pem])?), provider()).build().map_err(|error| PkiError::Verifier(error.to_string()))
+}
+
+fn roots(pems: &[&str]) -> Result<RootCertStore, PkiError> {
+    let mut store = RootCertStore::empty();
+    for pem in pems {
+        for certificate in certificates(pem)? {
+            store.add(certificate)?;
+        }
+    }
+    Ok(store)
+}
+
+fn certificates(pem: &str) -> Result<Vec<CertificateDer<'static>>, PkiError> {
+    let all: Vec<_> = CertificateDer::pem_slice_iter(pem.as_bytes()).collect::<Result<_, _>>().map_err(|error| PkiError::Certificate(error.to_string()))?;
+    if all.is_empty() { Err(PkiError::Certificate("the PEM text holds none".into())) } else { Ok(all) }
+}
+
+fn private_key(pem: &str) -> Result<PrivateKeyDer<'static>, PkiError> {
+    PrivateKeyDer::from_pem_slice(pem.as_bytes()).map_err(|error| PkiError::Key(error.to_string()))
+}
