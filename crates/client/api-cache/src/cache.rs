@@ -4,10 +4,10 @@ use api_meta::ClusterName;
 use futures::StreamExt;
 use k8s_openapi::Metadata;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use serde::de::DeserializeOwned;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock, Weak};
 use tokio::sync::{broadcast, watch};
 
 /// An object's place: what work queues are keyed by. It never carries the event.
@@ -54,19 +54,53 @@ impl<K> Clone for Change<K> {
 pub trait Cached: Metadata<Ty = ObjectMeta> + DeserializeOwned + Send + Sync + 'static {}
 impl<K: Metadata<Ty = ObjectMeta> + DeserializeOwned + Send + Sync + 'static> Cached for K {}
 
-type IndexFunction<K> = fn(&K) -> Vec<String>;
+/// Gives the values an object is found by.
+pub type IndexFunction<K> = fn(&K) -> Vec<String>;
 
 struct State<K> {
     /// Ordered, so that one cluster's or namespace's objects are a range.
     objects: BTreeMap<ObjectKey, Arc<K>>,
     indexes: Vec<(&'static str, IndexFunction<K>, HashMap<(ClusterName, String), BTreeSet<ObjectKey>>)>,
+    /// The newest resourceVersion the source has told of. Own writes up to it have been told already.
+    revision: u64,
+    /// Objects this process deleted whose deletion the source has not told yet: key and uid.
+    tombstones: HashMap<ObjectKey, String>,
+    /// Own writes made while a full list comes in; they count once it is complete.
+    held: Option<Vec<(ObjectKey, Arc<K>)>>,
+}
+
+type Listener<K> = Box<dyn Fn(&Change<K>) + Send + Sync>;
+
+struct Listeners<K> {
+    next: u64,
+    all: Vec<(u64, Listener<K>)>,
 }
 
 /// A live copy of one kind, in all clusters of its source.
+///
+/// A process that writes tells the cache what the server answered (`wrote`, `removed`), so that it
+/// reads its own writes: whoever decides from this cache can't do the same thing twice.
 pub struct Cache<K> {
     state: RwLock<State<K>>,
-    changes: broadcast::Sender<Change<K>>,
+    /// INVARIANT: held from before a change is made until every listener knows of it, so that all
+    /// learn of an object's changes in their order.
+    listeners: Mutex<Listeners<K>>,
+    /// Made by the first subscriber: most caches have listeners only, and a channel's slots cost memory.
+    changes: OnceLock<broadcast::Sender<Change<K>>>,
     synced: watch::Sender<bool>,
+}
+
+/// Keeps a listener in place; dropping it ends the listening.
+pub struct Listening {
+    remove: Option<Box<dyn FnOnce() + Send + Sync>>,
+}
+
+impl Drop for Listening {
+    fn drop(&mut self) {
+        if let Some(remove) = self.remove.take() {
+            remove();
+        }
+    }
 }
 
 /// How many changes a subscriber may lag before it is told to look at everything again.
@@ -79,8 +113,12 @@ impl<K: Cached> Cache<K> {
             state: RwLock::new(State {
                 objects: BTreeMap::new(),
                 indexes: indexes.iter().map(|(name, function)| (*name, *function, HashMap::new())).collect(),
+                revision: 0,
+                tombstones: HashMap::new(),
+                held: None,
             }),
-            changes: broadcast::channel(SUBSCRIBER_BACKLOG).0,
+            listeners: Mutex::new(Listeners { next: 0, all: Vec::new() }),
+            changes: OnceLock::new(),
             synced: watch::channel(false).0,
         });
         let (weak, mut events) = (Arc::downgrade(&cache), source.follow(selection));
@@ -90,9 +128,12 @@ impl<K: Cached> Cache<K> {
                 // The last holder of the cache is gone: nobody looks any more.
                 let Some(cache) = weak.upgrade() else { return };
                 match event {
-                    SourceEvent::Restart => listed = Some(BTreeSet::new()),
+                    SourceEvent::Restart => {
+                        listed = Some(BTreeSet::new());
+                        cache.restart();
+                    }
                     SourceEvent::Applied { cluster, object } => {
-                        if let Some(key) = cache.apply(&cluster, &object)
+                        if let Some(key) = cache.apply(&cluster, &object, listed.is_some())
                             && let Some(listed) = &mut listed
                         {
                             listed.insert(key);
@@ -103,6 +144,7 @@ impl<K: Cached> Cache<K> {
                         if let Some(listed) = listed.take() {
                             cache.retain(&listed);
                         }
+                        cache.release_held();
                         cache.synced.send_replace(true);
                     }
                 }
@@ -147,7 +189,80 @@ impl<K: Cached> Cache<K> {
 
     /// Changes from now on. On `RecvError::Lagged`, look at `all` again.
     pub fn subscribe(&self) -> broadcast::Receiver<Change<K>> {
-        self.changes.subscribe()
+        self.changes.get_or_init(|| broadcast::channel(SUBSCRIBER_BACKLOG).0).subscribe()
+    }
+
+    /// Calls `listener` for every object there is (as appeared) and then for every change, in order and
+    /// without loss, until the returned guard is dropped. It runs inside the change: it must be quick,
+    /// and must not write to this cache.
+    #[must_use = "dropping the guard ends the listening"]
+    pub fn listen(self: &Arc<Self>, listener: impl Fn(&Change<K>) + Send + Sync + 'static) -> Listening {
+        let mut listeners = self.listeners.lock();
+        for (key, object) in self.all() {
+            listener(&Change { key, old: None, new: Some(object) });
+        }
+        let id = listeners.next;
+        listeners.next += 1;
+        listeners.all.push((id, Box::new(listener)));
+        drop(listeners);
+        let weak: Weak<Self> = Arc::downgrade(self);
+        let remove = move || {
+            if let Some(cache) = weak.upgrade() {
+                let gone = {
+                    let mut listeners = cache.listeners.lock();
+                    let at = listeners.all.iter().position(|(other, _)| *other == id);
+                    at.map(|at| listeners.all.swap_remove(at))
+                };
+                // Dropped outside the lock: what it captured may end other listenings.
+                drop(gone);
+            }
+        };
+        Listening { remove: Some(Box::new(remove)) }
+    }
+
+    /// Adds an index over what is there and what comes. Adding the same name again changes nothing.
+    pub fn add_index(&self, name: &'static str, function: IndexFunction<K>) {
+        let mut guard = self.state.write();
+        let state = &mut *guard;
+        if state.indexes.iter().any(|(other, ..)| *other == name) {
+            return;
+        }
+        let mut entries: HashMap<(ClusterName, String), BTreeSet<ObjectKey>> = HashMap::new();
+        for (key, object) in &state.objects {
+            for value in function(object) {
+                entries.entry((key.cluster.clone(), value)).or_default().insert(key.clone());
+            }
+        }
+        state.indexes.push((name, function, entries));
+    }
+
+    /// Takes in what the server answered to a write of this process, unless the source told it already.
+    pub fn wrote(&self, cluster: &ClusterName, object: Arc<K>) {
+        let key = ObjectKey::of(cluster, object.metadata());
+        let listeners = self.listeners.lock();
+        let mut guard = self.state.write();
+        let state = &mut *guard;
+        if let Some(held) = &mut state.held {
+            held.push((key, object));
+            return;
+        }
+        let Some(change) = state.take_own(key, object) else { return };
+        drop(guard);
+        self.tell(&listeners, change);
+    }
+
+    /// Takes in that this process deleted the object of this uid for good.
+    pub fn removed(&self, key: &ObjectKey, uid: &str) {
+        let listeners = self.listeners.lock();
+        let mut guard = self.state.write();
+        let state = &mut *guard;
+        if state.objects.get(key).is_none_or(|object| object.metadata().uid.as_deref() != Some(uid)) {
+            return;
+        }
+        state.tombstones.insert(key.clone(), uid.to_owned());
+        let Some(change) = state.take_out(key) else { return };
+        drop(guard);
+        self.tell(&listeners, change);
     }
 
     pub fn len(&self) -> usize {
@@ -158,7 +273,23 @@ impl<K: Cached> Cache<K> {
         self.len() == 0
     }
 
-    fn apply(&self, cluster: &ClusterName, bytes: &[u8]) -> Option<ObjectKey> {
+    fn restart(&self) {
+        let mut state = self.state.write();
+        state.held = Some(Vec::new());
+        state.tombstones.clear();
+        // A store put back from a backup counts from an earlier revision.
+        state.revision = 0;
+    }
+
+    /// The list is complete: own writes made meanwhile count, unless the list had them or later ones.
+    fn release_held(&self) {
+        let held = self.state.write().held.take().unwrap_or_default();
+        for (key, object) in held {
+            self.wrote(&key.cluster, object);
+        }
+    }
+
+    fn apply(&self, cluster: &ClusterName, bytes: &[u8], listing: bool) -> Option<ObjectKey> {
         let object: Arc<K> = match serde_json::from_slice(bytes) {
             Ok(object) => Arc::new(object),
             Err(error) => {
@@ -167,15 +298,22 @@ impl<K: Cached> Cache<K> {
             }
         };
         let key = ObjectKey::of(cluster, object.metadata());
+        let listeners = self.listeners.lock();
         let mut guard = self.state.write();
         let state = &mut *guard;
-        let old = state.objects.insert(key.clone(), object.clone());
-        let same = old.as_ref().is_some_and(|old| old.metadata().resource_version == object.metadata().resource_version);
-        state.reindex(&key, old.as_deref(), Some(&object));
-        drop(guard);
-        if !same {
-            self.tell(Change { key: key.clone(), old, new: Some(object) });
+        state.revision = state.revision.max(revision(&*object));
+        if state.tombstones.get(&key).is_some_and(|uid| object.metadata().uid.as_ref() == Some(uid)) {
+            return Some(key);
         }
+        if let Some(have) = state.objects.get(&key) {
+            let newer = !listing && revision(&**have) > revision(&*object);
+            if newer || have.metadata().resource_version == object.metadata().resource_version {
+                return Some(key);
+            }
+        }
+        let change = state.put(key.clone(), object);
+        drop(guard);
+        self.tell(&listeners, change);
         Some(key)
     }
 
@@ -184,32 +322,73 @@ impl<K: Cached> Cache<K> {
         struct Named {
             metadata: ObjectMeta,
         }
-        if let Ok(named) = serde_json::from_slice::<Named>(bytes) {
-            self.remove(&ObjectKey::of(cluster, &named.metadata));
-        }
-    }
-
-    fn remove(&self, key: &ObjectKey) {
+        let Ok(Named { metadata }) = serde_json::from_slice::<Named>(bytes) else { return };
+        let key = ObjectKey::of(cluster, &metadata);
+        let listeners = self.listeners.lock();
         let mut guard = self.state.write();
         let state = &mut *guard;
-        let Some(old) = state.objects.remove(key) else { return };
-        state.reindex(key, Some(&old), None);
+        state.revision = state.revision.max(metadata.resource_version.as_deref().and_then(|v| v.parse().ok()).unwrap_or_default());
+        if state.tombstones.get(&key).is_some_and(|uid| metadata.uid.as_ref() == Some(uid)) {
+            state.tombstones.remove(&key);
+        }
+        // An own write may already have put its successor in its place.
+        if state.objects.get(&key).is_some_and(|have| metadata.uid.is_some() && have.metadata().uid != metadata.uid) {
+            return;
+        }
+        let Some(change) = state.take_out(&key) else { return };
         drop(guard);
-        self.tell(Change { key: key.clone(), old: Some(old), new: None });
+        self.tell(&listeners, change);
     }
 
     fn retain(&self, listed: &BTreeSet<ObjectKey>) {
         let gone: Vec<ObjectKey> = self.state.read().objects.keys().filter(|key| !listed.contains(*key)).cloned().collect();
-        gone.iter().for_each(|key| self.remove(key));
+        for key in gone {
+            let listeners = self.listeners.lock();
+            let change = self.state.write().take_out(&key);
+            if let Some(change) = change {
+                self.tell(&listeners, change);
+            }
+        }
     }
 
-    fn tell(&self, change: Change<K>) {
-        // An error only says that nobody subscribes.
-        let _ = self.changes.send(change);
+    fn tell(&self, listeners: &Listeners<K>, change: Change<K>) {
+        for (_, listener) in &listeners.all {
+            listener(&change);
+        }
+        if let Some(changes) = self.changes.get() {
+            // An error only says that nobody subscribes.
+            let _ = changes.send(change);
+        }
+    }
+}
+
+/// An object's resourceVersion as a number; 0 when it has none.
+fn revision<K: Metadata<Ty = ObjectMeta>>(object: &K) -> u64 {
+    object.metadata().resource_version.as_deref().and_then(|v| v.parse().ok()).unwrap_or_default()
+}
+
+impl<K: Metadata<Ty = ObjectMeta>> State<K> {
+    /// An own write, if it is news: newer than all the source told of and than what is here.
+    fn take_own(&mut self, key: ObjectKey, object: Arc<K>) -> Option<Change<K>> {
+        let written = revision(&*object);
+        let news = written > self.revision && self.objects.get(&key).is_none_or(|have| revision(&**have) < written);
+        news.then(|| self.put(key, object))
     }
 }
 
 impl<K> State<K> {
+    fn put(&mut self, key: ObjectKey, object: Arc<K>) -> Change<K> {
+        let old = self.objects.insert(key.clone(), object.clone());
+        self.reindex(&key, old.as_deref(), Some(&object));
+        Change { key, old, new: Some(object) }
+    }
+
+    fn take_out(&mut self, key: &ObjectKey) -> Option<Change<K>> {
+        let old = self.objects.remove(key)?;
+        self.reindex(key, Some(&old), None);
+        Some(Change { key: key.clone(), old: Some(old), new: None })
+    }
+
     fn reindex(&mut self, key: &ObjectKey, old: Option<&K>, new: Option<&K>) {
         for (_, function, entries) in &mut self.indexes {
             for value in old.map(|o| function(o)).unwrap_or_default() {
@@ -225,5 +404,134 @@ impl<K> State<K> {
                 entries.entry((key.cluster.clone(), value)).or_default().insert(key.clone());
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures::stream::BoxStream;
+    use k8s_openapi::api::core::v1::ConfigMap;
+    use tokio::sync::mpsc;
+
+    struct Scripted(Mutex<Option<mpsc::UnboundedReceiver<SourceEvent>>>);
+
+    impl Source for Scripted {
+        fn follow(&self, _: Selection) -> BoxStream<'static, SourceEvent> {
+            let receiver = self.0.lock().take().expect("one cache follows");
+            futures::stream::unfold(receiver, |mut receiver| async move { Some((receiver.recv().await?, receiver)) }).boxed()
+        }
+    }
+
+    fn start() -> (mpsc::UnboundedSender<SourceEvent>, Arc<Cache<ConfigMap>>) {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        (sender, Cache::start(&Scripted(Mutex::new(Some(receiver))), Selection::of::<ConfigMap>("configmaps"), &[]))
+    }
+
+    fn map(name: &str, uid: &str, revision: u64) -> ConfigMap {
+        let metadata = ObjectMeta {
+            name: Some(name.into()),
+            namespace: Some("n".into()),
+            uid: Some(uid.into()),
+            resource_version: Some(revision.to_string()),
+            labels: Some([("uid".to_owned(), uid.to_owned())].into()),
+            ..Default::default()
+        };
+        ConfigMap { metadata, ..Default::default() }
+    }
+
+    fn applied(name: &str, uid: &str, revision: u64) -> SourceEvent {
+        SourceEvent::Applied { cluster: ClusterName::root(), object: serde_json::to_vec(&map(name, uid, revision)).unwrap().into() }
+    }
+
+    fn deleted(name: &str, uid: &str, revision: u64) -> SourceEvent {
+        SourceEvent::Deleted { cluster: ClusterName::root(), object: serde_json::to_vec(&map(name, uid, revision)).unwrap().into() }
+    }
+
+    /// Name and revision of all there is, once the source's events so far are in.
+    async fn shown(sender: &mpsc::UnboundedSender<SourceEvent>, cache: &Arc<Cache<ConfigMap>>) -> String {
+        let marker = format!("zz{}", cache.state.read().revision);
+        let mut changes = cache.subscribe();
+        sender.send(applied(&marker, "marker", 1)).unwrap();
+        sender.send(deleted(&marker, "marker", 1)).unwrap();
+        while changes.recv().await.unwrap().new.is_some() || cache.get(&ObjectKey::new(&ClusterName::root(), "n", &marker)).is_some() {}
+        cache.all().iter().map(|(key, object)| format!("{}@{}", key.name, revision(&**object))).collect::<Vec<_>>().join(" ")
+    }
+
+    #[tokio::test]
+    async fn own_writes_show_at_once_and_stale_news_does_not_undo_them() {
+        let (sender, cache) = start();
+        for event in [SourceEvent::Restart, applied("a", "1", 5), SourceEvent::Listed] {
+            sender.send(event).unwrap();
+        }
+        cache.synced().await;
+        let root = ClusterName::root();
+        cache.wrote(&root, Arc::new(map("a", "1", 9)));
+        cache.wrote(&root, Arc::new(map("b", "2", 10)));
+        assert_eq!(shown(&sender, &cache).await, "a@9 b@10");
+        sender.send(applied("a", "1", 7)).unwrap();
+        assert_eq!(shown(&sender, &cache).await, "a@9 b@10");
+        for event in [applied("a", "1", 9), applied("b", "2", 10), deleted("b", "2", 11)] {
+            sender.send(event).unwrap();
+        }
+        assert_eq!(shown(&sender, &cache).await, "a@9");
+        // The answer to the create comes after the source told of the deletion.
+        cache.wrote(&root, Arc::new(map("b", "2", 10)));
+        assert_eq!(shown(&sender, &cache).await, "a@9");
+    }
+
+    #[tokio::test]
+    async fn own_deletions_last_until_the_source_tells_them() {
+        let (sender, cache) = start();
+        for event in [SourceEvent::Restart, applied("a", "1", 5), SourceEvent::Listed] {
+            sender.send(event).unwrap();
+        }
+        cache.synced().await;
+        let (root, key) = (ClusterName::root(), ObjectKey::new(&ClusterName::root(), "n", "a"));
+        cache.removed(&key, "other");
+        assert!(cache.get(&key).is_some());
+        cache.removed(&key, "1");
+        sender.send(applied("a", "1", 6)).unwrap();
+        assert_eq!(shown(&sender, &cache).await, "");
+        cache.wrote(&root, Arc::new(map("a", "2", 9)));
+        sender.send(deleted("a", "1", 8)).unwrap();
+        assert_eq!(shown(&sender, &cache).await, "a@9");
+    }
+
+    #[tokio::test]
+    async fn own_writes_during_a_list_survive_it() {
+        let (sender, cache) = start();
+        for event in [SourceEvent::Restart, applied("a", "1", 5)] {
+            sender.send(event).unwrap();
+        }
+        assert_eq!(shown(&sender, &cache).await, "a@5");
+        cache.wrote(&ClusterName::root(), Arc::new(map("b", "2", 6)));
+        sender.send(SourceEvent::Listed).unwrap();
+        cache.synced().await;
+        assert_eq!(shown(&sender, &cache).await, "a@5 b@6");
+    }
+
+    #[tokio::test]
+    async fn listeners_hear_of_all_until_dropped_and_indexes_may_come_late() {
+        let (sender, cache) = start();
+        for event in [SourceEvent::Restart, applied("a", "1", 5), SourceEvent::Listed] {
+            sender.send(event).unwrap();
+        }
+        cache.synced().await;
+        let heard = Arc::new(Mutex::new(Vec::new()));
+        let listening = cache.listen({
+            let heard = heard.clone();
+            move |change| heard.lock().push(format!("{}{}", if change.new.is_some() { "+" } else { "-" }, change.key.name))
+        });
+        cache.wrote(&ClusterName::root(), Arc::new(map("b", "2", 6)));
+        cache.removed(&ObjectKey::new(&ClusterName::root(), "n", "a"), "1");
+        assert_eq!(*heard.lock(), ["+a", "+b", "-a"]);
+        drop(listening);
+        cache.wrote(&ClusterName::root(), Arc::new(map("c", "3", 7)));
+        assert_eq!(heard.lock().len(), 3);
+        cache.add_index("uid", |map| map.metadata.labels.iter().flatten().map(|(_, v)| v.clone()).collect());
+        assert_eq!(cache.by_index("uid", &ClusterName::root(), "2").len(), 1);
+        cache.wrote(&ClusterName::root(), Arc::new(map("d", "4", 8)));
+        assert_eq!(cache.by_index("uid", &ClusterName::root(), "4").len(), 1);
     }
 }

@@ -3,5 +3,5 @@
 mod cache;
 mod source;
 
-pub use cache::{Cache, Cached, Change, ObjectKey};
+pub use cache::{Cache, Cached, Change, IndexFunction, Listening, ObjectKey};
 pub use source::{Selection, Source, SourceEvent};
