@@ -2,5 +2,6 @@
 
 pub mod builtin;
 mod schema;
+mod structure;
 
 pub use schema::{Constraints, ListType, MapType, PatchStrategy, Schema, SchemaRef, Type};

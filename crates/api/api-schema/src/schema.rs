@@ -1,8 +1,9 @@
 //! Schema: one node of a structural schema, for built-in kinds and custom ones alike.
+use crate::structure;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::ops::Deref;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Type {
@@ -48,7 +49,7 @@ pub struct PatchStrategy {
 #[derive(Clone, Debug, Default)]
 pub struct Schema {
     pub kind: Type,
-    /// `format`: int32, int64, double, byte, date-time, ...
+    /// `format`: int32, int64, double, byte, date-time, ...; built-in Quantity and MicroTime: quantity, micro-time.
     pub format: Option<Box<str>>,
     pub nullable: bool,
     pub properties: BTreeMap<Box<str>, SchemaRef>,
@@ -89,30 +90,27 @@ pub struct Constraints {
     pub max_properties: Option<u64>,
 }
 
-/// A schema by value or, where built-in definitions refer to each other (even in circles), by name.
+/// A schema by value or, where built-in definitions refer to each other (even in circles), by its node.
 #[derive(Clone, Debug)]
 pub struct SchemaRef(Inner);
 
 #[derive(Clone, Debug)]
 enum Inner {
     Owned(Arc<Schema>),
-    /// Looked up among the built-in definitions at first use. The name is `definition`.
-    Builtin(Arc<Named>),
-}
-
-#[derive(Debug)]
-struct Named {
-    definition: Box<str>,
-    found: OnceLock<&'static Schema>,
+    /// A node of the built-in structure, decoded at first use.
+    Builtin(u16),
 }
 
 impl SchemaRef {
     pub fn new(schema: Schema) -> Self {
         Self(Inner::Owned(Arc::new(schema)))
     }
-    /// A reference to a built-in definition.
+    /// A reference to a built-in definition; panics when there is none of this name.
     pub fn builtin(definition: &str) -> Self {
-        Self(Inner::Builtin(Arc::new(Named { definition: definition.into(), found: OnceLock::new() })))
+        Self::node(structure::find_definition(definition).unwrap_or_else(|| panic!("no built-in definition {definition}")))
+    }
+    pub(crate) fn node(id: u16) -> Self {
+        Self(Inner::Builtin(id))
     }
 }
 
@@ -121,9 +119,7 @@ impl Deref for SchemaRef {
     fn deref(&self) -> &Schema {
         match &self.0 {
             Inner::Owned(schema) => schema,
-            Inner::Builtin(named) => {
-                named.found.get_or_init(|| crate::builtin::definition(&named.definition).expect("a built-in definition refers to another built-in"))
-            }
+            Inner::Builtin(id) => structure::schema(*id),
         }
     }
 }
