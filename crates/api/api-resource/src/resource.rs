@@ -146,6 +146,8 @@ pub trait Resource: Send + Sync + 'static {
     fn grace(_object: &Value, _asked: Option<i64>) -> Option<i64> {
         None
     }
+    /// After the object was marked as being deleted (a Namespace's phase becomes Terminating).
+    fn prepare_delete(_object: &mut Value) {}
     /// Whether something besides metadata.finalizers keeps a deleted object (a Namespace's spec.finalizers).
     fn held(_object: &Value) -> bool {
         false
@@ -174,6 +176,7 @@ pub trait AnyResource: Send + Sync {
     fn validate_part(&self, subresource: &str, new: &Value, old: &Value) -> FieldErrors;
     fn warnings(&self, new: &Value, old: Option<&Value>) -> Vec<String>;
     fn grace(&self, object: &Value, asked: Option<i64>) -> Option<i64>;
+    fn prepare_delete(&self, object: &mut Value);
     fn held(&self, object: &Value) -> bool;
 
     fn namespaced(&self) -> bool {
@@ -254,6 +257,9 @@ impl<R: Resource> AnyResource for R {
     }
     fn grace(&self, object: &Value, asked: Option<i64>) -> Option<i64> {
         R::grace(object, asked)
+    }
+    fn prepare_delete(&self, object: &mut Value) {
+        R::prepare_delete(object);
     }
     fn held(&self, object: &Value) -> bool {
         R::held(object)
