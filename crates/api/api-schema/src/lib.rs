@@ -1,7 +1,22 @@
 //! The one schema engine: prune, default, validate, describe. Pure; no I/O.
 
+mod base64_text;
 pub mod builtin;
+mod decode;
+mod defaults;
+mod formats;
+mod go_time;
+mod prune;
 mod schema;
+mod structural;
 mod structure;
+mod types;
+mod validate;
 
-pub use schema::{Constraints, ListType, MapType, PatchStrategy, Schema, SchemaRef, Type};
+pub use decode::{Decoded, decode};
+pub use defaults::apply_defaults;
+pub use prune::prune;
+pub use schema::{Constraints, ListType, MapType, PatchStrategy, Pattern, Schema, SchemaRef, Type};
+pub use structural::SchemaError;
+pub use types::{check_types, decode_types};
+pub use validate::validate;

@@ -1,9 +1,10 @@
 //! Schema: one node of a structural schema, for built-in kinds and custom ones alike.
 use crate::structure;
+use regex::Regex;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::ops::Deref;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock, OnceLock};
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Type {
@@ -82,12 +83,36 @@ pub struct Constraints {
     pub multiple_of: Option<f64>,
     pub min_length: Option<u64>,
     pub max_length: Option<u64>,
-    pub pattern: Option<Box<str>>,
+    pub pattern: Option<Pattern>,
     pub min_items: Option<u64>,
     pub max_items: Option<u64>,
     pub unique_items: bool,
     pub min_properties: Option<u64>,
     pub max_properties: Option<u64>,
+    pub all_of: Vec<Schema>,
+    pub any_of: Vec<Schema>,
+    pub one_of: Vec<Schema>,
+    pub not: Option<Box<Schema>>,
+}
+
+/// A regular expression, compiled when first matched.
+#[derive(Clone, Debug)]
+pub struct Pattern {
+    text: Box<str>,
+    compiled: OnceLock<Option<Regex>>,
+}
+
+impl Pattern {
+    pub fn new(text: &str) -> Self {
+        Self { text: text.into(), compiled: OnceLock::new() }
+    }
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+    /// An expression that does not compile matches nothing.
+    pub fn matches(&self, text: &str) -> bool {
+        self.compiled.get_or_init(|| Regex::new(&self.text).ok()).as_ref().is_some_and(|r| r.is_match(text))
+    }
 }
 
 /// A schema by value or, where built-in definitions refer to each other (even in circles), by its node.
@@ -124,7 +149,13 @@ impl Deref for SchemaRef {
     }
 }
 
+static ANYTHING: LazyLock<Schema> = LazyLock::new(|| Schema { preserve_unknown: true, ..Schema::default() });
+
 impl Schema {
+    /// The schema of anything at all.
+    pub fn anything() -> &'static Self {
+        &ANYTHING
+    }
     /// The node of a field: a declared property, else the map's value schema.
     pub fn field(&self, name: &str) -> Option<&Schema> {
         self.properties.get(name).or(self.additional.as_ref()).map(Deref::deref)
