@@ -1,1 +1,23 @@
-//! prismnet.
+//! PrismNET: the pod network. Addresses, logical switches and ports, the node's router, and the CNI plugin.
+
+mod address_file;
+mod address_pool;
+pub mod cni;
+mod engine;
+mod error;
+pub mod kubernetes;
+mod native_engine;
+mod netlink;
+mod network_namespace;
+pub mod node;
+mod plan;
+mod settings;
+
+pub use address_file::AddressFile;
+pub use address_pool::{AddressPool, Lease};
+pub use engine::Engine;
+pub use error::Error;
+pub use native_engine::NativeEngine;
+pub use network_namespace::NetworkNamespace;
+pub use plan::{Attachment, PortPlan};
+pub use settings::{NetworkConf, NodeNetwork};

@@ -1,0 +1,127 @@
+//! AddressPool: which address is leased to whom. Pure; `AddressFile` keeps it on disk.
+use crate::Error;
+use crate::kubernetes::PodIdentity;
+use ipnet::Ipv4Net;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+
+/// Who holds an address: one interface of one container.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Lease {
+    pub container: String,
+    pub interface: String,
+    /// Path of the network namespace.
+    pub namespace: String,
+    /// Device and inode of that path when it was leased: a path that names another namespace now is no sign of life.
+    pub identity: (u64, u64),
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pod: Option<PodIdentity>,
+}
+
+/// A node's leases.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct AddressPool {
+    /// The boot these leases are of; they don't outlive it.
+    pub boot: String,
+    /// The address given out last: the next search starts after it, so that a freed address rests as long as possible.
+    pub last: Option<Ipv4Addr>,
+    pub leases: BTreeMap<Ipv4Addr, Lease>,
+}
+
+impl AddressPool {
+    /// Leases an address of `range`. INVARIANT: one container interface holds at most one address, so asking again gives the same one.
+    ///
+    /// The network's own, the gateway's (first) and the broadcast address are never given out.
+    pub fn lease(&mut self, range: Ipv4Net, lease: Lease) -> Result<Ipv4Addr, Error> {
+        if let Some(held) = self.address_of(&lease.container, &lease.interface) {
+            if range.contains(&held) {
+                self.leases.insert(held, lease);
+                return Ok(held);
+            }
+            // The node got another range since.
+            self.leases.remove(&held);
+        }
+        let address = self.free(range).ok_or(Error::Exhausted(range))?;
+        self.last = Some(address);
+        self.leases.insert(address, lease);
+        Ok(address)
+    }
+
+    pub fn address_of(&self, container: &str, interface: &str) -> Option<Ipv4Addr> {
+        self.leases.iter().find(|(_, lease)| lease.container == container && lease.interface == interface).map(|(address, _)| *address)
+    }
+
+    /// Gives an address back; `None` when there was none.
+    pub fn release(&mut self, container: &str, interface: &str) -> Option<Ipv4Addr> {
+        let address = self.address_of(container, interface)?;
+        self.leases.remove(&address);
+        Some(address)
+    }
+
+    /// Ends the leases `keep` denies, and returns them.
+    pub fn retain(&mut self, keep: impl Fn(&Lease) -> bool) -> Vec<Lease> {
+        self.leases.extract_if(.., |_, lease| !keep(lease)).map(|(_, lease)| lease).collect()
+    }
+
+    fn free(&self, range: Ipv4Net) -> Option<Ipv4Addr> {
+        let (first, last) = (u32::from(range.network()).checked_add(2)?, u32::from(range.broadcast()).checked_sub(1)?);
+        let start = self.last.map(u32::from).filter(|last_given| (first..last).contains(last_given)).map_or(first, |last_given| last_given + 1);
+        (start..=last).chain(first..start).map(Ipv4Addr::from).find(|address| !self.leases.contains_key(address))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lease(container: &str) -> Lease {
+        Lease { container: container.into(), interface: "eth0".into(), namespace: format!("/run/netns/{container}"), identity: (1, 2), pod: None }
+    }
+
+    fn range() -> Ipv4Net {
+        "10.0.0.0/29".parse().unwrap()
+    }
+
+    #[test]
+    fn addresses_leave_out_network_gateway_and_broadcast() {
+        let mut pool = AddressPool::default();
+        let given: Vec<u8> = (0..5).map(|n| pool.lease(range(), lease(&n.to_string())).unwrap().octets()[3]).collect();
+        assert_eq!(given, [2, 3, 4, 5, 6]);
+        assert!(matches!(pool.lease(range(), lease("one too many")), Err(Error::Exhausted(_))));
+    }
+
+    #[test]
+    fn asking_again_gives_the_same_address() {
+        let mut pool = AddressPool::default();
+        let first = pool.lease(range(), lease("a")).unwrap();
+        assert_eq!(pool.lease(range(), lease("a")).unwrap(), first);
+        assert_eq!(pool.leases.len(), 1);
+    }
+
+    #[test]
+    fn a_freed_address_rests_before_it_is_given_again() {
+        let mut pool = AddressPool::default();
+        let first = pool.lease(range(), lease("a")).unwrap();
+        assert_eq!(pool.release("a", "eth0"), Some(first));
+        assert_eq!(pool.release("a", "eth0"), None);
+        assert_ne!(pool.lease(range(), lease("b")).unwrap(), first);
+        for name in ["c", "d", "e", "f"] {
+            pool.lease(range(), lease(name)).unwrap();
+        }
+        assert_eq!(pool.address_of("f", "eth0"), Some(first));
+    }
+
+    #[test]
+    fn leases_of_dead_namespaces_end() {
+        let mut pool = AddressPool::default();
+        pool.lease(range(), lease("dead")).unwrap();
+        pool.lease(range(), lease("alive")).unwrap();
+        let ended = pool.retain(|lease| lease.container == "alive");
+        assert_eq!(ended.len(), 1);
+        assert_eq!(ended[0].container, "dead");
+        assert!(pool.address_of("alive", "eth0").is_some());
+    }
+}

@@ -1,0 +1,48 @@
+//! Kubernetes' side of names: which logical switch and port a pod has, as the runtime tells of it in CNI_ARGS.
+use serde::{Deserialize, Serialize};
+
+/// The pod an attachment is for.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PodIdentity {
+    pub namespace: String,
+    pub name: String,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub uid: String,
+}
+
+impl PodIdentity {
+    /// Reads `K8S_POD_NAMESPACE=a;K8S_POD_NAME=b;K8S_POD_UID=c`. `None` when the container is no pod's.
+    pub fn from_cni_args(arguments: &str) -> Option<Self> {
+        let value = |key: &str| arguments.split(';').filter_map(|pair| pair.split_once('=')).find(|(k, _)| *k == key).map(|(_, v)| v.to_owned());
+        Some(Self { namespace: value("K8S_POD_NAMESPACE")?, name: value("K8S_POD_NAME")?, uid: value("K8S_POD_UID").unwrap_or_default() })
+    }
+}
+
+/// The logical switch of a namespace.
+pub fn logical_switch(namespace: &str) -> String {
+    format!("k8s-{namespace}")
+}
+
+/// The logical switch port of a container: `<pod>-<container id>`, or the container id for what is no pod.
+pub fn logical_port(pod: Option<&PodIdentity>, container: &str) -> String {
+    match pod {
+        Some(pod) => format!("{}-{container}", pod.name),
+        None => container.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_runtime_names_the_pod() {
+        let pod =
+            PodIdentity::from_cni_args("IgnoreUnknown=1;K8S_POD_NAMESPACE=shop;K8S_POD_NAME=web-0;K8S_POD_INFRA_CONTAINER_ID=abc;K8S_POD_UID=u1").unwrap();
+        assert_eq!(pod, PodIdentity { namespace: "shop".into(), name: "web-0".into(), uid: "u1".into() });
+        assert_eq!(logical_switch(&pod.namespace), "k8s-shop");
+        assert_eq!(logical_port(Some(&pod), "abc"), "web-0-abc");
+        assert_eq!(PodIdentity::from_cni_args("IgnoreUnknown=1"), None);
+    }
+}

@@ -1,0 +1,327 @@
+//! Netlink: a blocking route-netlink socket, bound to the network namespace it was opened in.
+//!
+//! Blocking, because a CNI call is a handful of requests in a row: a runtime would cost more than they do.
+use crate::{Error, NetworkNamespace};
+use ipnet::Ipv4Net;
+use netlink_packet_core::{NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REPLACE, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload};
+use netlink_packet_route::address::{AddressAttribute, AddressMessage, AddressScope};
+use netlink_packet_route::link::{InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage};
+use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType};
+use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
+use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
+use nix::errno::Errno;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr};
+
+/// Loopback has this index in every network namespace.
+pub const LOOPBACK: u32 = 1;
+
+pub struct Netlink {
+    socket: Socket,
+    sequence: u32,
+}
+
+/// What we look at of a network device.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Link {
+    pub index: u32,
+    pub name: String,
+    pub mtu: u32,
+    pub up: bool,
+    pub hardware_address: [u8; 6],
+    /// The other end's index, in the other end's namespace.
+    pub peer: Option<u32>,
+}
+
+/// Where a route leads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hop {
+    /// Straight out of a device.
+    Device(u32),
+    /// To a gateway behind a device.
+    Gateway(Ipv4Addr, u32),
+    /// Nowhere: the sender is told at once.
+    Unreachable,
+}
+
+/// A veth pair to be made, the peer in another namespace.
+pub struct VethPair<'a> {
+    pub name: &'a str,
+    pub alias: &'a str,
+    pub mtu: u32,
+    pub peer_name: &'a str,
+    pub peer_hardware_address: [u8; 6],
+    pub peer_namespace: &'a NetworkNamespace,
+}
+
+impl Netlink {
+    /// Opens a socket in the calling thread's namespace; it stays there wherever it is used from.
+    pub fn open() -> Result<Self, Error> {
+        let open = || -> io::Result<Socket> {
+            let mut socket = Socket::new(NETLINK_ROUTE)?;
+            socket.bind_auto()?;
+            socket.connect(&SocketAddr::new(0, 0))?;
+            Ok(socket)
+        };
+        open().map(|socket| Self { socket, sequence: 0 }).map_err(|source| Error::Netlink { action: "open a netlink socket".into(), source })
+    }
+
+    pub fn link(&mut self, name: &str) -> Result<Option<Link>, Error> {
+        let mut message = LinkMessage::default();
+        message.attributes.push(LinkAttribute::IfName(name.into()));
+        match self.request(RouteNetlinkMessage::GetLink(message), 0) {
+            Ok(replies) => Ok(replies.into_iter().find_map(to_link)),
+            Err(error) if is(&error, Errno::ENODEV) => Ok(None),
+            Err(source) => Err(failed(format!("look up device \"{name}\""), source)),
+        }
+    }
+
+    pub fn link_by_index(&mut self, index: u32) -> Result<Option<Link>, Error> {
+        let mut message = LinkMessage::default();
+        message.header.index = index;
+        match self.request(RouteNetlinkMessage::GetLink(message), 0) {
+            Ok(replies) => Ok(replies.into_iter().find_map(to_link)),
+            Err(error) if is(&error, Errno::ENODEV) => Ok(None),
+            Err(source) => Err(failed(format!("look up device {index}"), source)),
+        }
+    }
+
+    /// Makes a bridge unless there is a device of that name.
+    pub fn create_bridge(&mut self, name: &str, mtu: u32) -> Result<(), Error> {
+        let mut message = LinkMessage::default();
+        message.attributes = vec![LinkAttribute::IfName(name.into()), LinkAttribute::Mtu(mtu), LinkAttribute::LinkInfo(vec![LinkInfo::Kind(InfoKind::Bridge)])];
+        match self.request(RouteNetlinkMessage::NewLink(message), NLM_F_CREATE | NLM_F_EXCL) {
+            Err(error) if !is(&error, Errno::EEXIST) => Err(failed(format!("create bridge \"{name}\""), error)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Makes a pair of devices at once, each in its own namespace: no moment leaves half of it behind.
+    pub fn create_veth(&mut self, pair: &VethPair<'_>) -> Result<(), Error> {
+        let mut peer = LinkMessage::default();
+        peer.attributes = vec![
+            LinkAttribute::IfName(pair.peer_name.into()),
+            LinkAttribute::Mtu(pair.mtu),
+            LinkAttribute::Address(pair.peer_hardware_address.to_vec()),
+            LinkAttribute::NetNsFd(pair.peer_namespace.descriptor()),
+        ];
+        let mut message = LinkMessage::default();
+        message.attributes = vec![
+            LinkAttribute::IfName(pair.name.into()),
+            LinkAttribute::Mtu(pair.mtu),
+            LinkAttribute::LinkInfo(vec![LinkInfo::Kind(InfoKind::Veth), LinkInfo::Data(InfoData::Veth(InfoVeth::Peer(peer)))]),
+        ];
+        let action = || format!("create devices \"{}\" and \"{}\"", pair.name, pair.peer_name);
+        self.request(RouteNetlinkMessage::NewLink(message), NLM_F_CREATE | NLM_F_EXCL).map_err(|source| failed(action(), source))?;
+        // The kernel takes an alias only of a device that exists.
+        let mut alias = LinkMessage::default();
+        alias.attributes = vec![LinkAttribute::IfName(pair.name.into()), LinkAttribute::IfAlias(pair.alias.into())];
+        self.request(RouteNetlinkMessage::SetLink(alias), 0).map_err(|source| failed(action(), source))?;
+        Ok(())
+    }
+
+    pub fn set_up(&mut self, index: u32) -> Result<(), Error> {
+        let mut message = LinkMessage::default();
+        message.header.index = index;
+        message.header.flags = LinkFlags::Up;
+        message.header.change_mask = LinkFlags::Up;
+        self.request(RouteNetlinkMessage::SetLink(message), 0).map_err(|source| failed(format!("set device {index} up"), source))?;
+        Ok(())
+    }
+
+    pub fn set_mtu(&mut self, index: u32, mtu: u32) -> Result<(), Error> {
+        let mut message = LinkMessage::default();
+        message.header.index = index;
+        message.attributes.push(LinkAttribute::Mtu(mtu));
+        self.request(RouteNetlinkMessage::SetLink(message), 0).map_err(|source| failed(format!("set the MTU of device {index}"), source))?;
+        Ok(())
+    }
+
+    /// Deletes a device, and with it its peer, addresses and routes. None of that name is fine.
+    pub fn delete_link(&mut self, name: &str) -> Result<(), Error> {
+        let mut message = LinkMessage::default();
+        message.attributes.push(LinkAttribute::IfName(name.into()));
+        match self.request(RouteNetlinkMessage::DelLink(message), 0) {
+            Err(error) if !is(&error, Errno::ENODEV) => Err(failed(format!("delete device \"{name}\""), error)),
+            _ => Ok(()),
+        }
+    }
+
+    pub fn add_address(&mut self, index: u32, address: Ipv4Net) -> Result<(), Error> {
+        let mut message = AddressMessage::default();
+        message.header.family = AddressFamily::Inet;
+        message.header.prefix_len = address.prefix_len();
+        message.header.scope = AddressScope::Universe;
+        message.header.index = index;
+        message.attributes = vec![AddressAttribute::Local(IpAddr::V4(address.addr())), AddressAttribute::Address(IpAddr::V4(address.addr()))];
+        self.request(RouteNetlinkMessage::NewAddress(message), NLM_F_CREATE | NLM_F_REPLACE)
+            .map_err(|source| failed(format!("add address {address}"), source))?;
+        Ok(())
+    }
+
+    pub fn delete_address(&mut self, index: u32, address: Ipv4Net) -> Result<(), Error> {
+        let mut message = AddressMessage::default();
+        message.header.family = AddressFamily::Inet;
+        message.header.prefix_len = address.prefix_len();
+        message.header.index = index;
+        message.attributes = vec![AddressAttribute::Local(IpAddr::V4(address.addr()))];
+        self.request(RouteNetlinkMessage::DelAddress(message), 0).map_err(|source| failed(format!("delete address {address}"), source))?;
+        Ok(())
+    }
+
+    /// The IPv4 addresses of a device.
+    pub fn addresses(&mut self, index: u32) -> Result<Vec<Ipv4Net>, Error> {
+        let mut message = AddressMessage::default();
+        message.header.family = AddressFamily::Inet;
+        message.header.index = index;
+        let replies = self.request(RouteNetlinkMessage::GetAddress(message), NLM_F_DUMP).map_err(|source| failed("list addresses".into(), source))?;
+        Ok(replies
+            .into_iter()
+            .filter_map(|reply| match reply {
+                RouteNetlinkMessage::NewAddress(found) if found.header.index == index => found.attributes.iter().find_map(|attribute| match attribute {
+                    AddressAttribute::Local(IpAddr::V4(address)) => Ipv4Net::new(*address, found.header.prefix_len).ok(),
+                    _ => None,
+                }),
+                _ => None,
+            })
+            .collect())
+    }
+
+    /// Adds a route to the main table, in place of one to the same destination with the same metric.
+    pub fn add_route(&mut self, destination: Ipv4Net, hop: Hop, source_address: Option<Ipv4Addr>, metric: u32) -> Result<(), Error> {
+        let message = route(destination, hop, source_address, metric);
+        let action = || format!("add the route to {destination}");
+        self.request(RouteNetlinkMessage::NewRoute(message), NLM_F_CREATE | NLM_F_REPLACE).map_err(|source| failed(action(), source))?;
+        Ok(())
+    }
+
+    /// Deletes a route; none there is fine.
+    pub fn delete_route(&mut self, destination: Ipv4Net, hop: Hop, metric: u32) -> Result<(), Error> {
+        match self.request(RouteNetlinkMessage::DelRoute(route(destination, hop, None, metric)), 0) {
+            Err(error) if !is(&error, Errno::ESRCH) => Err(failed(format!("delete the route to {destination}"), error)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Destination and hop of the IPv4 routes in the main table, with their metrics.
+    pub fn routes(&mut self) -> Result<Vec<(Ipv4Net, Hop, u32)>, Error> {
+        let mut message = RouteMessage::default();
+        message.header.address_family = AddressFamily::Inet;
+        let replies = self.request(RouteNetlinkMessage::GetRoute(message), NLM_F_DUMP).map_err(|source| failed("list routes".into(), source))?;
+        Ok(replies.into_iter().filter_map(to_route).collect())
+    }
+
+    fn request(&mut self, message: RouteNetlinkMessage, flags: u16) -> io::Result<Vec<RouteNetlinkMessage>> {
+        self.sequence += 1;
+        let mut header = NetlinkHeader::default();
+        header.flags = NLM_F_REQUEST | flags | if flags & NLM_F_DUMP == NLM_F_DUMP { 0 } else { NLM_F_ACK };
+        header.sequence_number = self.sequence;
+        let mut packet = NetlinkMessage::new(header, NetlinkPayload::InnerMessage(message));
+        packet.finalize();
+        let mut bytes = vec![0; packet.buffer_len()];
+        packet.serialize(&mut bytes);
+        self.socket.send(&bytes, 0)?;
+        let mut replies = Vec::new();
+        loop {
+            let (bytes, _) = self.socket.recv_from_full()?;
+            let mut rest = &bytes[..];
+            while rest.len() >= 16 {
+                let reply = NetlinkMessage::<RouteNetlinkMessage>::deserialize(rest).map_err(io::Error::other)?;
+                let length = (reply.header.length as usize).next_multiple_of(4).min(rest.len());
+                rest = &rest[length.max(16)..];
+                if reply.header.sequence_number != self.sequence {
+                    continue;
+                }
+                match reply.payload {
+                    NetlinkPayload::InnerMessage(inner) => replies.push(inner),
+                    NetlinkPayload::Done(_) => return Ok(replies),
+                    // An error of code zero is the acknowledgement.
+                    NetlinkPayload::Error(error) if error.code.is_none() => return Ok(replies),
+                    NetlinkPayload::Error(error) => return Err(error.to_io()),
+                    _ => {}
+                }
+            }
+        }
+    }
+}
+
+fn route(destination: Ipv4Net, hop: Hop, source_address: Option<Ipv4Addr>, metric: u32) -> RouteMessage {
+    let mut message = RouteMessage::default();
+    message.header.address_family = AddressFamily::Inet;
+    message.header.destination_prefix_length = destination.prefix_len();
+    message.header.table = RouteHeader::RT_TABLE_MAIN;
+    message.header.protocol = RouteProtocol::Static;
+    message.header.kind = RouteType::Unicast;
+    message.header.scope = RouteScope::Universe;
+    message.attributes.push(RouteAttribute::Destination(RouteAddress::Inet(destination.network())));
+    match hop {
+        Hop::Device(index) => {
+            message.header.scope = RouteScope::Link;
+            message.attributes.push(RouteAttribute::Oif(index));
+        }
+        Hop::Gateway(gateway, index) => {
+            message.attributes.push(RouteAttribute::Gateway(RouteAddress::Inet(gateway)));
+            message.attributes.push(RouteAttribute::Oif(index));
+        }
+        Hop::Unreachable => message.header.kind = RouteType::Unreachable,
+    }
+    message.attributes.extend(source_address.map(|address| RouteAttribute::PrefSource(RouteAddress::Inet(address))));
+    if metric != 0 {
+        message.attributes.push(RouteAttribute::Priority(metric));
+    }
+    message
+}
+
+fn to_link(message: RouteNetlinkMessage) -> Option<Link> {
+    let RouteNetlinkMessage::NewLink(message) = message else { return None };
+    let mut link = Link {
+        index: message.header.index,
+        name: String::new(),
+        mtu: 0,
+        up: message.header.flags.contains(LinkFlags::Up),
+        hardware_address: [0; 6],
+        peer: None,
+    };
+    for attribute in message.attributes {
+        match attribute {
+            LinkAttribute::IfName(name) => link.name = name,
+            LinkAttribute::Mtu(mtu) => link.mtu = mtu,
+            LinkAttribute::Address(address) => link.hardware_address = address.try_into().unwrap_or_default(),
+            LinkAttribute::Link(peer) => link.peer = Some(peer),
+            _ => {}
+        }
+    }
+    Some(link)
+}
+
+fn to_route(message: RouteNetlinkMessage) -> Option<(Ipv4Net, Hop, u32)> {
+    let RouteNetlinkMessage::NewRoute(message) = message else { return None };
+    if message.header.table != RouteHeader::RT_TABLE_MAIN {
+        return None;
+    }
+    let (mut destination, mut gateway, mut device, mut metric) = (Ipv4Addr::UNSPECIFIED, None, None, 0);
+    for attribute in message.attributes {
+        match attribute {
+            RouteAttribute::Destination(RouteAddress::Inet(address)) => destination = address,
+            RouteAttribute::Gateway(RouteAddress::Inet(address)) => gateway = Some(address),
+            RouteAttribute::Oif(index) => device = Some(index),
+            RouteAttribute::Priority(priority) => metric = priority,
+            _ => {}
+        }
+    }
+    let hop = match (message.header.kind, gateway, device) {
+        (RouteType::Unreachable, ..) => Hop::Unreachable,
+        (_, Some(gateway), Some(device)) => Hop::Gateway(gateway, device),
+        (_, None, Some(device)) => Hop::Device(device),
+        _ => return None,
+    };
+    Some((Ipv4Net::new(destination, message.header.destination_prefix_length).ok()?, hop, metric))
+}
+
+fn is(error: &io::Error, code: Errno) -> bool {
+    error.raw_os_error() == Some(code as i32)
+}
+
+fn failed(action: String, source: io::Error) -> Error {
+    Error::Netlink { action, source }
+}

@@ -1,0 +1,149 @@
+//! The node's part: its router, the kernel's parameters, translation of what leaves the cluster, and the CNI files.
+use crate::address_file::replace;
+use crate::native_engine::write_sysctl;
+use crate::netlink::{Hop, Netlink};
+use crate::network_namespace::identity_at;
+use crate::plan::host_interface;
+use crate::settings::DEFAULT_MTU;
+use crate::{AddressFile, Error, NetworkConf, NodeNetwork};
+use ipnet::Ipv4Net;
+use serde_json::json;
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+/// The nftables table that is ours.
+pub const TABLE: &str = "k8shost-prismnet";
+/// containerd 1.6 knows no later version.
+const CONF_VERSION: &str = "1.0.0";
+const CONF_FILE: &str = "10-prismnet.conflist";
+/// Worse than any route to a pod or another node.
+const LAST_METRIC: u32 = 4096;
+
+/// Makes the node a router for its pods. May be repeated at every start: pods that run are not disturbed.
+///
+/// It acts in the network namespace of the calling thread and blocks for some milliseconds.
+pub fn setup(network: &NodeNetwork) -> Result<(), Error> {
+    network.check()?;
+    write_sysctl("net/ipv4/ip_forward", "1")?;
+    let mut netlink = Netlink::open()?;
+    let mtu = mtu(network, &mut netlink)?;
+    netlink.create_bridge(&network.bridge_name, mtu)?;
+    let router = netlink.link(&network.bridge_name)?.ok_or_else(|| Error::NotReady { bridge: network.bridge_name.clone(), gateway: network.gateway() })?;
+    if router.mtu != mtu {
+        netlink.set_mtu(router.index, mtu)?;
+    }
+    let gateway = Ipv4Net::from(network.gateway());
+    for stale in netlink.addresses(router.index)?.into_iter().filter(|address| *address != gateway) {
+        netlink.delete_address(router.index, stale)?;
+    }
+    netlink.add_address(router.index, gateway)?;
+    netlink.set_up(router.index)?;
+    // An address no pod has is refused at once, instead of leaving by the default route.
+    netlink.add_route(network.pod_cidr, Hop::Unreachable, None, LAST_METRIC)?;
+    if let Some(services) = network.service_cidr {
+        // Nothing is behind this route: it only lets the node choose a source address before a Service is translated.
+        netlink.add_route(services, Hop::Device(router.index), Some(network.gateway()), LAST_METRIC)?;
+    }
+    nft(&masquerade(network))?;
+    reap(network)
+}
+
+/// Takes the router, its routes and its table away. Ports of pods that still run stay.
+pub fn teardown(network: &NodeNetwork) -> Result<(), Error> {
+    let mut netlink = Netlink::open()?;
+    netlink.delete_route(network.pod_cidr, Hop::Unreachable, LAST_METRIC)?;
+    // The kernel drops the Service route with the link.
+    netlink.delete_link(&network.bridge_name)?;
+    nft(&format!("add table ip {TABLE}\ndelete table ip {TABLE}\n"))
+}
+
+/// Writes the network configuration for the runtime. `executable` is what runs when the runtime calls `prismnet`.
+///
+/// Returns the configuration's path.
+pub fn write_conf(conf_dir: &Path, bin_dir: &Path, executable: &Path, network: &NodeNetwork) -> Result<PathBuf, Error> {
+    network.check()?;
+    for directory in [conf_dir, bin_dir] {
+        fs::create_dir_all(directory).map_err(Error::file(directory))?;
+    }
+    link(executable, &bin_dir.join("prismnet"))?;
+    let mtu = mtu(network, &mut Netlink::open()?)?;
+    let plugin = NetworkConf {
+        cni_version: CONF_VERSION.into(),
+        name: "prismnet".into(),
+        kind: "prismnet".into(),
+        bridge: network.bridge_name.clone(),
+        pod_cidr: network.pod_cidr,
+        mtu,
+        state_dir: network.state_dir.clone(),
+    };
+    let mut plugin = serde_json::to_value(plugin).expect("a configuration always encodes");
+    if let Some(fields) = plugin.as_object_mut() {
+        // In a list these two stand above the plugins.
+        fields.remove("cniVersion");
+        fields.remove("name");
+    }
+    let list = json!({ "cniVersion": CONF_VERSION, "name": "prismnet", "plugins": [plugin] });
+    let path = conf_dir.join(CONF_FILE);
+    replace(&path, format!("{list:#}\n").as_bytes(), 0o644)?;
+    Ok(path)
+}
+
+/// Ends leases whose network namespace is gone: what a runtime that died could not give back.
+pub fn reap(network: &NodeNetwork) -> Result<(), Error> {
+    let ended = AddressFile::new(&network.state_dir).change(|pool| Ok(pool.retain(is_alive)))?;
+    let mut netlink = Netlink::open()?;
+    for lease in ended {
+        tracing::info!(container = lease.container, namespace = lease.namespace, "ended the address lease of a network namespace that is gone");
+        netlink.delete_link(&host_interface(&lease.container, &lease.interface))?;
+    }
+    Ok(())
+}
+
+pub(crate) fn is_alive(lease: &crate::Lease) -> bool {
+    identity_at(&lease.namespace) == Some(lease.identity)
+}
+
+/// The rules for traffic that leaves the cluster: it bears the node's address. One transaction, without a gap.
+fn masquerade(network: &NodeNetwork) -> String {
+    let (pods, cluster) = (network.pod_cidr, network.cluster_cidr);
+    format!(
+        "add table ip {TABLE}\ndelete table ip {TABLE}\ntable ip {TABLE} {{\n chain postrouting {{\n  type nat hook postrouting priority srcnat; policy accept;\n  \
+         ip saddr {pods} ip daddr != {{ {cluster}, 224.0.0.0/4 }} oifname != \"{bridge}\" masquerade fully-random\n }}\n}}\n",
+        bridge = network.bridge_name
+    )
+}
+
+fn nft(script: &str) -> Result<(), Error> {
+    let failed = |error: std::io::Error| Error::Nft(error.to_string());
+    let mut child = Command::new("nft").args(["-f", "-"]).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().map_err(failed)?;
+    child.stdin.take().expect("stdin was piped").write_all(script.as_bytes()).map_err(failed)?;
+    let output = child.wait_with_output().map_err(failed)?;
+    if output.status.success() { Ok(()) } else { Err(Error::Nft(String::from_utf8_lossy(&output.stderr).trim().to_owned())) }
+}
+
+fn mtu(network: &NodeNetwork, netlink: &mut Netlink) -> Result<u32, Error> {
+    if let Some(mtu) = network.mtu {
+        return Ok(mtu);
+    }
+    let routes = netlink.routes()?.into_iter().filter(|(destination, ..)| destination.prefix_len() == 0);
+    let uplink = routes.min_by_key(|(.., metric)| *metric).and_then(|(_, hop, _)| match hop {
+        Hop::Device(index) | Hop::Gateway(_, index) => Some(index),
+        Hop::Unreachable => None,
+    });
+    let Some(uplink) = uplink else { return Ok(DEFAULT_MTU) };
+    Ok(netlink.link_by_index(uplink)?.map_or(DEFAULT_MTU, |link| link.mtu))
+}
+
+/// Points `at` to `target`, without a moment in which it points nowhere.
+fn link(target: &Path, at: &Path) -> Result<(), Error> {
+    if fs::read_link(at).is_ok_and(|current| current == target) {
+        return Ok(());
+    }
+    let new = at.with_extension("new");
+    // Left by a process that died between the two steps, or not there at all.
+    let _ = fs::remove_file(&new);
+    std::os::unix::fs::symlink(target, &new).map_err(Error::file(&new))?;
+    fs::rename(&new, at).map_err(Error::file(at))
+}

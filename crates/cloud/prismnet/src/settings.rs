@@ -1,0 +1,117 @@
+//! Settings of the pod network: the node's, and what the CNI plugin reads of them from its configuration.
+use crate::Error;
+use ipnet::Ipv4Net;
+use serde::{Deserialize, Serialize};
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
+
+/// The router's device where nothing else is said.
+pub const DEFAULT_BRIDGE: &str = "prism0";
+/// Where leases are kept: a tmpfs, because they end with the network namespaces they are for, at the latest at a boot.
+pub const DEFAULT_STATE_DIR: &str = "/run/k8shost/prismnet";
+/// What is assumed where no uplink tells its MTU.
+pub const DEFAULT_MTU: u32 = 1500;
+
+/// One node's part of the pod network.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeNetwork {
+    /// The node's own range; its first address is the gateway.
+    pub pod_cidr: Ipv4Net,
+    /// All pods of all nodes: traffic within it keeps its source address.
+    pub cluster_cidr: Ipv4Net,
+    /// Service addresses get a route to the router, so that a node without default route reaches Services too.
+    pub service_cidr: Option<Ipv4Net>,
+    /// Bytes. `None`: that of the uplink (the device of the default route).
+    pub mtu: Option<u32>,
+    /// The router's device, at most 15 bytes.
+    pub bridge_name: String,
+    pub state_dir: PathBuf,
+}
+
+impl NodeNetwork {
+    pub fn new(pod_cidr: Ipv4Net, cluster_cidr: Ipv4Net) -> Self {
+        Self {
+            pod_cidr: pod_cidr.trunc(),
+            cluster_cidr: cluster_cidr.trunc(),
+            service_cidr: None,
+            mtu: None,
+            bridge_name: DEFAULT_BRIDGE.into(),
+            state_dir: DEFAULT_STATE_DIR.into(),
+        }
+    }
+
+    /// The router's address, every pod's gateway.
+    pub fn gateway(&self) -> Ipv4Addr {
+        gateway(self.pod_cidr)
+    }
+
+    pub fn check(&self) -> Result<(), Error> {
+        let wrong = |reason: String| Err(Error::Settings(reason));
+        if self.pod_cidr.prefix_len() > 30 {
+            return wrong(format!("pod range {} has no room for pods", self.pod_cidr));
+        }
+        if !self.cluster_cidr.contains(&self.pod_cidr) {
+            return wrong(format!("pod range {} is outside the cluster's range {}", self.pod_cidr, self.cluster_cidr));
+        }
+        if let Some(services) = self.service_cidr
+            && (services.contains(&self.cluster_cidr) || self.cluster_cidr.contains(&services))
+        {
+            return wrong(format!("service range {services} overlaps the cluster's range {}", self.cluster_cidr));
+        }
+        if let Some(mtu) = self.mtu
+            && !(576..=65535).contains(&mtu)
+        {
+            return wrong(format!("MTU {mtu} is not between 576 and 65535"));
+        }
+        check_interface_name(&self.bridge_name).or_else(wrong)
+    }
+}
+
+/// The part of the CNI network configuration that is ours. The runtime adds keys of its own, so unknown ones are let pass.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct NetworkConf {
+    pub cni_version: String,
+    pub name: String,
+    #[serde(rename = "type")]
+    pub kind: String,
+    pub bridge: String,
+    #[serde(rename = "podCIDR")]
+    pub pod_cidr: Ipv4Net,
+    pub mtu: u32,
+    pub state_dir: PathBuf,
+}
+
+impl NetworkConf {
+    pub fn gateway(&self) -> Ipv4Addr {
+        gateway(self.pod_cidr)
+    }
+}
+
+/// Why `name` can't be a network interface's name.
+pub(crate) fn check_interface_name(name: &str) -> Result<(), String> {
+    let legal = !name.is_empty() && name.len() <= 15 && name != "." && name != ".." && !name.bytes().any(|b| b == b'/' || b == b':' || !b.is_ascii_graphic());
+    if legal { Ok(()) } else { Err(format!("{name:?} is no name for a network interface")) }
+}
+
+fn gateway(pod_cidr: Ipv4Net) -> Ipv4Addr {
+    Ipv4Addr::from(u32::from(pod_cidr.network()).saturating_add(1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pod_range_lies_inside_the_clusters() {
+        let network = NodeNetwork::new("10.244.3.0/24".parse().unwrap(), "10.244.0.0/16".parse().unwrap());
+        network.check().unwrap();
+        assert_eq!(network.gateway(), Ipv4Addr::new(10, 244, 3, 1));
+        let outside = NodeNetwork::new("10.1.0.0/24".parse().unwrap(), "10.244.0.0/16".parse().unwrap());
+        assert!(outside.check().unwrap_err().to_string().contains("outside"));
+        let overlap = NodeNetwork { service_cidr: Some("10.244.128.0/17".parse().unwrap()), ..network.clone() };
+        assert!(overlap.check().unwrap_err().to_string().contains("overlaps"));
+        let long = NodeNetwork { bridge_name: "a-bridge-with-a-long-name".into(), ..network };
+        assert!(long.check().is_err());
+    }
+}

@@ -1,0 +1,230 @@
+//! The pod network in real network namespaces: a node, its pods, and a machine outside the cluster.
+use prismnet::cni::{self, Parameters, Reply};
+use prismnet::{AddressFile, NetworkNamespace, NodeNetwork, node};
+use serde_json::{Value, json};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::process::Command;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+/// A network namespace that goes when the test ends.
+struct Machine {
+    name: String,
+    namespace: NetworkNamespace,
+}
+
+impl Machine {
+    fn new(role: &str) -> Self {
+        static NUMBER: AtomicUsize = AtomicUsize::new(0);
+        let name = format!("pn{}-{}-{role}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
+        sh(&format!("ip netns add {name}"));
+        Self { namespace: NetworkNamespace::open(format!("/run/netns/{name}")).unwrap(), name }
+    }
+    fn path(&self) -> String {
+        format!("/run/netns/{}", self.name)
+    }
+    fn sh(&self, command: &str) -> String {
+        sh(&format!("nsenter --net={} sh -c '{command}'", self.path()))
+    }
+    fn listen(&self, at: &str) -> TcpListener {
+        self.namespace.enter(|| TcpListener::bind(at).unwrap()).unwrap()
+    }
+    fn connect(&self, to: SocketAddr) -> std::io::Result<TcpStream> {
+        self.namespace.enter(|| TcpStream::connect_timeout(&to, Duration::from_secs(2))).unwrap()
+    }
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        sh(&format!("ip netns del {}", self.name));
+    }
+}
+
+fn sh(command: &str) -> String {
+    let output = Command::new("sh").args(["-c", command]).output().unwrap();
+    assert!(output.status.success(), "{command}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// A node with an uplink to a machine outside, 10.9.0.1 to 10.9.0.2.
+struct Node {
+    machine: Machine,
+    outside: Machine,
+    network: NodeNetwork,
+    directory: tempfile::TempDir,
+}
+
+impl Node {
+    fn new() -> Self {
+        let (machine, outside, directory) = (Machine::new("node"), Machine::new("out"), tempfile::tempdir().unwrap());
+        machine.sh(&format!("ip link set lo up; ip link add up0 mtu 1400 type veth peer name eth0 mtu 1400 netns {}; ip addr add 10.9.0.1/24 dev up0; ip link set up0 up; ip route add default via 10.9.0.2", outside.name));
+        outside.sh("ip link set lo up; ip addr add 10.9.0.2/24 dev eth0; ip link set eth0 up");
+        let mut network = NodeNetwork::new("10.244.1.0/24".parse().unwrap(), "10.244.0.0/16".parse().unwrap());
+        network.state_dir = directory.path().join("state");
+        let node = Self { machine, outside, network, directory };
+        node.setup();
+        node
+    }
+    fn setup(&self) {
+        self.machine.namespace.enter(|| node::setup(&self.network).unwrap()).unwrap();
+    }
+    /// The plugin's own configuration, as a runtime passes it on from the list.
+    fn conf(&self) -> Value {
+        let (conf_dir, bin_dir) = (self.directory.path().join("net.d"), self.directory.path().join("bin"));
+        let path = self.machine.namespace.enter(|| node::write_conf(&conf_dir, &bin_dir, "/bin/k8shost".as_ref(), &self.network).unwrap()).unwrap();
+        assert_eq!(std::fs::read_link(bin_dir.join("prismnet")).unwrap().to_str(), Some("/bin/k8shost"));
+        let list: Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+        let mut conf = list["plugins"][0].clone();
+        conf["cniVersion"] = list["cniVersion"].clone();
+        conf["name"] = list["name"].clone();
+        conf
+    }
+    fn call(&self, command: &str, pod: &Machine, input: &Value) -> Reply {
+        let parameters = Parameters {
+            command: command.into(),
+            container: pod.name.clone(),
+            namespace: pod.path(),
+            interface: "eth0".into(),
+            arguments: format!("IgnoreUnknown=1;K8S_POD_NAMESPACE=shop;K8S_POD_NAME={}", pod.name),
+        };
+        self.machine.namespace.enter(|| cni::main(&parameters, input.to_string().as_bytes())).unwrap()
+    }
+    fn add(&self, pod: &Machine) -> Ipv4Addr {
+        let reply = self.call("ADD", pod, &self.conf());
+        assert_eq!(reply.code, 0, "{reply:?}");
+        let address = reply.body.unwrap()["ips"][0]["address"].as_str().unwrap().to_owned();
+        address.strip_suffix("/32").unwrap().parse().unwrap()
+    }
+    fn leases(&self) -> usize {
+        AddressFile::new(&self.network.state_dir).read().unwrap().leases.len()
+    }
+    fn ports(&self) -> usize {
+        self.machine.sh("ip -br link show type veth").lines().filter(|line| line.starts_with("prism")).count()
+    }
+}
+
+fn peer_of(listener: &TcpListener) -> String {
+    listener.accept().unwrap().1.ip().to_string()
+}
+
+#[test]
+fn pods_reach_each_other_their_node_and_the_outside() {
+    let node = Node::new();
+    let (a, b) = (Machine::new("a"), Machine::new("b"));
+    let before = Instant::now();
+    let a_address = node.add(&a);
+    println!("ADD took {:?}", before.elapsed());
+    let b_address = node.add(&b);
+    assert_eq!((a_address.to_string(), b_address.to_string()), ("10.244.1.2".into(), "10.244.1.3".into()));
+    assert!(a.sh("ip link show eth0").contains("mtu 1400"), "the uplink's MTU");
+    assert!(node.machine.sh("ip link").contains(&format!("alias k8s-shop/{}-{}", a.name, a.name)));
+
+    let listener = b.listen("0.0.0.0:80");
+    a.connect((b_address, 80).into()).unwrap();
+    assert_eq!(peer_of(&listener), a_address.to_string(), "pods see each other's addresses");
+    b.connect((b_address, 80).into()).unwrap();
+    b.connect("127.0.0.1:80".parse().unwrap()).expect("loopback is up");
+    let listener = b.listen("0.0.0.0:81");
+    node.machine.connect((b_address, 81).into()).unwrap();
+    assert_eq!(peer_of(&listener), "10.244.1.1", "the node speaks as the gateway");
+
+    let listener = node.machine.listen("10.244.1.1:53");
+    a.connect("10.244.1.1:53".parse().unwrap()).unwrap();
+    assert_eq!(peer_of(&listener), a_address.to_string());
+    let listener = node.outside.listen("0.0.0.0:80");
+    a.connect("10.9.0.2:80".parse().unwrap()).unwrap();
+    assert_eq!(peer_of(&listener), "10.9.0.1", "what leaves the cluster bears the node's address");
+
+    let before = Instant::now();
+    assert!(a.connect("10.244.1.200:80".parse().unwrap()).is_err());
+    assert!(before.elapsed() < Duration::from_secs(1), "an address of no pod is refused at once");
+
+    let ears = node.machine.namespace.enter(|| UdpSocket::bind("10.244.1.1:5353").unwrap()).unwrap();
+    ears.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
+    b.sh(&format!("ip addr add {a_address}/32 dev eth0"));
+    for (source, word) in [(a_address, "lie"), (b_address, "truth")] {
+        b.namespace.enter(|| UdpSocket::bind((source, 0)).unwrap().send_to(word.as_bytes(), "10.244.1.1:5353").unwrap()).unwrap();
+    }
+    let mut heard = [0; 16];
+    let (length, from) = ears.recv_from(&mut heard).unwrap();
+    assert_eq!((&heard[..length], from.ip().to_string()), (&b"truth"[..], b_address.to_string()), "a pod can't speak with another's address");
+}
+
+#[test]
+fn calls_may_be_repeated() {
+    let node = Node::new();
+    let pod = Machine::new("pod");
+    let address = node.add(&pod);
+    let listener = pod.listen("0.0.0.0:80");
+    let stream = node.machine.connect((address, 80).into()).unwrap();
+    let index = pod.sh("cat /sys/class/net/eth0/ifindex || ip -o link show eth0");
+    assert_eq!(node.add(&pod), address, "the same container keeps its address");
+    assert_eq!(pod.sh("cat /sys/class/net/eth0/ifindex || ip -o link show eth0"), index, "and its device");
+    node.setup();
+    assert_eq!(peer_of(&listener), stream.local_addr().unwrap().ip().to_string());
+
+    let mut conf = node.conf();
+    assert_eq!(node.call("CHECK", &pod, &conf).code, 0);
+    conf["prevResult"] = json!({ "ips": [{ "address": "10.244.1.77/32" }] });
+    assert_eq!(node.call("CHECK", &pod, &conf).code, 1, "a previous result with another address is no match");
+    pod.sh("ip route del default");
+    let reply = node.call("CHECK", &pod, &node.conf());
+    assert!(reply.body.unwrap()["msg"].as_str().unwrap().contains("default route"));
+    assert_eq!(node.add(&pod), address, "ADD mends what CHECK found");
+    assert_eq!(node.call("CHECK", &pod, &node.conf()).code, 0);
+
+    for _ in 0..2 {
+        assert_eq!(node.call("DEL", &pod, &node.conf()), Reply { code: 0, body: None });
+        assert_eq!((node.leases(), node.ports()), (0, 0));
+    }
+    assert_eq!(node.call("STATUS", &pod, &node.conf()).code, 0);
+    node.machine.namespace.enter(|| node::teardown(&node.network).unwrap()).unwrap();
+    assert_eq!(node.call("STATUS", &pod, &node.conf()).body.unwrap()["code"], 50);
+    assert!(node.call("ADD", &pod, &node.conf()).body.unwrap()["msg"].as_str().unwrap().contains("not set up"));
+    assert!(!node.machine.sh("nft list tables; ip link").contains("prism"));
+    assert_eq!(node.leases(), 0);
+}
+
+#[test]
+fn nothing_is_leaked_by_the_dead() {
+    let node = Node::new();
+    let (gone, kept, collected) = (Machine::new("gone"), Machine::new("kept"), Machine::new("collected"));
+    for pod in [&gone, &kept, &collected] {
+        node.add(pod);
+    }
+    drop(gone);
+    assert_eq!(node.leases(), 3);
+    node.setup();
+    assert_eq!((node.leases(), node.ports()), (2, 2), "a start ends what no runtime gave back");
+    let mut conf = node.conf();
+    conf["cni.dev/valid-attachments"] = json!([{ "containerID": kept.name, "ifname": "eth0" }]);
+    assert_eq!(node.call("GC", &kept, &conf).code, 0);
+    assert_eq!((node.leases(), node.ports()), (1, 1));
+    assert_eq!(node.call("CHECK", &kept, &node.conf()).code, 0);
+}
+
+#[test]
+fn a_failed_add_leaves_nothing() {
+    let node = Node::new();
+    let pod = Machine::new("pod");
+    pod.sh("ip link add eth0 type veth peer name other");
+    let reply = node.call("ADD", &pod, &node.conf());
+    assert_eq!(reply.code, 1);
+    assert!(reply.body.unwrap()["msg"].as_str().unwrap().contains("File exists"));
+    assert_eq!((node.leases(), node.ports()), (0, 0));
+}
+
+#[test]
+fn many_pods_at_once_get_addresses_of_their_own() {
+    let node = Node::new();
+    let pods: Vec<Machine> = (0..16).map(|_| Machine::new("pod")).collect();
+    let before = Instant::now();
+    let mut addresses: Vec<Ipv4Addr> = std::thread::scope(|scope| {
+        let threads: Vec<_> = pods.iter().map(|pod| scope.spawn(|| node.add(pod))).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+    });
+    println!("16 ADDs at once took {:?}", before.elapsed());
+    addresses.sort();
+    addresses.dedup();
+    assert_eq!((addresses.len(), node.ports()), (16, 16));
+}
