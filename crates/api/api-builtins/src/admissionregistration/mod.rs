@@ -5,6 +5,7 @@ mod mutating_webhook_configuration;
 mod validating_admission_policy;
 mod validating_admission_policy_binding;
 mod validating_webhook_configuration;
+mod webhook;
 
 pub use mutating_admission_policy::MutatingAdmissionPolicies;
 pub use mutating_admission_policy_binding::MutatingAdmissionPolicyBindings;

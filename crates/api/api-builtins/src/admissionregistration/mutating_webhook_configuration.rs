@@ -1,5 +1,8 @@
 //! MutatingWebhookConfiguration: webhooks that may change objects.
-use api_resource::{Names, Resource, ResourceScope, text};
+use crate::admissionregistration::webhook;
+use crate::fields::{Fill, Read};
+use api_resource::{Column, Names, Resource, ResourceScope, text};
+use serde_json::Value;
 
 pub struct MutatingWebhookConfigurations;
 
@@ -14,5 +17,12 @@ impl Resource for MutatingWebhookConfigurations {
         const { &[text("api-extensions")] },
     );
     const SCOPE: ResourceScope = ResourceScope::Cluster;
+    const COLUMNS: &'static [Column] = &[Column::with("Webhooks", |row| row.object["webhooks"].list().len().into()).integer()];
     const UNCONDITIONAL_UPDATE: bool = false;
+    fn default(object: &mut Value) {
+        for hook in object.each("webhooks") {
+            webhook::default(hook);
+            hook.absent("reinvocationPolicy", "Never");
+        }
+    }
 }

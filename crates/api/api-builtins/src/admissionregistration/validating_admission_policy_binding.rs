@@ -1,5 +1,8 @@
 //! ValidatingAdmissionPolicyBinding: where a validating policy applies.
-use api_resource::{Names, Resource, ResourceScope, text};
+use crate::admissionregistration::webhook;
+use crate::fields::Fill;
+use api_resource::{Column, Names, Resource, ResourceScope, text};
+use serde_json::Value;
 
 pub struct ValidatingAdmissionPolicyBindings;
 
@@ -14,5 +17,12 @@ impl Resource for ValidatingAdmissionPolicyBindings {
         const { &[text("api-extensions")] },
     );
     const SCOPE: ResourceScope = ResourceScope::Cluster;
+    const COLUMNS: &'static [Column] =
+        &[Column::path("PolicyName", ".spec.policyName"), Column::with("ParamRef", |row| webhook::param_reference(&row.object["spec"]["paramRef"]))];
     const UNCONDITIONAL_UPDATE: bool = false;
+    fn default(object: &mut Value) {
+        if let Some(resources) = object.open("spec").child("matchResources") {
+            webhook::default_match(resources);
+        }
+    }
 }

@@ -1,5 +1,8 @@
 //! ValidatingWebhookConfiguration: webhooks that may refuse objects.
-use api_resource::{Names, Resource, ResourceScope, text};
+use crate::admissionregistration::webhook;
+use crate::fields::{Fill, Read};
+use api_resource::{Column, Names, Resource, ResourceScope, text};
+use serde_json::Value;
 
 pub struct ValidatingWebhookConfigurations;
 
@@ -14,5 +17,9 @@ impl Resource for ValidatingWebhookConfigurations {
         const { &[text("api-extensions")] },
     );
     const SCOPE: ResourceScope = ResourceScope::Cluster;
+    const COLUMNS: &'static [Column] = &[Column::with("Webhooks", |row| row.object["webhooks"].list().len().into()).integer()];
     const UNCONDITIONAL_UPDATE: bool = false;
+    fn default(object: &mut Value) {
+        object.each("webhooks").for_each(webhook::default);
+    }
 }

@@ -9,12 +9,14 @@ mod node;
 mod persistent_volume;
 mod persistent_volume_claim;
 mod pod;
+mod pod_columns;
 mod pod_template;
 mod replication_controller;
 mod resource_quota;
 mod secret;
 mod service;
 mod service_account;
+mod service_fields;
 
 pub use binding::Bindings;
 pub use config_map::ConfigMaps;

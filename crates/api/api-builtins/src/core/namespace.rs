@@ -1,15 +1,48 @@
 //! Namespace: a named part of a cluster that other objects live in.
-use crate::fields::selectable;
+use crate::fields::{Fill, Read, selectable};
 use crate::subresources::FINALIZE;
-use api_resource::{Field, NameRule, Names, Resource, ResourceScope, STATUS, Subresource, text};
+use api_resource::{Column, Field, NameRule, Names, Resource, ResourceScope, STATUS, Subresource, WriteContext, text};
+use serde_json::{Value, json};
 
 pub struct Namespaces;
 
 impl Resource for Namespaces {
     const NAMES: Names = Names::with("", "v1", "Namespace", "namespaces", "namespace", const { &[text("ns")] }, &[]);
     const SCOPE: ResourceScope = ResourceScope::Cluster;
+    const COLUMNS: &'static [Column] = &[Column::path("Status", ".status.phase")];
     const NAME_RULE: NameRule = NameRule::Label;
     const SUBRESOURCES: &'static [Subresource] = &[STATUS, FINALIZE];
     const FIELDS: &'static [Field] = &[selectable("status.phase", "")];
     const GENERATION: bool = false;
+    fn default(object: &mut Value) {
+        let name = object["metadata"]["name"].text().to_owned();
+        if !name.is_empty() {
+            object.open("metadata").open("labels").put(NAME_LABEL, name);
+        }
+        object.open("spec");
+        object.open("status").zero("phase", "Active");
+    }
+    fn prepare_create(object: &mut Value, _context: &WriteContext) {
+        object.put("status", json!({"phase": "Active"}));
+        let spec = object.open("spec");
+        let mut finalizers = spec["finalizers"].list().to_vec();
+        if !finalizers.iter().any(|finalizer| finalizer == FINALIZER) {
+            finalizers.push(FINALIZER.into());
+        }
+        spec.put("finalizers", finalizers);
+    }
+    fn prepare_update(new: &mut Value, old: &Value, _context: &WriteContext) {
+        match old["spec"].get("finalizers") {
+            Some(finalizers) => new.open("spec").put("finalizers", finalizers.clone()),
+            None => drop(new.open("spec").remove("finalizers")),
+        }
+    }
+    fn held(object: &Value) -> bool {
+        !object["spec"]["finalizers"].list().is_empty()
+    }
 }
+
+/// The label that makes a namespace selectable by its name.
+const NAME_LABEL: &str = "kubernetes.io/metadata.name";
+/// Held by the namespace controller until the namespace is empty.
+const FINALIZER: &str = "kubernetes";

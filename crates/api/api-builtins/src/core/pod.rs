@@ -1,12 +1,16 @@
 //! Pod: containers that run together on one node.
-use crate::fields::selectable;
+use crate::core::pod_columns;
+use crate::fields::{Fill, Read, selectable};
+use crate::pod_spec::{defaults, qos};
 use crate::subresources::{ATTACH, BINDING, EPHEMERAL_CONTAINERS, EVICTION, EXEC, LOG, POD_PROXY, PORT_FORWARD, RESIZE};
-use api_resource::{ALL, Field, Names, Resource, STATUS, Subresource, text};
+use api_resource::{ALL, Column, Field, Names, Resource, STATUS, Subresource, WriteContext, text};
+use serde_json::{Value, json};
 
 pub struct Pods;
 
 impl Resource for Pods {
     const NAMES: Names = Names::with("", "v1", "Pod", "pods", "pod", const { &[text("po")] }, ALL);
+    const COLUMNS: &[Column] = pod_columns::COLUMNS;
     const SUBRESOURCES: &'static [Subresource] = &[STATUS, LOG, EXEC, ATTACH, PORT_FORWARD, POD_PROXY, BINDING, EVICTION, EPHEMERAL_CONTAINERS, RESIZE];
     const FIELDS: &[Field] = &[
         selectable("spec.nodeName", ""),
@@ -18,4 +22,39 @@ impl Resource for Pods {
         selectable("status.podIP", ""),
         selectable("status.nominatedNodeName", ""),
     ];
+    fn default(object: &mut Value) {
+        let spec = object.open("spec");
+        defaults::pod_spec(spec);
+        defaults::pod(spec);
+    }
+    fn prepare_create(object: &mut Value, context: &WriteContext) {
+        let mut status = json!({"phase": "Pending", "qosClass": qos::class(&object["spec"])});
+        if !object["spec"]["schedulingGates"].list().is_empty() {
+            status["conditions"] = json!([{
+                "type": "PodScheduled", "status": "False", "reason": "SchedulingGated",
+                "message": "Scheduling is blocked due to non-empty scheduling gates",
+                "lastProbeTime": null, "lastTransitionTime": context.now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
+            }]);
+        }
+        object.put("status", status);
+    }
+    fn prepare_part(subresource: &str, new: &mut Value, old: &Value, _context: &WriteContext) {
+        // The class of a running pod never changes, whatever a writer of its status forgets.
+        if subresource == "status"
+            && let Some(class) = old["status"].get("qosClass")
+        {
+            new.open("status").zero("qosClass", class.clone());
+        }
+        if subresource == "ephemeralcontainers" || subresource == "resize" {
+            defaults::pod_spec(new.open("spec"));
+        }
+    }
+    fn grace(object: &Value, asked: Option<i64>) -> Option<i64> {
+        // Nothing runs yet, or nothing any more.
+        if object["spec"]["nodeName"].text().is_empty() || matches!(object["status"]["phase"].text(), "Succeeded" | "Failed") {
+            return Some(0);
+        }
+        let seconds = asked.or_else(|| object["spec"]["terminationGracePeriodSeconds"].int()).unwrap_or_default();
+        Some(if seconds < 0 { 1 } else { seconds })
+    }
 }

@@ -1,8 +1,22 @@
 //! PodTemplate: a template of pods, stored by itself.
-use api_resource::{Names, Resource};
+use crate::cells::{container_images, container_names, labels};
+use crate::fields::Fill;
+use crate::pod_spec::defaults;
+use api_resource::{Column, Names, Resource};
+use serde_json::Value;
 
 pub struct PodTemplates;
 
 impl Resource for PodTemplates {
     const NAMES: Names = Names::new("", "v1", "PodTemplate", "podtemplates", "podtemplate");
+    const COLUMNS: &'static [Column] = &[
+        Column::NAME,
+        Column::with("Containers", |row| container_names(&row.object["template"])),
+        Column::with("Images", |row| container_images(&row.object["template"])),
+        Column::with("Pod Labels", |row| labels(&row.object["template"]["metadata"]["labels"]).into()),
+    ];
+    const OWN_COLUMNS: bool = true;
+    fn default(object: &mut Value) {
+        defaults::template(object.open("template"));
+    }
 }

@@ -1,12 +1,35 @@
 //! ReplicationController: keeps a number of pods running (the elder of ReplicaSet).
-use crate::fields::selectable;
-use api_resource::{ALL, Field, Names, Resource, SCALE, STATUS, Subresource, text};
+use crate::cells::{CONTAINERS, IMAGES, labels, number};
+use crate::fields::{Fill, Read, selectable};
+use crate::pod_spec::defaults;
+use api_resource::{ALL, Column, Field, Names, Resource, SCALE, STATUS, Subresource, text};
+use serde_json::Value;
 
 pub struct ReplicationControllers;
 
 impl Resource for ReplicationControllers {
     const NAMES: Names = Names::with("", "v1", "ReplicationController", "replicationcontrollers", "replicationcontroller", const { &[text("rc")] }, ALL);
+    const COLUMNS: &'static [Column] = &[
+        Column::with("Desired", |row| number(&row.object["spec"]["replicas"])).integer(),
+        Column::with("Current", |row| number(&row.object["status"]["replicas"])).integer(),
+        Column::with("Ready", |row| number(&row.object["status"]["readyReplicas"])).integer(),
+        CONTAINERS,
+        IMAGES,
+        Column::with("Selector", |row| labels(&row.object["spec"]["selector"]).into()).wide(),
+    ];
     const SUBRESOURCES: &'static [Subresource] = &[STATUS, SCALE];
     const FIELDS: &'static [Field] = &[selectable("status.replicas", "0")];
     const ORPHANS_BY_DEFAULT: bool = true;
+    fn default(object: &mut Value) {
+        let labels = object["spec"]["template"]["metadata"]["labels"].clone();
+        if !labels.is_zero() {
+            object.open("spec").zero("selector", labels.clone());
+            object.open("metadata").zero("labels", labels);
+        }
+        let spec = object.open("spec");
+        spec.absent("replicas", 1);
+        if let Some(template) = spec.child("template") {
+            defaults::template(template);
+        }
+    }
 }

@@ -1,4 +1,5 @@
 //! rbac.authorization.k8s.io/v1: its kinds, a file each.
+mod binding;
 mod cluster_role;
 mod cluster_role_binding;
 mod role;

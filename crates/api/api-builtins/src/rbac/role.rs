@@ -1,10 +1,13 @@
 //! Role: what may be done in a namespace.
-use api_resource::{NameRule, Names, Resource};
+use crate::cells::CREATED_AT;
+use api_resource::{Column, NameRule, Names, Resource};
 
 pub struct Roles;
 
 impl Resource for Roles {
     const NAMES: Names = Names::new("rbac.authorization.k8s.io", "v1", "Role", "roles", "role");
+    const COLUMNS: &'static [Column] = &[Column::NAME, CREATED_AT];
+    const OWN_COLUMNS: bool = true;
     const NAME_RULE: NameRule = NameRule::PathSegment;
     const GENERATION: bool = false;
     const CREATE_ON_UPDATE: bool = true;

@@ -1,5 +1,6 @@
 //! resource.k8s.io/v1: its kinds, a file each.
 mod device_class;
+mod device_requests;
 mod resource_claim;
 mod resource_claim_template;
 mod resource_slice;

@@ -1,10 +1,36 @@
 //! ResourceClaim: a request for devices.
-use api_resource::{Names, Resource, STATUS, Subresource};
+use crate::fields::{Fill, Read};
+use crate::resource::device_requests;
+use api_resource::{Column, Names, Resource, Row, STATUS, Subresource};
+use serde_json::Value;
 
 pub struct ResourceClaims;
 
 impl Resource for ResourceClaims {
     const NAMES: Names = Names::new("resource.k8s.io", "v1", "ResourceClaim", "resourceclaims", "resourceclaim");
+    const COLUMNS: &'static [Column] = &[Column::with("State", state)];
     const SUBRESOURCES: &'static [Subresource] = &[STATUS];
     const GENERATION: bool = false;
+    fn default(object: &mut Value) {
+        device_requests::default(object.open("spec"));
+    }
+}
+
+fn state(row: &Row) -> Value {
+    let (deleted, status) = (row.object["metadata"]["deletionTimestamp"].is_set(), &row.object["status"]);
+    let mut states = Vec::new();
+    if deleted {
+        states.push("deleted");
+    }
+    if status["allocation"].is_null() {
+        if !deleted {
+            states.push("pending");
+        }
+    } else {
+        states.push("allocated");
+        if !status["reservedFor"].list().is_empty() {
+            states.push("reserved");
+        }
+    }
+    states.join(",").into()
 }
