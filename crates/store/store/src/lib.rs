@@ -2,9 +2,13 @@
 //!
 //! Any engine that passes [`suite`] will do; nothing above this crate knows which one runs.
 
+mod compaction;
 mod key;
 mod record;
+#[cfg(feature = "suite")]
+pub mod suite;
 
+pub use compaction::{CompactionPolicy, compact_periodically};
 pub use key::{Key, Scope};
 pub use record::{Event, Record};
 
@@ -120,6 +124,9 @@ pub trait Store: Send + Sync + 'static {
     async fn watch(&self, scope: Scope, after: Revision) -> Result<WatchStream, StoreError>;
 
     /// Forgets history before `revision`: older ranges and watches fail with [`StoreError::Compacted`].
+    ///
+    /// Live records are never touched. Compacting what is compacted already does nothing;
+    /// a revision that does not exist yet is [`StoreError::Future`].
     async fn compact(&self, revision: Revision) -> Result<(), StoreError>;
 
     /// The oldest revision a watch may start after.
