@@ -1,1 +1,25 @@
-//! api-auth.
+//! Who a request comes from, and whether it may do what it asks: authenticators and authorizers.
+
+mod attributes;
+mod authentication;
+pub mod bootstrap;
+mod decision;
+mod error;
+mod escalation;
+mod node_authorizer;
+mod rbac_index;
+mod rule;
+mod tokens;
+mod user;
+
+pub use attributes::{Attributes, forbidden_message};
+pub use authentication::Authentication;
+pub use bootstrap as bootstrap_policy;
+pub use decision::{Authorizer, Decision};
+pub use error::AuthError;
+pub use escalation::{covers, escalation_message};
+pub use node_authorizer::{NodeAuthorizer, NodeGraphKind};
+pub use rbac_index::{RbacIndex, RbacKind, Resolved};
+pub use rule::Rule;
+pub use tokens::{Bound, Claims, IssuedToken, KubernetesClaims, Reference, ServiceAccountTokens, TokenSpec, service_account_username};
+pub use user::{ANONYMOUS, AUTHENTICATED, MASTERS, UNAUTHENTICATED, User};

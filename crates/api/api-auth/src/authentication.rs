@@ -1,0 +1,169 @@
+//! Authentication: from a client certificate or a bearer token to a User.
+use crate::tokens::{Claims, Reference};
+use crate::{AuthError, ServiceAccountTokens, User};
+use api_meta::{ClusterName, GroupResource, Object};
+use api_resource::Lookup;
+use aws_lc_rs::digest;
+use clock::{Clock, SystemClock};
+use jiff::Timestamp;
+use parking_lot::{Mutex, RwLock};
+use rustls::server::danger::ClientCertVerifier;
+use rustls_pki_types::{CertificateDer, UnixTime};
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+const CREDENTIAL_ID: &str = "authentication.kubernetes.io/credential-id";
+/// Users of certificates seen lately, so that a connection's every request does not cost a signature check.
+const REMEMBERED: usize = 4096;
+/// An object being deleted keeps its tokens alive this long, for what its pods do last (upstream's leeway).
+const DELETION_LEEWAY: i64 = 60;
+
+/// Certificates and service account tokens. A cluster takes only its own of either.
+pub struct Authentication {
+    authorities: RwLock<HashMap<ClusterName, Arc<dyn ClientCertVerifier>>>,
+    certificates: Mutex<HashMap<(ClusterName, [u8; 32]), (User, i64)>>,
+    tokens: Arc<ServiceAccountTokens>,
+    clock: Arc<dyn Clock>,
+}
+
+impl Authentication {
+    /// `client_ca_pem` is the authority of the root cluster's client certificates.
+    pub fn new(client_ca_pem: &str, tokens: Arc<ServiceAccountTokens>) -> Result<Self, AuthError> {
+        Self::with_clock(client_ca_pem, tokens, Arc::new(SystemClock))
+    }
+
+    pub fn with_clock(client_ca_pem: &str, tokens: Arc<ServiceAccountTokens>, clock: Arc<dyn Clock>) -> Result<Self, AuthError> {
+        let authentication = Self { authorities: RwLock::default(), certificates: Mutex::default(), tokens, clock };
+        authentication.add_authority(&ClusterName::root(), client_ca_pem)?;
+        Ok(authentication)
+    }
+
+    /// Accepts certificates signed by `client_ca_pem` in `cluster`, and only there.
+    pub fn add_authority(&self, cluster: &ClusterName, client_ca_pem: &str) -> Result<(), AuthError> {
+        let verifier = pki::client_certificate_verifier(client_ca_pem).map_err(AuthError::Authority)?;
+        self.certificates.lock().retain(|(of, _), _| of != cluster);
+        self.authorities.write().insert(cluster.clone(), verifier);
+        Ok(())
+    }
+
+    pub fn remove_authority(&self, cluster: &ClusterName) {
+        self.authorities.write().remove(cluster);
+        self.certificates.lock().retain(|(of, _), _| of != cluster);
+    }
+
+    pub fn tokens(&self) -> &Arc<ServiceAccountTokens> {
+        &self.tokens
+    }
+
+    /// The user of a client certificate: its common name, its organizations as groups. The
+    /// certificate is checked against the cluster's own authority, whatever TLS let in.
+    pub fn certificate(&self, cluster: &ClusterName, der: &[u8]) -> Result<User, AuthError> {
+        let now = self.clock.now();
+        let mut fingerprint = [0; 32];
+        fingerprint.copy_from_slice(digest::digest(&digest::SHA256, der).as_ref());
+        let key = (cluster.clone(), fingerprint);
+        if let Some((user, end)) = self.certificates.lock().get(&key)
+            && now.as_second() < *end
+        {
+            return Ok(user.clone());
+        }
+        let verifier = self.authorities.read().get(cluster).cloned().ok_or_else(|| AuthError::NoAuthority(cluster.as_str().to_owned()))?;
+        let invalid = |why: String| AuthError::Certificate { cluster: cluster.as_str().to_owned(), why };
+        let unix = UnixTime::since_unix_epoch(Duration::from_secs(now.as_second().max(0).unsigned_abs()));
+        verifier.verify_client_cert(&CertificateDer::from(der), &[], unix).map_err(|error| invalid(error.to_string()))?;
+        let subject = pki::subject_of(der).map_err(|error| invalid(error.to_string()))?;
+        if subject.common_name.is_empty() {
+            return Err(AuthError::NoCommonName);
+        }
+        let (_, parsed) = x509_parser::parse_x509_certificate(der).map_err(|error| invalid(error.to_string()))?;
+        let mut user = User::authenticated(subject.common_name, subject.organizations);
+        let hex: String = fingerprint.iter().map(|byte| format!("{byte:02x}")).collect();
+        user.extra.insert(CREDENTIAL_ID.into(), vec![format!("X509SHA256={hex}")]);
+        let mut remembered = self.certificates.lock();
+        if remembered.len() >= REMEMBERED {
+            remembered.clear();
+        }
+        remembered.insert(key, (user.clone(), parsed.validity().not_after.timestamp()));
+        Ok(user)
+    }
+
+    /// The user of a bearer token for the API server: `None` when it is no service account token at
+    /// all (another authenticator may know it), an error when it is one that must not be accepted.
+    pub async fn bearer(&self, cluster: &ClusterName, token: &str, lookup: &dyn Lookup) -> Result<Option<User>, AuthError> {
+        Ok(self.review(cluster, token, &[], lookup).await?.map(|(user, _)| user))
+    }
+
+    /// As [`bearer`](Self::bearer), for any audiences (a TokenReview): the user, and those of
+    /// `audiences` (none given: the API server's) that the token is for.
+    pub async fn review(
+        &self,
+        cluster: &ClusterName,
+        token: &str,
+        audiences: &[String],
+        lookup: &dyn Lookup,
+    ) -> Result<Option<(User, Vec<String>)>, AuthError> {
+        if !self.tokens.is_ours(token) {
+            return Ok(None);
+        }
+        let now = self.clock.now();
+        let claims = self.tokens.review(cluster, token, audiences, now)?;
+        check_bound_objects(cluster, &claims, now, lookup).await?;
+        let wanted = if audiences.is_empty() { self.tokens.default_audiences() } else { audiences.to_vec() };
+        Ok(Some((user_of(&claims), wanted.into_iter().filter(|audience| claims.aud.contains(audience)).collect())))
+    }
+}
+
+/// The user a token's claims describe.
+fn user_of(claims: &Claims) -> User {
+    let kubernetes = &claims.kubernetes;
+    let groups = ["system:serviceaccounts".to_owned(), format!("system:serviceaccounts:{}", kubernetes.namespace)];
+    let mut user = User::authenticated(&claims.sub, groups);
+    user.uid.clone_from(&kubernetes.serviceaccount.uid);
+    let mut extra = |key: &str, value: &str| {
+        if !value.is_empty() {
+            user.extra.insert(format!("authentication.kubernetes.io/{key}"), vec![value.to_owned()]);
+        }
+    };
+    if !claims.jti.is_empty() {
+        extra("credential-id", &format!("JTI={}", claims.jti));
+    }
+    for (what, reference) in [("pod", &kubernetes.pod), ("node", &kubernetes.node)] {
+        if let Some(reference) = reference {
+            extra(&format!("{what}-name"), &reference.name);
+            extra(&format!("{what}-uid"), &reference.uid);
+        }
+    }
+    user
+}
+
+async fn check_bound_objects(cluster: &ClusterName, claims: &Claims, now: Timestamp, lookup: &dyn Lookup) -> Result<(), AuthError> {
+    let kubernetes = &claims.kubernetes;
+    let namespace = kubernetes.namespace.as_str();
+    let bound = [
+        ("serviceaccounts", "service account", namespace, Some(&kubernetes.serviceaccount)),
+        ("pods", "pod", namespace, kubernetes.pod.as_ref()),
+        ("secrets", "secret", namespace, kubernetes.secret.as_ref()),
+        // A pod's token only tells of its node; one bound to the node itself ends with it.
+        ("nodes", "node", "", kubernetes.node.as_ref().filter(|_| kubernetes.pod.is_none())),
+    ];
+    for (resource, what, namespace, reference) in bound {
+        let Some(reference) = reference else { continue };
+        let object = lookup.get(cluster, &GroupResource::new("", resource), namespace, &reference.name).await.map_err(AuthError::Lookup)?;
+        still_binds(what, reference, object.as_deref(), now)?;
+    }
+    Ok(())
+}
+
+fn still_binds(what: &str, reference: &Reference, object: Option<&Object>, now: Timestamp) -> Result<(), AuthError> {
+    let invalid = |why: &str| Err(AuthError::Invalidated(format!("{what} {:?} {why}", reference.name)));
+    let Some(object) = object else { return invalid("is gone") };
+    if *object.meta().uid != *reference.uid {
+        return invalid("has another uid");
+    }
+    let deleted = object.meta().deletion_timestamp.as_deref().and_then(|at| at.parse::<Timestamp>().ok());
+    if deleted.is_some_and(|at| at.as_second() + DELETION_LEEWAY < now.as_second()) {
+        return invalid("has been deleted");
+    }
+    Ok(())
+}

@@ -1,0 +1,31 @@
+//! AuthError: why credentials were not accepted.
+use thiserror::Error;
+
+/// Each of these is a 401 to the client, except `Lookup`, which carries the read's own Status.
+#[derive(Debug, Error)]
+pub enum AuthError {
+    #[error("the certificate authority is not usable")]
+    Authority(#[source] pki::PkiError),
+    #[error("the signing key is not usable: {0}")]
+    Key(String),
+    #[error("cluster {0:?} accepts no client certificates")]
+    NoAuthority(String),
+    #[error("the client certificate is not valid for cluster {cluster:?}: {why}")]
+    Certificate { cluster: String, why: String },
+    #[error("the client certificate names no user: its common name is empty")]
+    NoCommonName,
+    #[error("the token is not valid: {0}")]
+    Token(String),
+    #[error("the token is bound to another cluster")]
+    OtherCluster,
+    #[error("the token is not for the audiences {0:?}")]
+    Audience(Vec<String>),
+    #[error("service account token has expired")]
+    Expired,
+    #[error("service account token is issued in the future")]
+    NotYet,
+    #[error("service account token has been invalidated: {0}")]
+    Invalidated(String),
+    #[error("reading an object the token is bound to: {0}")]
+    Lookup(api_meta::Status),
+}
