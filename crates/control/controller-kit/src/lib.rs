@@ -1,1 +1,31 @@
-//! controller-kit.
+//! The one runner of all controllers: queue, watches, own writes, events; a controller only decides and acts.
+
+mod controller;
+mod convergence;
+mod correlator;
+mod error;
+mod kit;
+mod objects;
+mod queue;
+mod recorder;
+mod runner;
+mod selectors;
+mod slow_start;
+mod time;
+
+pub use controller::{Controller, Plan};
+pub use convergence::converges;
+pub use correlator::{Correlator, EventKind, Occurrence};
+pub use error::Error;
+pub use kit::Kit;
+pub use objects::{Deletion, Kind, Objects, Preconditions};
+pub use queue::{Queue, backoff};
+pub use recorder::{Recorder, reference};
+pub use runner::Runner;
+pub use selectors::selector;
+pub use slow_start::slow_start;
+pub use time::{seconds_since, until, whole_seconds};
+
+pub use api_cache::{Cache, Change, ObjectKey, Selection, Source};
+pub use async_trait::async_trait;
+pub use tokio_util::sync::CancellationToken;

@@ -1,0 +1,224 @@
+//! Queue: keys to look at, each once, in turns between clusters, with delays and backoff.
+use crate::ObjectKey;
+use api_meta::ClusterName;
+use parking_lot::Mutex;
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
+use std::time::Duration;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+const FIRST_BACKOFF: Duration = Duration::from_millis(5);
+const LAST_BACKOFF: Duration = Duration::from_secs(1000);
+
+/// How long to wait after so many failures in a row: 5 ms, doubling, at most 1,000 s, as upstream.
+pub fn backoff(failures: u32) -> Duration {
+    FIRST_BACKOFF.saturating_mul(1u32.checked_shl(failures.min(31)).unwrap_or(u32::MAX)).min(LAST_BACKOFF)
+}
+
+#[derive(Default)]
+struct State {
+    /// Keys to hand out, in order, by cluster; a cluster with none has no entry.
+    ready: HashMap<ClusterName, VecDeque<ObjectKey>>,
+    /// Whose turn it is. INVARIANT: holds exactly the clusters of `ready`, each once.
+    turns: VecDeque<ClusterName>,
+    /// Keys in `ready`, or wanted again while being worked on.
+    wanted: HashSet<ObjectKey>,
+    working: HashSet<ObjectKey>,
+    delayed: BTreeSet<(Instant, ObjectKey)>,
+    due: HashMap<ObjectKey, Instant>,
+    failures: HashMap<ObjectKey, u32>,
+}
+
+/// A work queue. A key that is added while somebody works on it comes again when they are done, so
+/// one key is never worked on twice at once. Clusters take turns: a busy one can't starve the others.
+#[derive(Default)]
+pub struct Queue {
+    state: Mutex<State>,
+    changed: Notify,
+}
+
+impl Queue {
+    pub fn add(&self, key: ObjectKey) {
+        self.state.lock().add(key);
+        self.changed.notify_one();
+    }
+
+    /// Adds the key after a delay; the earliest of several delays counts.
+    pub fn add_after(&self, key: ObjectKey, delay: Duration) {
+        if delay.is_zero() {
+            return self.add(key);
+        }
+        let at = Instant::now() + delay;
+        let mut state = self.state.lock();
+        match state.due.get(&key) {
+            Some(earlier) if *earlier <= at => return,
+            Some(later) => {
+                let later = *later;
+                state.delayed.remove(&(later, key.clone()));
+            }
+            None => {}
+        }
+        state.due.insert(key.clone(), at);
+        state.delayed.insert((at, key));
+        drop(state);
+        self.changed.notify_one();
+    }
+
+    /// Adds the key after its backoff, which grows with every retry until `forget`.
+    pub fn retry(&self, key: ObjectKey) {
+        let failures = {
+            let mut state = self.state.lock();
+            let failures = state.failures.entry(key.clone()).or_default();
+            *failures += 1;
+            *failures - 1
+        };
+        self.add_after(key, backoff(failures));
+    }
+
+    pub fn forget(&self, key: &ObjectKey) {
+        self.state.lock().failures.remove(key);
+    }
+
+    /// Waits for the next key. Its worker must call `done`. Only one task may wait here.
+    pub async fn next(&self) -> ObjectKey {
+        loop {
+            let earliest = {
+                let mut state = self.state.lock();
+                state.wake_due(Instant::now());
+                if let Some(key) = state.take() {
+                    return key;
+                }
+                state.delayed.first().map(|(at, _)| *at)
+            };
+            match earliest {
+                None => self.changed.notified().await,
+                Some(at) => {
+                    tokio::select! {
+                        () = self.changed.notified() => {}
+                        () = tokio::time::sleep_until(at) => {}
+                    }
+                }
+            }
+        }
+    }
+
+    pub fn done(&self, key: &ObjectKey) {
+        let mut state = self.state.lock();
+        state.working.remove(key);
+        if state.wanted.contains(key) {
+            state.line_up(key.clone());
+            drop(state);
+            self.changed.notify_one();
+        }
+    }
+
+    /// Keys waiting now, without the delayed.
+    pub fn len(&self) -> usize {
+        self.state.lock().wanted.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+impl State {
+    fn add(&mut self, key: ObjectKey) {
+        if self.wanted.insert(key.clone()) && !self.working.contains(&key) {
+            self.line_up(key);
+        }
+    }
+
+    fn line_up(&mut self, key: ObjectKey) {
+        let line = self.ready.entry(key.cluster.clone()).or_default();
+        if line.is_empty() {
+            self.turns.push_back(key.cluster.clone());
+        }
+        line.push_back(key);
+    }
+
+    fn take(&mut self) -> Option<ObjectKey> {
+        let cluster = self.turns.pop_front()?;
+        let line = self.ready.get_mut(&cluster).expect("a cluster with a turn has a line");
+        let key = line.pop_front().expect("a line is never empty");
+        if line.is_empty() {
+            self.ready.remove(&cluster);
+        } else {
+            self.turns.push_back(cluster);
+        }
+        self.wanted.remove(&key);
+        self.working.insert(key.clone());
+        Some(key)
+    }
+
+    fn wake_due(&mut self, now: Instant) {
+        while self.delayed.first().is_some_and(|(at, _)| *at <= now) {
+            let (_, key) = self.delayed.pop_first().expect("the first was just seen");
+            self.due.remove(&key);
+            self.add(key);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(cluster: &str, name: &str) -> ObjectKey {
+        ObjectKey::new(&ClusterName::parse(cluster).unwrap(), "n", name)
+    }
+
+    async fn drain(queue: &Queue) -> String {
+        let mut out = Vec::new();
+        while let Ok(key) = tokio::time::timeout(Duration::from_millis(1), queue.next()).await {
+            out.push(format!("{}{}", key.cluster, key.name));
+            queue.done(&key);
+        }
+        out.join(" ")
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn clusters_take_turns_and_a_key_is_queued_once() {
+        let queue = Queue::default();
+        for name in ["1", "2", "3", "1"] {
+            queue.add(key("a", name));
+        }
+        queue.add(key("b", "1"));
+        queue.add(key("b", "2"));
+        assert_eq!(drain(&queue).await, "a1 b1 a2 b2 a3");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_key_added_during_its_work_comes_again_after_it() {
+        let queue = Queue::default();
+        queue.add(key("a", "1"));
+        let working = queue.next().await;
+        queue.add(key("a", "1"));
+        queue.add(key("a", "2"));
+        assert_eq!(drain(&queue).await, "a2");
+        queue.done(&working);
+        assert_eq!(drain(&queue).await, "a1");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_earliest_delay_counts_and_backoff_grows_until_forgotten() {
+        let queue = Queue::default();
+        queue.add_after(key("a", "1"), Duration::from_secs(9));
+        queue.add_after(key("a", "1"), Duration::from_secs(3));
+        queue.add_after(key("a", "1"), Duration::from_secs(5));
+        let start = Instant::now();
+        let first = queue.next().await;
+        assert_eq!(start.elapsed().as_secs(), 3);
+        queue.done(&first);
+        assert!(tokio::time::timeout(Duration::from_secs(60), queue.next()).await.is_err());
+        let start = Instant::now();
+        for _ in 0..3 {
+            queue.retry(first.clone());
+            let again = queue.next().await;
+            queue.done(&again);
+        }
+        assert_eq!(start.elapsed().as_millis(), 5 + 10 + 20);
+        queue.forget(&first);
+        assert_eq!((backoff(0), backoff(17), backoff(40)), (FIRST_BACKOFF, Duration::from_millis(655_360), LAST_BACKOFF));
+    }
+}
