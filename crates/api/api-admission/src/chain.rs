@@ -1,0 +1,69 @@
+//! AdmissionChain: the plugins in upstream's order, first those that change, then those that refuse.
+use crate::AdmissionRequest;
+use crate::plugins::{
+    default_ingress_class::DefaultIngressClass, default_storage_class::DefaultStorageClass, default_toleration_seconds::DefaultTolerationSeconds,
+    namespace_lifecycle::NamespaceLifecycle, persistent_volume_claim_resize::PersistentVolumeClaimResize, priority::Priority, service_account::ServiceAccount,
+    storage_object_in_use_protection::StorageObjectInUseProtection, taint_nodes_by_condition::TaintNodesByCondition,
+};
+use api_meta::Status;
+use api_resource::Lookup;
+use async_trait::async_trait;
+
+/// One admission plugin. Either half may be left out.
+#[async_trait]
+pub trait Plugin: Send + Sync {
+    /// Upstream's name for it.
+    fn name(&self) -> &'static str;
+    /// Changes the request's object, or refuses it.
+    async fn mutate(&self, _request: &mut AdmissionRequest<'_>, _lookup: &dyn Lookup) -> Result<(), Status> {
+        Ok(())
+    }
+    /// Refuses the request, or adds warnings. Must not change the object.
+    async fn validate(&self, _request: &mut AdmissionRequest<'_>, _lookup: &dyn Lookup) -> Result<(), Status> {
+        Ok(())
+    }
+}
+
+pub struct AdmissionChain {
+    plugins: Vec<Box<dyn Plugin>>,
+}
+
+impl AdmissionChain {
+    /// The plugins that are on by default upstream, and PodSecurity's privileged default; NodeRestriction is on too.
+    pub fn upstream_defaults() -> Self {
+        Self::of(vec![
+            Box::new(NamespaceLifecycle),
+            Box::new(ServiceAccount),
+            Box::new(TaintNodesByCondition),
+            Box::new(Priority),
+            Box::new(DefaultTolerationSeconds),
+            Box::new(DefaultStorageClass),
+            Box::new(StorageObjectInUseProtection),
+            Box::new(PersistentVolumeClaimResize),
+            Box::new(DefaultIngressClass),
+            // Last, so that nothing is charged for what another refuses.
+        ])
+    }
+
+    pub fn of(plugins: Vec<Box<dyn Plugin>>) -> Self {
+        Self { plugins }
+    }
+
+    pub fn names(&self) -> Vec<&'static str> {
+        self.plugins.iter().map(|plugin| plugin.name()).collect()
+    }
+
+    pub async fn mutate(&self, request: &mut AdmissionRequest<'_>, lookup: &dyn Lookup) -> Result<(), Status> {
+        for plugin in &self.plugins {
+            plugin.mutate(request, lookup).await?;
+        }
+        Ok(())
+    }
+
+    pub async fn validate(&self, request: &mut AdmissionRequest<'_>, lookup: &dyn Lookup) -> Result<(), Status> {
+        for plugin in &self.plugins {
+            plugin.validate(request, lookup).await?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,51 @@
+//! The plugins, one file each.
+pub mod default_ingress_class;
+pub mod default_storage_class;
+pub mod default_toleration_seconds;
+pub mod namespace_lifecycle;
+pub mod persistent_volume_claim_resize;
+pub mod priority;
+pub mod service_account;
+pub mod storage_object_in_use_protection;
+pub mod taint_nodes_by_condition;
+
+use api_meta::{GroupResource, Object, Status};
+use api_resource::Lookup;
+use serde_json::Value;
+use std::sync::Arc;
+
+/// The newest of the objects that an annotation marks as the default (by name among equally old ones).
+async fn newest_default(
+    request: &crate::AdmissionRequest<'_>,
+    lookup: &dyn Lookup,
+    resource: GroupResource,
+    annotations: &[&str],
+) -> Result<Option<Arc<Object>>, Status> {
+    let marked = |object: &Object| {
+        let value = object.to_value();
+        annotations.iter().any(|annotation| value["metadata"]["annotations"][annotation] == "true")
+    };
+    let created = |object: &Object| object.to_value()["metadata"]["creationTimestamp"].as_str().unwrap_or_default().to_owned();
+    let mut all = lookup.list(request.cluster, &resource, None).await?;
+    all.retain(|object| marked(object));
+    all.sort_by(|a, b| created(b).cmp(&created(a)).then_with(|| a.meta().name.cmp(&b.meta().name)));
+    Ok(all.into_iter().next())
+}
+
+fn is_mirror_pod(pod: &Value) -> bool {
+    pod["metadata"]["annotations"].get("kubernetes.io/config.mirror").is_some()
+}
+
+/// Errors as upstream joins them: one alone, more in brackets, none twice.
+fn aggregate(errors: &[String]) -> String {
+    let mut unique: Vec<&str> = Vec::new();
+    for error in errors {
+        if !unique.contains(&error.as_str()) {
+            unique.push(error);
+        }
+    }
+    match unique[..] {
+        [one] => one.to_owned(),
+        _ => format!("[{}]", unique.join(", ")),
+    }
+}

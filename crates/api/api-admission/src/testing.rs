@@ -1,0 +1,122 @@
+//! For the tables in the plugins' tests: a world of objects to look up in, and requests built in a line.
+use crate::{AdmissionRequest, Operation, Plugin};
+use api_auth::User;
+use api_meta::{ClusterName, GroupResource, Object, Status};
+use api_resource::Lookup;
+use async_trait::async_trait;
+use serde_json::{Value, json};
+use std::sync::Arc;
+
+/// Objects by resource ("pods", "deployments.apps").
+#[derive(Default)]
+pub struct World(Vec<(String, Arc<Object>)>);
+
+impl World {
+    pub fn of<'a>(objects: impl IntoIterator<Item = (&'a str, Value)>) -> Self {
+        let parse = |value: Value| Arc::new(Object::parse(serde_json::to_vec(&value).unwrap().into()).unwrap());
+        Self(objects.into_iter().map(|(resource, value)| (resource.to_owned(), parse(value))).collect())
+    }
+}
+
+#[async_trait]
+impl Lookup for World {
+    async fn get(&self, cluster: &ClusterName, resource: &GroupResource, namespace: &str, name: &str) -> Result<Option<Arc<Object>>, Status> {
+        let all = self.list(cluster, resource, Some(namespace)).await?;
+        Ok(all.into_iter().find(|object| *object.meta().name == *name))
+    }
+    async fn list(&self, _: &ClusterName, resource: &GroupResource, namespace: Option<&str>) -> Result<Vec<Arc<Object>>, Status> {
+        let fits = |object: &Object| namespace.is_none_or(|namespace| *object.meta().namespace == *namespace);
+        Ok(self.0.iter().filter(|(of, object)| *of == resource.to_string() && fits(object)).map(|(_, object)| object.clone()).collect())
+    }
+}
+
+pub struct Ask {
+    resource: GroupResource,
+    subresource: String,
+    namespace: String,
+    name: String,
+    operation: Operation,
+    object: Option<Value>,
+    old: Option<Value>,
+    user: User,
+}
+
+/// What a plugin made of a request.
+#[derive(Debug)]
+pub struct Answer {
+    pub object: Value,
+    pub warnings: Vec<String>,
+}
+
+/// A request for a resource, "pods" or "ingresses.networking.k8s.io", or a part, "pods/status".
+pub fn ask(resource: &str) -> Ask {
+    let (resource, subresource) = resource.split_once('/').unwrap_or((resource, ""));
+    let (resource, group) = resource.split_once('.').unwrap_or((resource, ""));
+    Ask {
+        resource: GroupResource::new(group, resource),
+        subresource: subresource.into(),
+        namespace: String::new(),
+        name: String::new(),
+        operation: Operation::Connect,
+        object: None,
+        old: None,
+        user: User::authenticated("someone", []),
+    }
+}
+
+impl Ask {
+    pub fn named(mut self, namespace: &str, name: &str) -> Self {
+        (self.namespace, self.name) = (namespace.into(), name.into());
+        self
+    }
+    pub fn by(mut self, user: User) -> Self {
+        self.user = user;
+        self
+    }
+    pub fn creates(mut self, object: Value) -> Self {
+        (self.operation, self.object) = (Operation::Create, Some(object));
+        self
+    }
+    pub fn updates(mut self, old: Value, object: Value) -> Self {
+        (self.operation, self.old, self.object) = (Operation::Update, Some(old), Some(object));
+        self
+    }
+    pub fn deletes(mut self, old: Value) -> Self {
+        (self.operation, self.old) = (Operation::Delete, Some(old));
+        self
+    }
+    pub async fn mutated(self, plugin: &dyn Plugin, world: &World) -> Result<Answer, Status> {
+        self.through(plugin, world, true).await
+    }
+    pub async fn validated(self, plugin: &dyn Plugin, world: &World) -> Result<Answer, Status> {
+        self.through(plugin, world, false).await
+    }
+
+    async fn through(self, plugin: &dyn Plugin, world: &World, mutate: bool) -> Result<Answer, Status> {
+        let (cluster, options) = (ClusterName::root(), json!({}));
+        let mut request = AdmissionRequest {
+            cluster: &cluster,
+            operation: self.operation,
+            group: &self.resource.group,
+            version: "v1",
+            kind: "",
+            resource: &self.resource.resource,
+            subresource: &self.subresource,
+            namespace: &self.namespace,
+            name: &self.name,
+            object: self.object,
+            old: self.old.as_ref(),
+            options: &options,
+            user: &self.user,
+            dry_run: false,
+            warnings: Vec::new(),
+            now: "2026-01-02T03:04:05Z".parse().unwrap(),
+        };
+        if mutate {
+            plugin.mutate(&mut request, world).await?;
+        } else {
+            plugin.validate(&mut request, world).await?;
+        }
+        Ok(Answer { object: request.object.unwrap_or_default(), warnings: request.warnings })
+    }
+}
