@@ -42,6 +42,15 @@ pub async fn commit_rate(dir: &Path, load: Load, stamp: Stamp) -> Result<CommitR
     Ok(CommitRate { raw: rows / raw.as_secs_f64(), store: rows / through_store.as_secs_f64() })
 }
 
+/// How long it takes to create an empty store in `dir`.
+pub async fn create_time(dir: &Path, stamp: Stamp) -> Result<Duration, StoreError> {
+    let began = SystemClock.instant();
+    let store = SqliteStore::open(&dir.join("empty.db"), SqliteOptions::new(stamp))?;
+    let took = SystemClock.instant() - began;
+    store.close().await;
+    Ok(took)
+}
+
 /// Fills a new store in `dir` with live objects; returns how long it takes to open it again.
 pub async fn load_time(dir: &Path, objects: usize, value_bytes: usize, stamp: Stamp) -> Result<Duration, StoreError> {
     const AT_ONCE: usize = 500;

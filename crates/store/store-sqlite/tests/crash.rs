@@ -116,7 +116,7 @@ fn acknowledged_writes_survive_kill_nine() {
         assert!(store.revision() >= acknowledged.newest, "no revision is taken back");
         newest = store.revision();
         runtime.block_on(async {
-            check(&*store, run, &acknowledged).await;
+            check(&store, run, &acknowledged).await;
             store.close().await;
         });
     }

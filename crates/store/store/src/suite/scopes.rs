@@ -7,7 +7,7 @@ use api_meta::{ClusterName, GroupResource};
 type Parts = (&'static str, &'static str, &'static str, &'static str, &'static str);
 
 // Names that are prefixes of each other, sort around the slash, or look like another segment.
-const CLUSTERS: [&str; 6] = ["root", "a", "a-b", "a.b", "ab", "core"];
+const CLUSTERS: [&str; 7] = ["root", "a", "a-b", "a.b", "a0", "ab", "core"];
 const RESOURCES: [(&str, &str); 4] = [("", "pods"), ("", "podsets"), ("apps", "pods"), ("a", "core")];
 const NAMESPACES: [&str; 4] = ["", "ns", "ns-1", "a"];
 const NAMES: [&str; 2] = ["x", "x-1"];
@@ -16,8 +16,11 @@ fn key((cluster, group, resource, namespace, name): Parts) -> Key {
     Key::new(&ClusterName::parse(cluster).unwrap(), &GroupResource::new(group, resource), namespace, name)
 }
 
-fn scopes() -> Vec<(Scope, Box<dyn Fn(&Parts) -> bool>)> {
-    let mut scopes: Vec<(Scope, Box<dyn Fn(&Parts) -> bool>)> = Vec::new();
+/// Whether a scope covers a key, said in other words than the store's.
+type Covers = Box<dyn Fn(&Parts) -> bool>;
+
+fn scopes() -> Vec<(Scope, Covers)> {
+    let mut scopes: Vec<(Scope, Covers)> = Vec::new();
     for (group, plural) in RESOURCES {
         let resource = GroupResource::new(group, plural);
         scopes.push((Scope::AllClusters(resource.clone()), Box::new(move |p| (p.1, p.2) == (group, plural))));
