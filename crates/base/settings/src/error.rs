@@ -1,0 +1,16 @@
+//! What can be wrong with settings.
+use crate::Source;
+use std::path::PathBuf;
+
+#[derive(Debug, thiserror::Error)]
+pub enum SettingsError {
+    #[error("{path:?} could not be read")]
+    Read { path: PathBuf, source: std::io::Error },
+    #[error("config file {path:?}: {why}")]
+    File { path: PathBuf, why: String },
+    #[error("config file {path:?}: unknown setting `{key}`{hint}")]
+    Unknown { path: PathBuf, key: String, hint: String },
+    /// The setting's value is wrong; where it was set.
+    #[error("{name} ({source_of}): {why}")]
+    Invalid { name: &'static str, source_of: Source, why: String },
+}

@@ -1,0 +1,388 @@
+//! ServerSettings: what `k8shost server` runs with, resolved and checked.
+use crate::setting::{SERVER, SettingKind};
+use crate::{ServerArgs, SettingsError, Source, config_file};
+use ipnet::IpNet;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::io;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+
+pub const DEFAULT_CONFIG_FILE: &str = "/etc/k8shost/config.yaml";
+
+/// What `--disable` can leave out.
+pub const COMPONENTS: &[&str] = &["controllers", "flashdns", "prismnet", "scheduler", "service-proxy"];
+
+/// Ports from `first` to `last`, both included.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PortRange {
+    pub first: u16,
+    pub last: u16,
+}
+
+impl fmt::Display for PortRange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.first, self.last)
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServerSettings {
+    pub data_dir: PathBuf,
+    /// The file that was read; `None` when there is none at the default place.
+    pub config: Option<PathBuf>,
+    pub bind_address: IpAddr,
+    pub https_listen_port: u16,
+    /// `None`: the address of the default route, which the caller finds.
+    pub advertise_address: Option<IpAddr>,
+    pub tls_san: Vec<String>,
+    pub token: Option<String>,
+    pub node_name: String,
+    pub cluster_cidr: IpNet,
+    pub service_cidr: IpNet,
+    pub cluster_dns: IpAddr,
+    pub cluster_domain: String,
+    pub service_node_port_range: PortRange,
+    pub disable: Vec<String>,
+    pub disable_agent: bool,
+    pub write_kubeconfig: PathBuf,
+    /// Permission bits.
+    pub write_kubeconfig_mode: u32,
+    /// `None`: a containerd of our own. Always with a scheme: `unix:///run/containerd/containerd.sock`.
+    pub container_runtime_endpoint: Option<String>,
+    /// (name, value) in the order given.
+    pub kube_apiserver_arg: Vec<(String, String)>,
+    pub kubelet_arg: Vec<(String, String)>,
+}
+
+impl ServerSettings {
+    /// Joins the sources and checks the outcome. `env` looks up a variable; `read` reads a file (the
+    /// config, and the host's name when no node name is given).
+    pub fn resolve(args: &ServerArgs, env: &dyn Fn(&str) -> Option<String>, read: &dyn Fn(&Path) -> io::Result<String>) -> Result<Self, SettingsError> {
+        let mut layers = Layers::default();
+        layers.defaults();
+        let mut over = Layers::default();
+        over.environment(env);
+        over.flags(args);
+        let explicit = over.values.get("config").and_then(|(values, _)| values.last().cloned());
+        let path = PathBuf::from(explicit.as_deref().unwrap_or(DEFAULT_CONFIG_FILE));
+        let config = match read(&path) {
+            Ok(text) => {
+                layers.file(&path, &text)?;
+                Some(path)
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound && explicit.is_none() => None,
+            Err(source) => return Err(SettingsError::Read { path, source }),
+        };
+        layers.values.extend(over.values);
+        layers.settings(config, read)
+    }
+
+    /// [`resolve`](Self::resolve) with this process's environment and files.
+    pub fn load(args: &ServerArgs) -> Result<Self, SettingsError> {
+        Self::resolve(args, &|name| std::env::var(name).ok(), &|path| std::fs::read_to_string(path))
+    }
+
+    pub fn is_disabled(&self, component: &str) -> bool {
+        self.disable.iter().any(|disabled| disabled == component)
+    }
+}
+
+/// Each setting's values and where they came from.
+#[derive(Default)]
+struct Layers {
+    values: BTreeMap<&'static str, (Vec<String>, Source)>,
+}
+
+impl Layers {
+    fn defaults(&mut self) {
+        for setting in SERVER.iter().filter(|setting| !setting.default.is_empty()) {
+            self.values.insert(setting.name, (vec![setting.default.to_owned()], Source::Default));
+        }
+    }
+    fn file(&mut self, path: &Path, text: &str) -> Result<(), SettingsError> {
+        for (name, values) in config_file::parse(path, text)? {
+            self.values.insert(name, (values, Source::File(path.to_owned())));
+        }
+        Ok(())
+    }
+    fn environment(&mut self, env: &dyn Fn(&str) -> Option<String>) {
+        for setting in SERVER {
+            let variable = setting.variable();
+            if let Some(value) = env(&variable).filter(|value| !value.is_empty()) {
+                self.values.insert(setting.name, (vec![value], Source::Environment(variable)));
+            }
+        }
+    }
+    fn flags(&mut self, args: &ServerArgs) {
+        for (name, values) in &args.values {
+            self.values.insert(name, (values.clone(), Source::Flag));
+        }
+    }
+
+    fn source(&self, name: &'static str) -> Source {
+        self.values.get(name).map_or(Source::Default, |(_, source)| source.clone())
+    }
+    fn invalid(&self, name: &'static str, why: impl Into<String>) -> SettingsError {
+        SettingsError::Invalid { name, source_of: self.source(name), why: why.into() }
+    }
+    /// The one value of a setting; "" counts as not set.
+    fn text(&self, name: &'static str) -> Result<Option<&str>, SettingsError> {
+        match self.values.get(name).map(|(values, _)| &values[..]) {
+            None => Ok(None),
+            Some([one]) => Ok(Some(one.trim()).filter(|text| !text.is_empty())),
+            Some(_) => Err(self.invalid(name, "takes one value")),
+        }
+    }
+    fn needed(&self, name: &'static str) -> Result<&str, SettingsError> {
+        self.text(name)?.ok_or_else(|| self.invalid(name, "must not be empty"))
+    }
+    fn list(&self, name: &'static str) -> Vec<String> {
+        let setting = SERVER.iter().find(|setting| setting.name == name);
+        let values = self.values.get(name).map(|(values, _)| values.clone()).unwrap_or_default();
+        if setting.is_some_and(|setting| setting.kind == SettingKind::Arguments) {
+            return values;
+        }
+        values.iter().flat_map(|value| value.split(',')).map(|value| value.trim().to_owned()).filter(|value| !value.is_empty()).collect()
+    }
+    fn parsed<T: std::str::FromStr>(&self, name: &'static str, what: &str) -> Result<Option<T>, SettingsError> {
+        let parse = |text: &str| text.parse().map_err(|_| self.invalid(name, format!("{text:?} is not {what}")));
+        self.text(name)?.map(parse).transpose()
+    }
+    fn needed_parsed<T: std::str::FromStr>(&self, name: &'static str, what: &str) -> Result<T, SettingsError> {
+        self.needed(name)?;
+        Ok(self.parsed(name, what)?.expect("needed says that it is set"))
+    }
+    fn switch(&self, name: &'static str) -> Result<bool, SettingsError> {
+        match self.text(name)? {
+            None => Ok(false),
+            Some("true" | "1") => Ok(true),
+            Some("false" | "0") => Ok(false),
+            Some(other) => Err(self.invalid(name, format!("{other:?} is neither true nor false"))),
+        }
+    }
+    fn network(&self, name: &'static str) -> Result<IpNet, SettingsError> {
+        let network: IpNet = self.needed_parsed(name, "a network such as 10.0.0.0/16")?;
+        if network.addr() != network.network() {
+            return Err(self.invalid(name, format!("{network} has bits set behind its prefix, did you mean {}?", network.trunc())));
+        }
+        Ok(network)
+    }
+    fn arguments(&self, name: &'static str) -> Result<Vec<(String, String)>, SettingsError> {
+        let pair = |argument: &String| match argument.trim_start_matches('-').split_once('=') {
+            Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+            _ => Err(self.invalid(name, format!("{argument:?} is not of the form key=value"))),
+        };
+        self.list(name).iter().map(pair).collect()
+    }
+
+    fn settings(&self, config: Option<PathBuf>, read: &dyn Fn(&Path) -> io::Result<String>) -> Result<ServerSettings, SettingsError> {
+        let address = "an IP address";
+        let cluster_cidr = self.network("cluster-cidr")?;
+        let service_cidr = self.network("service-cidr")?;
+        if cluster_cidr.contains(&service_cidr) || service_cidr.contains(&cluster_cidr) {
+            return Err(self.invalid("cluster-cidr", format!("{cluster_cidr} overlaps service-cidr {service_cidr} ({})", self.source("service-cidr"))));
+        }
+        if service_cidr.max_prefix_len() - service_cidr.prefix_len() < 4 {
+            return Err(self.invalid("service-cidr", format!("{service_cidr} is too small, it needs 16 addresses at least")));
+        }
+        let cluster_dns: IpAddr = match self.parsed("cluster-dns", address)? {
+            Some(given) => given,
+            None => nth(service_cidr, 10),
+        };
+        if !service_cidr.contains(&cluster_dns) {
+            return Err(self.invalid("cluster-dns", format!("{cluster_dns} is not within service-cidr {service_cidr} ({})", self.source("service-cidr"))));
+        }
+        if cluster_dns == nth(service_cidr, 0) || cluster_dns == nth(service_cidr, 1) {
+            return Err(self.invalid("cluster-dns", format!("{cluster_dns} is the network's own or the kubernetes Service's address")));
+        }
+        let https_listen_port = self.needed_parsed("https-listen-port", "a port, 1 to 65535")?;
+        if https_listen_port == 0 {
+            return Err(self.invalid("https-listen-port", "0 is not a port, 1 to 65535"));
+        }
+        let service_node_port_range = self.port_range("service-node-port-range")?;
+        if (service_node_port_range.first..=service_node_port_range.last).contains(&https_listen_port) {
+            let why = format!("{service_node_port_range} holds https-listen-port {https_listen_port}");
+            return Err(self.invalid("service-node-port-range", why));
+        }
+        let disable = self.list("disable");
+        if let Some(unknown) = disable.iter().find(|name| !COMPONENTS.contains(&name.as_str())) {
+            return Err(self.invalid("disable", format!("{unknown:?} is none of {}", COMPONENTS.join(", "))));
+        }
+        let cluster_domain = self.needed("cluster-domain")?.trim_end_matches('.').to_owned();
+        if !is_domain(&cluster_domain) {
+            return Err(self.invalid("cluster-domain", format!("{cluster_domain:?} is not a domain name")));
+        }
+        let tls_san = self.list("tls-san");
+        if let Some(wrong) = tls_san.iter().find(|name| name.parse::<IpAddr>().is_err() && !is_domain(name.strip_prefix("*.").unwrap_or(name))) {
+            return Err(self.invalid("tls-san", format!("{wrong:?} is neither a DNS name nor an IP address")));
+        }
+        Ok(ServerSettings {
+            data_dir: self.needed("data-dir")?.into(),
+            config,
+            bind_address: self.needed_parsed("bind-address", address)?,
+            https_listen_port,
+            advertise_address: self.advertise_address()?,
+            tls_san,
+            token: self.text("token")?.map(str::to_owned),
+            node_name: self.node_name(read)?,
+            cluster_cidr,
+            service_cidr,
+            cluster_dns,
+            cluster_domain,
+            service_node_port_range,
+            disable,
+            disable_agent: self.switch("disable-agent")?,
+            write_kubeconfig: self.needed("write-kubeconfig")?.into(),
+            write_kubeconfig_mode: self.mode("write-kubeconfig-mode")?,
+            container_runtime_endpoint: self.endpoint()?,
+            kube_apiserver_arg: self.arguments("kube-apiserver-arg")?,
+            kubelet_arg: self.arguments("kubelet-arg")?,
+        })
+    }
+
+    fn advertise_address(&self) -> Result<Option<IpAddr>, SettingsError> {
+        let given: Option<IpAddr> = self.parsed("advertise-address", "an IP address")?;
+        match given {
+            Some(address) if address.is_unspecified() || address.is_multicast() => {
+                Err(self.invalid("advertise-address", format!("{address} is no address others can connect to")))
+            }
+            given => Ok(given),
+        }
+    }
+
+    fn node_name(&self, read: &dyn Fn(&Path) -> io::Result<String>) -> Result<String, SettingsError> {
+        let name = match self.text("node-name")? {
+            Some(name) => name.to_owned(),
+            None => {
+                let path = Path::new("/proc/sys/kernel/hostname");
+                let name = read(path).map_err(|source| SettingsError::Read { path: path.to_owned(), source })?;
+                name.trim().to_lowercase()
+            }
+        };
+        if is_domain(&name) { Ok(name) } else { Err(self.invalid("node-name", format!("{name:?} is not a lower case DNS name"))) }
+    }
+
+    fn port_range(&self, name: &'static str) -> Result<PortRange, SettingsError> {
+        let text = self.needed(name)?;
+        let wrong = || self.invalid(name, format!("{text:?} is not a range of ports such as 30000-32767"));
+        // Upstream also takes FIRST+SIZE.
+        let (first, last) = match (text.split_once('-'), text.split_once('+')) {
+            (Some((first, last)), _) => (first.trim().parse().map_err(|_| wrong())?, last.trim().parse().map_err(|_| wrong())?),
+            (_, Some((first, size))) => {
+                let (first, size): (u16, u16) = (first.trim().parse().map_err(|_| wrong())?, size.trim().parse().map_err(|_| wrong())?);
+                (first, first.checked_add(size).ok_or_else(wrong)?)
+            }
+            _ => return Err(wrong()),
+        };
+        if first == 0 || first > last { Err(wrong()) } else { Ok(PortRange { first, last }) }
+    }
+
+    fn mode(&self, name: &'static str) -> Result<u32, SettingsError> {
+        let text = self.needed(name)?;
+        match u32::from_str_radix(text.trim_start_matches("0o"), 8) {
+            Ok(mode) if mode <= 0o777 => Ok(mode),
+            _ => Err(self.invalid(name, format!("{text:?} is not a file mode such as 0600"))),
+        }
+    }
+
+    fn endpoint(&self) -> Result<Option<String>, SettingsError> {
+        let name = "container-runtime-endpoint";
+        match self.text(name)? {
+            None => Ok(None),
+            Some(text) if text.starts_with('/') => Ok(Some(format!("unix://{text}"))),
+            Some(text) if text.starts_with("unix:///") => Ok(Some(text.to_owned())),
+            Some(text) => Err(self.invalid(name, format!("{text:?} is not a unix socket such as unix:///run/containerd/containerd.sock"))),
+        }
+    }
+}
+
+/// The `n`th address of a network, counted from 0.
+fn nth(network: IpNet, n: u8) -> IpAddr {
+    match network.network() {
+        IpAddr::V4(first) => IpAddr::from((u32::from(first).wrapping_add(n.into())).to_be_bytes()),
+        IpAddr::V6(first) => IpAddr::from((u128::from(first).wrapping_add(n.into())).to_be_bytes()),
+    }
+}
+
+fn is_domain(name: &str) -> bool {
+    let edge = |byte: Option<&u8>| byte.is_some_and(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
+    let is_label = |label: &str| {
+        let bytes = label.as_bytes();
+        bytes.len() <= 63 && edge(bytes.first()) && edge(bytes.last()) && bytes.iter().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || *b == b'-')
+    };
+    name.len() <= 253 && name.split('.').all(is_label)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn resolve(flags: &[(&str, &str)], env: &[(&str, &str)], file: Option<&str>) -> Result<ServerSettings, String> {
+        let args = flags.iter().fold(ServerArgs::default(), |args, (name, value)| args.with(name, *value));
+        let env = |name: &str| env.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned());
+        let read = |path: &Path| match path.to_str() {
+            Some("/proc/sys/kernel/hostname") => Ok("Host-1\n".to_owned()),
+            Some(DEFAULT_CONFIG_FILE) => file.map(str::to_owned).ok_or_else(|| io::ErrorKind::NotFound.into()),
+            _ => Err(io::ErrorKind::NotFound.into()),
+        };
+        ServerSettings::resolve(&args, &env, &read).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn the_defaults_stand_alone() {
+        let settings = resolve(&[], &[], None).unwrap();
+        assert_eq!(settings.https_listen_port, 6443);
+        assert_eq!(settings.cluster_dns.to_string(), "10.96.0.10");
+        assert_eq!(settings.service_node_port_range, PortRange { first: 30000, last: 32767 });
+        assert_eq!(settings.write_kubeconfig_mode, 0o600);
+        assert_eq!(settings.node_name, "host-1");
+        assert_eq!(settings.config, None);
+        assert!(!settings.disable_agent);
+    }
+
+    #[test]
+    fn a_flag_beats_the_environment_and_that_the_file() {
+        let file = "https-listen-port: 1\ncluster-domain: file\ndata-dir: /file\ndisable: scheduler\ntls-san: [a, 10.0.0.1]\ndisable-agent: true\nwrite-kubeconfig-mode: \"0644\"\n";
+        let env = [("K8SHOST_CLUSTER_DOMAIN", "env"), ("K8SHOST_DATA_DIR", "/env"), ("K8SHOST_DISABLE", "flashdns,prismnet")];
+        let settings = resolve(&[("data-dir", "/flag")], &env, Some(file)).unwrap();
+        assert_eq!((settings.https_listen_port, settings.cluster_domain.as_str()), (1, "env"));
+        assert_eq!(settings.data_dir, Path::new("/flag"));
+        assert_eq!(settings.disable, ["flashdns", "prismnet"]);
+        assert_eq!(settings.tls_san, ["a", "10.0.0.1"]);
+        assert_eq!((settings.disable_agent, settings.write_kubeconfig_mode), (true, 0o644));
+        let other = resolve(&[("service-cidr", "10.43.0.0/16"), ("container-runtime-endpoint", "/run/c.sock")], &[], None).unwrap();
+        assert_eq!(other.cluster_dns.to_string(), "10.43.0.10");
+        assert_eq!(other.container_runtime_endpoint.as_deref(), Some("unix:///run/c.sock"));
+    }
+
+    #[test]
+    fn what_cannot_work_is_refused_by_name_and_source() {
+        for (flags, file, want) in [
+            (vec![("https-listen-port", "x")], "", "https-listen-port (set by flag): \"x\" is not a port, 1 to 65535"),
+            (vec![], "cluster-dns: 1.2.3.4", "cluster-dns (set in /etc/k8shost/config.yaml): 1.2.3.4 is not within service-cidr 10.96.0.0/12 (default)"),
+            (vec![("cluster-cidr", "10.97.0.0/16")], "", "cluster-cidr (set by flag): 10.97.0.0/16 overlaps service-cidr 10.96.0.0/12 (default)"),
+            (vec![("cluster-cidr", "10.97.0.1/16")], "", "cluster-cidr (set by flag): 10.97.0.1/16 has bits set behind its prefix, did you mean 10.97.0.0/16?"),
+            (vec![("service-node-port-range", "9-3")], "", "service-node-port-range (set by flag): \"9-3\" is not a range of ports such as 30000-32767"),
+            (vec![("https-listen-port", "30001")], "", "service-node-port-range (default): 30000-32767 holds https-listen-port 30001"),
+            (vec![], "cluster_cidr: x", "config file `/etc/k8shost/config.yaml`: unknown setting `cluster_cidr`, did you mean `cluster-cidr`?"),
+            (vec![("kubelet-arg", "v")], "", "kubelet-arg (set by flag): \"v\" is not of the form key=value"),
+            (vec![("config", "/none")], "", "reading config file `/none`"),
+            (vec![("disable", "traefik")], "", "disable (set by flag): \"traefik\" is none of controllers, flashdns, prismnet, scheduler, service-proxy"),
+        ] {
+            assert_eq!(resolve(&flags, &[], Some(file)).unwrap_err(), want);
+        }
+    }
+
+    #[test]
+    fn clap_reads_every_kind_of_flag() {
+        use clap::{Args, FromArgMatches};
+        let command = ServerArgs::augment_args(clap::Command::new("server"));
+        let line = ["server", "--disable-agent", "--tls-san=a", "--tls-san", "b", "--kubelet-arg=v=1,2", "--data-dir", "/d"];
+        let args = ServerArgs::from_arg_matches(&command.clone().try_get_matches_from(line).unwrap()).unwrap();
+        let expected =
+            ServerArgs::default().with("disable-agent", "true").with("tls-san", "a").with("tls-san", "b").with("kubelet-arg", "v=1,2").with("data-dir", "/d");
+        assert_eq!(args, expected);
+        assert!(command.try_get_matches_from(["server", "--no-such-flag"]).is_err());
+    }
+}

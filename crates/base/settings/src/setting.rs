@@ -1,0 +1,87 @@
+//! Setting: the one table that flags, environment variables, file keys and the reference come from.
+use std::fmt;
+use std::path::PathBuf;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SettingKind {
+    Text,
+    /// May be given several times, or with commas; the last source that gives any wins whole.
+    List,
+    /// As List, but commas belong to the value (`--kubelet-arg=a=1,2`).
+    Arguments,
+    Switch,
+}
+
+/// One setting: `--name`, `K8SHOST_NAME`, and `name:` in the file.
+#[derive(Clone, Copy, Debug)]
+pub struct Setting {
+    pub name: &'static str,
+    pub kind: SettingKind,
+    pub value_name: &'static str,
+    /// "" when there is none, or when it depends on other settings or the machine (the help says how).
+    pub default: &'static str,
+    pub help: &'static str,
+}
+
+impl Setting {
+    const fn text(name: &'static str, value_name: &'static str, default: &'static str, help: &'static str) -> Self {
+        Self { name, kind: SettingKind::Text, value_name, default, help }
+    }
+    const fn list(name: &'static str, value_name: &'static str, help: &'static str) -> Self {
+        Self { name, kind: SettingKind::List, value_name, default: "", help }
+    }
+    const fn arguments(name: &'static str, help: &'static str) -> Self {
+        Self { name, kind: SettingKind::Arguments, value_name: "KEY=VALUE", default: "", help }
+    }
+    const fn switch(name: &'static str, help: &'static str) -> Self {
+        Self { name, kind: SettingKind::Switch, value_name: "", default: "", help }
+    }
+    /// `K8SHOST_HTTPS_LISTEN_PORT` of `https-listen-port`.
+    pub fn variable(&self) -> String {
+        format!("K8SHOST_{}", self.name.to_uppercase().replace('-', "_"))
+    }
+}
+
+/// The settings of `k8shost server`.
+pub const SERVER: &[Setting] = &[
+    Setting::text("config", "FILE", "/etc/k8shost/config.yaml", "Settings in YAML, by the names of these flags"),
+    Setting::text("data-dir", "DIRECTORY", "/var/lib/k8shost", "Where all state is kept"),
+    Setting::text("bind-address", "ADDRESS", "0.0.0.0", "Address the API server listens on"),
+    Setting::text("https-listen-port", "PORT", "6443", "Port the API server listens on"),
+    Setting::text("advertise-address", "ADDRESS", "", "Address others reach the API server at [default: the one of the default route]"),
+    Setting::list("tls-san", "NAME", "More names and addresses for the API server's certificate"),
+    Setting::text("token", "TOKEN", "", "Shared secret that lets servers and nodes join [default: one made at the first start]"),
+    Setting::text("node-name", "NAME", "", "Name of this node [default: the host's name]"),
+    Setting::text("cluster-cidr", "CIDR", "10.244.0.0/16", "Addresses of pods"),
+    Setting::text("service-cidr", "CIDR", "10.96.0.0/12", "Addresses of Services"),
+    Setting::text("cluster-dns", "ADDRESS", "", "Address of the cluster's DNS [default: the tenth of service-cidr]"),
+    Setting::text("cluster-domain", "DOMAIN", "cluster.local", "The cluster's DNS domain"),
+    Setting::text("service-node-port-range", "RANGE", "30000-32767", "Ports for Services of type NodePort"),
+    Setting::list("disable", "COMPONENT", "Parts not to start"),
+    Setting::switch("disable-agent", "Run no pods on this machine"),
+    Setting::text("write-kubeconfig", "FILE", "/etc/k8shost/kubeconfig.yaml", "Where the admin's kubeconfig is written"),
+    Setting::text("write-kubeconfig-mode", "MODE", "0600", "Mode of that file, octal"),
+    Setting::text("container-runtime-endpoint", "ENDPOINT", "", "CRI socket of a container runtime to use [default: a containerd of our own]"),
+    Setting::arguments("kube-apiserver-arg", "Arguments for the API server, by upstream's names"),
+    Setting::arguments("kubelet-arg", "Arguments for the node agent, by upstream's names"),
+];
+
+/// Where a setting's value came from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Source {
+    Default,
+    File(PathBuf),
+    Environment(String),
+    Flag,
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Default => f.write_str("default"),
+            Self::File(path) => write!(f, "set in {}", path.display()),
+            Self::Environment(variable) => write!(f, "set by {variable}"),
+            Self::Flag => f.write_str("set by flag"),
+        }
+    }
+}
