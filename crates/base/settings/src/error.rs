@@ -4,11 +4,11 @@ use std::path::PathBuf;
 
 #[derive(Debug, thiserror::Error)]
 pub enum SettingsError {
-    #[error("{path:?} could not be read")]
+    #[error("reading config file `{}`", path.display())]
     Read { path: PathBuf, source: std::io::Error },
-    #[error("config file {path:?}: {why}")]
+    #[error("config file `{}`: {why}", path.display())]
     File { path: PathBuf, why: String },
-    #[error("config file {path:?}: unknown setting `{key}`{hint}")]
+    #[error("config file `{}`: unknown setting `{key}`{hint}", path.display())]
     Unknown { path: PathBuf, key: String, hint: String },
     /// The setting's value is wrong; where it was set.
     #[error("{name} ({source_of}): {why}")]
