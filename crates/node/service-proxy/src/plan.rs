@@ -1,0 +1,210 @@
+//! What one Service or one Pod asks of the node's packet rules. Pure.
+use crate::endpoints::{choose, of_port};
+use crate::settings::ProxySettings;
+use ipnet::Ipv4Net;
+use k8s_openapi::api::core::v1::{Pod, Service};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::net::{Ipv4Addr, SocketAddrV4};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Protocol {
+    Tcp,
+    Udp,
+    Sctp,
+}
+
+impl Protocol {
+    /// As Kubernetes writes it; absent means TCP. `None` for what can't be translated.
+    pub fn parse(name: Option<&str>) -> Option<Self> {
+        match name {
+            None | Some("" | "TCP") => Some(Self::Tcp),
+            Some("UDP") => Some(Self::Udp),
+            Some("SCTP") => Some(Self::Sctp),
+            Some(_) => None,
+        }
+    }
+}
+
+impl fmt::Display for Protocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Tcp => "tcp",
+            Self::Udp => "udp",
+            Self::Sctp => "sctp",
+        })
+    }
+}
+
+/// Where clients knock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Frontend {
+    /// `None`: any address of the node but loopback (node ports, host ports).
+    pub address: Option<Ipv4Addr>,
+    pub protocol: Protocol,
+    pub port: u16,
+}
+
+/// As nft writes it in a map's key.
+impl fmt::Display for Frontend {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(address) = self.address {
+            write!(f, "{address} . ")?;
+        }
+        write!(f, "{} . {}", self.protocol, self.port)
+    }
+}
+
+/// Where a connection is led.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Backend {
+    pub at: SocketAddrV4,
+    /// It runs on this node, so it may be its own client.
+    pub local: bool,
+}
+
+/// Whose source address becomes the node's on the way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Translation {
+    /// Those from outside the cluster: Service addresses.
+    Cluster,
+    /// Everybody's: answers must come back through this node.
+    External,
+    /// This node's own: what pods and the node send to an address whose outside traffic stays local.
+    Inside,
+    /// Nobody's: the backend is on this node and shall see the client.
+    Keep,
+}
+
+/// What happens to connections to a frontend.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    pub translation: Translation,
+    pub backends: BTreeSet<Backend>,
+    /// For clients outside the cluster, where they get others than those inside (externalTrafficPolicy: Local).
+    pub outside: Option<BTreeSet<Backend>>,
+    /// With no backend: drop (others have some) rather than refuse (nobody has).
+    pub drop: bool,
+    /// ClientIP affinity, in seconds.
+    pub affinity: Option<u32>,
+    /// Who may connect; empty: everybody.
+    pub sources: Vec<Ipv4Net>,
+}
+
+/// All that one owner asks for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Rules {
+    pub frontends: BTreeMap<Frontend, Target>,
+    /// Addresses that belong to the Service alone: other ports of them are refused.
+    pub addresses: BTreeSet<Ipv4Addr>,
+}
+
+/// The rules of a Service with its EndpointSlices. Headless and ExternalName Services have none.
+pub fn service_rules(service: &Service, slices: &[impl AsRef<EndpointSlice>], settings: &ProxySettings) -> Rules {
+    let mut rules = Rules::default();
+    let Some(spec) = &service.spec else { return rules };
+    let another_proxys = service.metadata.labels.iter().flatten().any(|(key, _)| key == "service.kubernetes.io/service-proxy-name");
+    if another_proxys || spec.type_.as_deref() == Some("ExternalName") {
+        return rules;
+    }
+    let declared = spec.cluster_ips.iter().flatten().chain(&spec.cluster_ip);
+    rules.addresses = declared.filter_map(|address| address.parse::<Ipv4Addr>().ok()).collect();
+    if rules.addresses.is_empty() {
+        return rules;
+    }
+    let exposed = matches!(spec.type_.as_deref(), Some("NodePort" | "LoadBalancer"));
+    let external: BTreeSet<Ipv4Addr> = spec.external_ips.iter().flatten().filter_map(|address| address.parse().ok()).collect();
+    let balanced = if spec.type_.as_deref() == Some("LoadBalancer") { balancer_addresses(service) } else { BTreeSet::new() };
+    let accessible = exposed || !external.is_empty();
+    let internal_local = spec.internal_traffic_policy.as_deref() == Some("Local");
+    let external_local = accessible && spec.external_traffic_policy.as_deref() == Some("Local");
+    let affinity = (spec.session_affinity.as_deref() == Some("ClientIP")).then(|| {
+        let configured = spec.session_affinity_config.as_ref().and_then(|config| config.client_ip.as_ref()?.timeout_seconds);
+        configured.and_then(|seconds| u32::try_from(seconds).ok()).filter(|seconds| *seconds > 0).unwrap_or(10800)
+    });
+
+    for port in spec.ports.iter().flatten() {
+        let (Some(protocol), Ok(number)) = (Protocol::parse(port.protocol.as_deref()), u16::try_from(port.port)) else { continue };
+        let endpoints = of_port(slices, port.name.as_deref().unwrap_or_default(), settings);
+        let choice = choose(&endpoints, !internal_local || accessible, internal_local || external_local, settings);
+        let set = |list: &[(SocketAddrV4, bool)]| -> BTreeSet<Backend> { list.iter().map(|(at, local)| Backend { at: *at, local: *local }).collect() };
+        let (cluster, local) = (set(&choice.cluster), set(&choice.local));
+
+        let inner = Target {
+            translation: Translation::Cluster,
+            backends: if internal_local { local.clone() } else { cluster.clone() },
+            outside: None,
+            drop: choice.any,
+            affinity,
+            sources: Vec::new(),
+        };
+        let outer = Target {
+            translation: if external_local { Translation::Inside } else { Translation::External },
+            backends: cluster,
+            outside: external_local.then_some(local),
+            drop: choice.any,
+            affinity,
+            sources: Vec::new(),
+        };
+        let at = |address: Ipv4Addr| Frontend { address: Some(address), protocol, port: number };
+        let guarded = Target { sources: sources(spec.load_balancer_source_ranges.as_deref().unwrap_or_default()), ..outer.clone() };
+        rules.frontends.extend(balanced.iter().map(|address| (at(*address), guarded.clone())));
+        rules.frontends.extend(external.iter().map(|address| (at(*address), outer.clone())));
+        if let Some(node_port) = port.node_port.filter(|_| exposed).and_then(|port| u16::try_from(port).ok()).filter(|port| *port != 0) {
+            rules.frontends.insert(Frontend { address: None, protocol, port: node_port }, outer);
+        }
+        // Last: the Service's own address is its own, whatever else claims it.
+        rules.frontends.extend(rules.addresses.iter().map(|address| (at(*address), inner.clone())));
+    }
+    rules
+}
+
+/// The host ports of a Pod of this node. Pods on the host's network listen themselves; pods that ended have none.
+pub fn host_port_rules(pod: &Pod) -> Rules {
+    let mut rules = Rules::default();
+    let (Some(spec), Some(status)) = (&pod.spec, &pod.status) else { return rules };
+    if spec.host_network == Some(true) || matches!(status.phase.as_deref(), Some("Succeeded" | "Failed")) {
+        return rules;
+    }
+    let Some(pod_address) = status.pod_ip.as_ref().and_then(|address| address.parse::<Ipv4Addr>().ok()) else { return rules };
+    let sidecars = spec.init_containers.iter().flatten().filter(|container| container.restart_policy.as_deref() == Some("Always"));
+    for port in spec.containers.iter().chain(sidecars).flat_map(|container| container.ports.iter().flatten()) {
+        let number = |port: i32| u16::try_from(port).ok().filter(|port| *port != 0);
+        let (Some(protocol), Some(host_port), Some(container_port)) =
+            (Protocol::parse(port.protocol.as_deref()), port.host_port.and_then(number), number(port.container_port))
+        else {
+            continue;
+        };
+        let address = match port.host_ip.as_deref() {
+            None | Some("" | "0.0.0.0" | "::") => None,
+            Some(address) => match address.parse::<Ipv4Addr>() {
+                // The kernel routes nothing from loopback to a pod.
+                Ok(address) if !address.is_loopback() => Some(address),
+                _ => continue,
+            },
+        };
+        let backend = Backend { at: SocketAddrV4::new(pod_address, container_port), local: true };
+        let target =
+            Target { translation: Translation::Keep, backends: BTreeSet::from([backend]), outside: None, drop: false, affinity: None, sources: Vec::new() };
+        rules.frontends.insert(Frontend { address, protocol, port: host_port }, target);
+    }
+    rules
+}
+
+/// Addresses a load balancer handed to the node; one that acts as a proxy keeps its own.
+fn balancer_addresses(service: &Service) -> BTreeSet<Ipv4Addr> {
+    let ingress = service.status.iter().flat_map(|status| &status.load_balancer).flat_map(|status| status.ingress.iter().flatten());
+    ingress.filter(|ingress| ingress.ip_mode.as_deref() != Some("Proxy")).filter_map(|ingress| ingress.ip.as_ref()?.parse().ok()).collect()
+}
+
+/// The ranges without overlaps, which the kernel's interval sets refuse. Empty when everybody may connect.
+fn sources(ranges: &[String]) -> Vec<Ipv4Net> {
+    let parsed: Vec<Ipv4Net> = ranges.iter().filter_map(|range| range.trim().parse::<Ipv4Net>().ok()).map(|range| range.trunc()).collect();
+    if parsed.iter().any(|range| range.prefix_len() == 0) {
+        return Vec::new();
+    }
+    let mut ranges = Ipv4Net::aggregate(&parsed);
+    ranges.sort();
+    ranges
+}

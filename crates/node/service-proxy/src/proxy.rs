@@ -1,0 +1,164 @@
+//! The proxy's runner: follows Services, EndpointSlices and the node's Pods, and keeps the kernel's rules as they ask.
+use crate::apply::{apply, forget};
+use crate::error::Error;
+use crate::plan::{Rules, host_port_rules, service_rules};
+use crate::ruleset::{Owner, Ruleset};
+use crate::settings::ProxySettings;
+use api_cache::{Cache, Cached, Change, ObjectKey, Selection, Source};
+use k8s_openapi::api::core::v1::{Pod, Service};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use std::collections::BTreeSet;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::broadcast::{Receiver, error::RecvError, error::TryRecvError};
+
+const BY_SERVICE: &str = "service";
+const FIRST_RETRY: Duration = Duration::from_secs(1);
+const LAST_RETRY: Duration = Duration::from_secs(30);
+
+struct Caches {
+    services: Arc<Cache<Service>>,
+    slices: Arc<Cache<EndpointSlice>>,
+    pods: Arc<Cache<Pod>>,
+}
+
+/// Serves until `shutdown`, in the network namespace of the process. The rules stay when it ends, and serve on.
+///
+/// Rules of an earlier run work until all is known, and are replaced then in one transaction.
+///
+/// # Errors
+/// Only for settings that can't be right. What the kernel refuses is logged and tried again.
+pub async fn run(settings: ProxySettings, source: Arc<dyn Source>, shutdown: impl Future<Output = ()>) -> Result<(), Error> {
+    settings.check()?;
+    tokio::pin!(shutdown);
+    tokio::select! {
+        () = &mut shutdown => {}
+        () = serve(settings, &*source) => {}
+    }
+    Ok(())
+}
+
+async fn serve(settings: ProxySettings, source: &dyn Source) {
+    let on_this_node = Selection { fields: Some(format!("spec.nodeName={}", settings.node_name)), ..Selection::of::<Pod>("pods") };
+    let caches = Caches {
+        services: Cache::start(source, Selection::of::<Service>("services"), &[]),
+        slices: Cache::start(source, Selection::of::<EndpointSlice>("endpointslices"), &[(BY_SERVICE, service_of)]),
+        pods: Cache::start(source, on_this_node, &[]),
+    };
+    let (mut services, mut slices, mut pods) = (caches.services.subscribe(), caches.slices.subscribe(), caches.pods.subscribe());
+    caches.services.synced().await;
+    caches.slices.synced().await;
+    caches.pods.synced().await;
+
+    let table = settings.table.clone();
+    let mut ruleset = Ruleset::new(settings.clone());
+    let mut dirty = everybody(&caches, &ruleset);
+    let (mut reload, mut retry) = (true, FIRST_RETRY);
+    loop {
+        for owner in std::mem::take(&mut dirty) {
+            let rules = rules_of(&owner, &caches, &settings);
+            ruleset.set(&owner, rules);
+        }
+        let script = if reload { Some(ruleset.reload()) } else { ruleset.commit() };
+        if let Some((script, forgotten)) = script {
+            match apply(&script).await {
+                Ok(()) => {
+                    if reload {
+                        tracing::info!(table, "the rules of all services are in place");
+                    }
+                    (reload, retry) = (false, FIRST_RETRY);
+                    if let Err(error) = forget(&table, forgotten).await {
+                        tracing::warn!(%error, "flows to backends that are gone may go on");
+                    }
+                }
+                // Somebody else changed our table: all is made anew.
+                Err(error) if !reload => {
+                    tracing::warn!(%error, "a change was refused; making all rules anew");
+                    reload = true;
+                    continue;
+                }
+                Err(error) => {
+                    tracing::error!(%error, "the rules could not be put in place; trying again in {retry:?}");
+                    tokio::time::sleep(retry).await;
+                    retry = (retry * 2).min(LAST_RETRY);
+                    continue;
+                }
+            }
+        }
+        // What comes while nft runs is taken together: under load transactions grow instead of queueing.
+        let lost = tokio::select! {
+            change = services.recv() => note(change, &mut dirty, of_service),
+            change = slices.recv() => note(change, &mut dirty, of_slice),
+            change = pods.recv() => note(change, &mut dirty, of_pod),
+        };
+        let lost = lost | drain(&mut services, &mut dirty, of_service) | drain(&mut slices, &mut dirty, of_slice) | drain(&mut pods, &mut dirty, of_pod);
+        if lost {
+            dirty.extend(everybody(&caches, &ruleset));
+        }
+    }
+}
+
+fn everybody(caches: &Caches, ruleset: &Ruleset) -> BTreeSet<Owner> {
+    let services = caches.services.all().into_iter().map(|(key, _)| Owner::Service(key));
+    let pods = caches.pods.all().into_iter().map(|(key, _)| Owner::Pod(key));
+    services.chain(pods).chain(ruleset.owners().cloned()).collect()
+}
+
+fn rules_of(owner: &Owner, caches: &Caches, settings: &ProxySettings) -> Rules {
+    match owner {
+        Owner::Service(key) => {
+            let Some(service) = caches.services.get(key) else { return Rules::default() };
+            let slices = caches.slices.by_index(BY_SERVICE, &key.cluster, &format!("{}/{}", key.namespace, key.name));
+            service_rules(&service, &slices, settings)
+        }
+        Owner::Pod(key) => caches.pods.get(key).map(|pod| host_port_rules(&pod)).unwrap_or_default(),
+    }
+}
+
+/// The Service a slice is of, for those a proxy shall look at.
+fn service_of(slice: &EndpointSlice) -> Vec<String> {
+    let labels = slice.metadata.labels.as_ref();
+    let label = |key: &str| labels.and_then(|labels| labels.get(key));
+    if label("service.kubernetes.io/service-proxy-name").is_some() {
+        return Vec::new();
+    }
+    let namespace = slice.metadata.namespace.as_deref().unwrap_or_default();
+    label("kubernetes.io/service-name").map(|name| format!("{namespace}/{name}")).into_iter().collect()
+}
+
+fn of_service(change: &Change<Service>) -> Vec<Owner> {
+    vec![Owner::Service(change.key.clone())]
+}
+
+fn of_pod(change: &Change<Pod>) -> Vec<Owner> {
+    vec![Owner::Pod(change.key.clone())]
+}
+
+fn of_slice(change: &Change<EndpointSlice>) -> Vec<Owner> {
+    let names = change.old.iter().chain(&change.new).flat_map(|slice| service_of(slice));
+    names.filter_map(|name| name.split_once('/').map(|(namespace, name)| Owner::Service(ObjectKey::new(&change.key.cluster, namespace, name)))).collect()
+}
+
+/// Notes whom a change concerns; says whether changes were lost.
+fn note<K: Cached>(change: Result<Change<K>, RecvError>, dirty: &mut BTreeSet<Owner>, owners: fn(&Change<K>) -> Vec<Owner>) -> bool {
+    match change {
+        Ok(change) => {
+            dirty.extend(owners(&change));
+            false
+        }
+        // The cache is ours, so its sender lives as long as we do.
+        Err(RecvError::Lagged(_) | RecvError::Closed) => true,
+    }
+}
+
+fn drain<K: Cached>(changes: &mut Receiver<Change<K>>, dirty: &mut BTreeSet<Owner>, owners: fn(&Change<K>) -> Vec<Owner>) -> bool {
+    let mut lost = false;
+    loop {
+        match changes.try_recv() {
+            Ok(change) => dirty.extend(owners(&change)),
+            Err(TryRecvError::Lagged(_)) => lost = true,
+            Err(TryRecvError::Empty | TryRecvError::Closed) => return lost,
+        }
+    }
+}

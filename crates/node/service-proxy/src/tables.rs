@@ -1,0 +1,240 @@
+//! The fixed part of the rules: maps, base chains and the chains that pick a backend.
+//!
+//! Everything that varies lives in maps keyed by address, protocol and port, so that a change touches elements, not
+//! rules. A chain that picks is shared by all frontends with as many backends; it finds the one it drew in `endpoints`.
+use crate::plan::Translation;
+use crate::settings::ProxySettings;
+
+/// Backends for clients outside the cluster have slots from here on.
+pub const OUTSIDE_SLOTS: usize = 1 << 16;
+
+/// Which key a frontend has: its address, or only its port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Family {
+    Services,
+    Ports,
+}
+
+impl Family {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Services => "services",
+            Self::Ports => "ports",
+        }
+    }
+    /// Frontend to the chain that picks its backend.
+    pub fn frontends(self) -> &'static str {
+        self.name()
+    }
+    /// The same for clients outside the cluster.
+    pub fn outside(self) -> &'static str {
+        match self {
+            Self::Services => "outside-services",
+            Self::Ports => "outside-ports",
+        }
+    }
+    /// Frontend and slot to backend.
+    pub fn endpoints(self) -> &'static str {
+        match self {
+            Self::Services => "service-endpoints",
+            Self::Ports => "port-endpoints",
+        }
+    }
+    /// Frontends without backend.
+    pub fn empty(self) -> &'static str {
+        match self {
+            Self::Services => "empty-services",
+            Self::Ports => "empty-ports",
+        }
+    }
+    /// Frontends whose clients keep their backend.
+    pub fn sticky(self) -> &'static str {
+        match self {
+            Self::Services => "sticky-services",
+            Self::Ports => "sticky-ports",
+        }
+    }
+    fn key(self) -> &'static str {
+        match self {
+            Self::Services => "ip daddr . meta l4proto . th dport",
+            Self::Ports => "meta l4proto . th dport",
+        }
+    }
+}
+
+pub const FIREWALL: &str = "guarded-services";
+pub const ALLOWED: &str = "allowed-sources";
+pub const CLUSTER_ADDRESSES: &str = "cluster-addresses";
+pub const HAIRPINS: &str = "hairpins";
+pub const AFFINITY: &str = "affinity";
+
+/// A chain that draws one of `count` backends and leads the connection there.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PickChain {
+    pub family: Family,
+    pub translation: Translation,
+    pub count: usize,
+    pub outside: bool,
+    pub sticky: bool,
+}
+
+impl PickChain {
+    pub fn name(&self) -> String {
+        let translation = match self.translation {
+            Translation::Cluster => "cluster",
+            Translation::External => "external",
+            Translation::Inside => "inside",
+            Translation::Keep => "keep",
+        };
+        let suffix = |yes, suffix| if yes { suffix } else { "" };
+        format!("{}-{translation}-{}{}{}", self.family.name(), self.count, suffix(self.outside, "-outside"), suffix(self.sticky, "-sticky"))
+    }
+
+    pub fn definition(&self, settings: &ProxySettings) -> String {
+        let (table, name) = (&settings.table, self.name());
+        let mut rules = vec![format!("add chain ip {table} {name}")];
+        let mut rule = |text: String| rules.push(format!("add rule ip {table} {name} {text}"));
+        let mark = format!("meta mark set meta mark | {:#x}", bit(settings));
+        match self.translation {
+            Translation::Cluster => rule(format!("ip saddr != {} {mark}", settings.cluster_cidr)),
+            Translation::External => rule(mark),
+            Translation::Inside => rule(format!("ip saddr != {} fib saddr type local {mark}", settings.cluster_cidr)),
+            Translation::Keep => {}
+        }
+        let dnat = "meta l4proto { tcp, udp, sctp } dnat ip to";
+        if self.sticky {
+            rule(format!("{dnat} ip saddr . ip daddr . meta l4proto . th dport map @{AFFINITY}"));
+        }
+        let offset = if self.outside { format!(" offset {OUTSIDE_SLOTS}") } else { String::new() };
+        rule(format!("{dnat} {} . numgen random mod {}{offset} map @{}", self.family.key(), self.count, self.family.endpoints()));
+        rules.join("\n") + "\n"
+    }
+}
+
+pub fn remember_name(seconds: u32) -> String {
+    format!("remember-{seconds}")
+}
+
+/// The chain that notes which backend a client got. It runs after translation, when the packet bears the backend's address.
+pub fn remember_definition(seconds: u32, settings: &ProxySettings) -> String {
+    let (table, name) = (&settings.table, remember_name(seconds));
+    let rules = ["tcp", "udp", "sctp"].map(|protocol| {
+        format!(
+            "add rule ip {table} {name} meta l4proto {protocol} update @{AFFINITY} {{ ct original ip saddr . ct original ip daddr . meta l4proto . ct original proto-dst timeout {seconds}s : ip daddr . th dport }}\n"
+        )
+    });
+    format!("add chain ip {table} {name}\n{}", rules.concat())
+}
+
+/// Everything but the elements. It begins by deleting what was there: in one transaction, so no packet meets a gap.
+pub fn base(settings: &ProxySettings) -> String {
+    let (table, cluster, bit) = (&settings.table, settings.cluster_cidr, bit(settings));
+    let outsiders = format!("ip saddr != {cluster} fib saddr type != local");
+    let node_ports = "ip daddr != 127.0.0.0/8 fib daddr type local";
+    let (service, port) = (Family::Services.key(), Family::Ports.key());
+    let sticky: String = ["tcp", "udp", "sctp"]
+        .map(|protocol| {
+            format!(
+                "  meta l4proto {protocol} ct original ip daddr . meta l4proto . ct original proto-dst vmap @sticky-services\n  meta l4proto {protocol} meta l4proto . ct original proto-dst vmap @sticky-ports\n"
+            )
+        })
+        .concat();
+    let verdicts: String = [Family::Services, Family::Ports]
+        .map(|family| {
+            let key = if family == Family::Services { "ipv4_addr . inet_proto . inet_service" } else { "inet_proto . inet_service" };
+            let map = |name: &str| format!(" map {name} {{\n  type {key} : verdict\n }}\n");
+            let endpoints = format!(" map {} {{\n  typeof {} . numgen random mod 131072 : ip daddr . th dport\n }}\n", family.endpoints(), family.key());
+            [map(family.frontends()), map(family.outside()), map(family.empty()), map(family.sticky()), endpoints].concat()
+        })
+        .concat();
+    format!(
+        "\
+add table ip {table}
+delete table ip {table}
+table ip {table} {{
+{verdicts} map {AFFINITY} {{
+  typeof ip saddr . ip daddr . meta l4proto . th dport : ip daddr . th dport
+  size 262144
+  flags dynamic,timeout
+  timeout 3h
+ }}
+ set {FIREWALL} {{
+  type ipv4_addr . inet_proto . inet_service
+ }}
+ set {ALLOWED} {{
+  type ipv4_addr . inet_proto . inet_service . ipv4_addr
+  flags interval
+ }}
+ set {CLUSTER_ADDRESSES} {{
+  type ipv4_addr
+ }}
+ set {HAIRPINS} {{
+  type ipv4_addr . ipv4_addr
+ }}
+ chain translate {{
+  {outsiders} {service} vmap @outside-services
+  {service} vmap @services
+  ip daddr 127.0.0.0/8 return
+  fib daddr type != local return
+  {outsiders} {port} vmap @outside-ports
+  {port} vmap @ports
+ }}
+ chain remember {{
+{sticky} }}
+ chain refuse {{
+  meta l4proto tcp reject with tcp reset
+  reject
+ }}
+ chain check-empty {{
+  {service} vmap @empty-services
+  {node_ports} {port} vmap @empty-ports
+ }}
+ chain guard {{
+  type filter hook prerouting priority dstnat - 10; policy accept;
+  ct state new {service} @{FIREWALL} {service} . ip saddr != @{ALLOWED} drop
+ }}
+ chain prerouting {{
+  type nat hook prerouting priority dstnat; policy accept;
+  jump translate
+ }}
+ chain output {{
+  type nat hook output priority -100; policy accept;
+  jump translate
+ }}
+ chain remember-prerouting {{
+  type filter hook prerouting priority dstnat + 5; policy accept;
+  ct state new ct status dnat jump remember
+ }}
+ chain remember-output {{
+  type filter hook output priority -95; policy accept;
+  ct state new ct status dnat jump remember
+ }}
+ chain postrouting {{
+  type nat hook postrouting priority srcnat; policy accept;
+  ct status dnat ip saddr . ip daddr @{HAIRPINS} masquerade fully-random
+  meta mark & {bit:#x} == 0 return
+  meta mark set meta mark & {inverse:#x} masquerade fully-random
+ }}
+ chain filter-input {{
+  type filter hook input priority filter; policy accept;
+  ct state new jump check-empty
+ }}
+ chain filter-forward {{
+  type filter hook forward priority filter; policy accept;
+  ct state new jump check-empty
+  ct state new ip daddr @{CLUSTER_ADDRESSES} goto refuse
+ }}
+ chain filter-output {{
+  type filter hook output priority filter; policy accept;
+  ct state new jump check-empty
+  ct state new ip daddr @{CLUSTER_ADDRESSES} goto refuse
+ }}
+}}
+",
+        inverse = !bit
+    )
+}
+
+fn bit(settings: &ProxySettings) -> u32 {
+    1 << settings.masquerade_bit
+}
