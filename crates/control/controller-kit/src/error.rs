@@ -17,6 +17,9 @@ pub enum Error {
     /// The world is not ready yet; try again.
     #[error("{0}")]
     NotYet(String),
+    /// Nothing failed, but it takes time: look again after this long.
+    #[error("{why}")]
+    Later { after: std::time::Duration, why: String },
 }
 
 impl From<kube::Error> for Error {

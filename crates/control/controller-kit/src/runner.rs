@@ -101,6 +101,12 @@ async fn work<C: Controller>(controller: &C, queue: &Queue, key: &ObjectKey) {
     for action in plan.actions {
         tracing::debug!(controller = controller.name(), %key, ?action, "acting");
         if let Err(error) = controller.act(key, action).await {
+            if let Error::Later { after, why } = &error {
+                tracing::debug!(controller = controller.name(), %key, ?after, why, "will look again");
+                queue.forget(key);
+                queue.add_after(key.clone(), *after);
+                return;
+            }
             controller.failed(key, &world, &error).await;
             report(controller.name(), key, &error);
             if error.is_namespace_terminating() || matches!(error, Error::Invalid(_)) {

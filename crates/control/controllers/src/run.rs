@@ -1,5 +1,5 @@
 //! Starts every controller and waits for their end.
-use crate::{ControllersSettings, deployment, replica_set};
+use crate::{ControllersSettings, deployment, endpoint_slice, endpoints, namespace, replica_set, root_ca, service_account};
 use controller_kit::{CancellationToken, Kit};
 use futures::future::{BoxFuture, FutureExt, join_all};
 use k8s_openapi::api::apps::v1::ReplicaSet;
@@ -12,7 +12,11 @@ pub async fn run(settings: ControllersSettings, kit: Kit, shutdown: Cancellation
         replica_set::runner::<ReplicaSet>(&kit).run(stop()).boxed(),
         replica_set::runner::<ReplicationController>(&kit).run(stop()).boxed(),
         deployment::runner(&kit).run(stop()).boxed(),
+        namespace::runner(&kit).run(stop()).boxed(),
+        service_account::runner(&kit).run(stop()).boxed(),
+        root_ca::runner(&kit, settings.root_ca_pem.clone()).run(stop()).boxed(),
+        endpoint_slice::runner(&kit, settings.max_endpoints_per_slice).run(stop()).boxed(),
+        endpoints::runner(&kit).run(stop()).boxed(),
     ];
-    let _ = &settings;
     join_all(all.into_iter().map(tokio::spawn)).await;
 }
