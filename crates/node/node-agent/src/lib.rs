@@ -4,5 +4,6 @@ pub mod containerd;
 mod error;
 mod image_name;
 mod machine;
+pub mod streams;
 
 pub use error::AgentError;

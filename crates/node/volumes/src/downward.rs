@@ -171,8 +171,8 @@ fn go_quoted(text: &str) -> String {
                 let printable = format!("a{c}").escape_debug().count() == 2;
                 let written = match code {
                     _ if printable => write!(out, "{c}"),
-                    ..0x80 => write!(out, "\\x{code:02x}"),
-                    ..0x10000 => write!(out, "\\u{code:04x}"),
+                    ..=0x7f => write!(out, "\\x{code:02x}"),
+                    0x80..=0xffff => write!(out, "\\u{code:04x}"),
                     _ => write!(out, "\\U{code:08x}"),
                 };
                 written.expect("writing into a String does not fail");

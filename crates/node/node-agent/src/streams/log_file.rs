@@ -1,15 +1,12 @@
 //! Log files: reads a container's log to its end, and on from there, across rotation, until the container stops.
+use super::file_watch::{FileChange, FileWatch};
 use super::log_lines::LogFilter;
 use super::log_options::LogOptions;
 use super::tail::start_of_last_lines;
 use bytes::Bytes;
-use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
-use std::ffi::{OsStr, OsString};
 use std::io::{self, Seek, SeekFrom};
-use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::path::{Path, PathBuf};
 use tokio::fs::File;
-use tokio::io::unix::AsyncFd;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::sync::mpsc;
 
@@ -28,7 +25,7 @@ impl LogFile {
     /// With upstream's text, when the file is not there.
     pub async fn open(path: &Path, options: &LogOptions) -> Result<Self, String> {
         let (given, lines) = (path.to_owned(), options.tail_lines);
-        let opened = tokio::task::spawn_blocking(move || {
+        let opened: Result<_, String> = tokio::task::spawn_blocking(move || {
             let shown = given.display();
             let path = given.canonicalize().map_err(|error| format!("failed to try resolving symlinks in path \"{shown}\": {error}"))?;
             let mut file = std::fs::File::open(&path).map_err(|error| format!("failed to open log file \"{shown}\": {error}"))?;
@@ -108,57 +105,6 @@ impl LogFile {
             Err(error) => return Err(error),
         }
         Ok(true)
-    }
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum FileChange {
-    Written,
-    /// Another file has the name now.
-    Created,
-}
-
-/// The kernel's notes of changes to one file, by its name.
-struct FileWatch {
-    inotify: AsyncFd<Descriptor>,
-    name: OsString,
-}
-
-struct Descriptor(Inotify);
-
-impl AsRawFd for Descriptor {
-    fn as_raw_fd(&self) -> RawFd {
-        self.0.as_fd().as_raw_fd()
-    }
-}
-
-impl FileWatch {
-    fn start(path: &Path) -> io::Result<Self> {
-        let directory = path.parent().unwrap_or(Path::new("/"));
-        let inotify = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC)?;
-        // The directory, as the file itself changes with each rotation.
-        inotify.add_watch(directory, AddWatchFlags::IN_MODIFY | AddWatchFlags::IN_CREATE | AddWatchFlags::IN_MOVED_TO)?;
-        Ok(Self { inotify: AsyncFd::new(Descriptor(inotify))?, name: path.file_name().unwrap_or(OsStr::new("")).to_owned() })
-    }
-
-    /// The next change. Safe to drop halfway.
-    async fn changed(&mut self) -> io::Result<FileChange> {
-        loop {
-            let mut ready = self.inotify.readable().await?;
-            let Ok(events) = ready.try_io(|descriptor| Ok(descriptor.get_ref().0.read_events()?)) else { continue };
-            let mut change = None;
-            for event in events? {
-                // Notes were lost: the worst may have happened.
-                let lost = event.mask.contains(AddWatchFlags::IN_Q_OVERFLOW);
-                if lost || event.name.as_deref() == Some(&self.name) {
-                    let created = lost || event.mask.intersects(AddWatchFlags::IN_CREATE | AddWatchFlags::IN_MOVED_TO);
-                    change = if created { Some(FileChange::Created) } else { change.or(Some(FileChange::Written)) };
-                }
-            }
-            if let Some(change) = change {
-                return Ok(change);
-            }
-        }
     }
 }
 

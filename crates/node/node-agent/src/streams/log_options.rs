@@ -44,7 +44,8 @@ impl LogOptions {
             },
         };
         let since_seconds = number("sinceSeconds", 1)?;
-        let since_time = query.first("sinceTime").filter(|text| !text.is_empty()).map(|text| text.parse::<Timestamp>().map_err(|_| undecodable())).transpose()?;
+        let since_time =
+            query.first("sinceTime").filter(|text| !text.is_empty()).map(|text| text.parse::<Timestamp>().map_err(|_| undecodable())).transpose()?;
         let since = match (since_seconds, since_time) {
             (Some(_), Some(_)) => return Err(invalid()),
             (Some(seconds), None) => Some(now.saturating_sub(SignedDuration::from_secs(seconds)).map_err(|_| invalid())?),
@@ -94,7 +95,9 @@ mod tests {
         for bad in ["tailLines=x", "sinceTime=yesterday", "limitBytes=1.5"] {
             assert_eq!(parse(bad), Err(400), "{bad}");
         }
-        for bad in ["tailLines=-1", "limitBytes=0", "sinceSeconds=0", "sinceSeconds=1&sinceTime=2025-12-31T23:00:00Z", "stream=Odd", "stream=Stdout&tailLines=1"] {
+        for bad in
+            ["tailLines=-1", "limitBytes=0", "sinceSeconds=0", "sinceSeconds=1&sinceTime=2025-12-31T23:00:00Z", "stream=Odd", "stream=Stdout&tailLines=1"]
+        {
             assert_eq!(parse(bad), Err(422), "{bad}");
         }
     }

@@ -10,6 +10,7 @@ mod backend;
 mod bridge;
 mod caller;
 mod error;
+mod file_watch;
 mod handler;
 mod log_file;
 mod log_lines;

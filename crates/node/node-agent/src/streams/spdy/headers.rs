@@ -83,7 +83,7 @@ impl HeaderReader {
 
 fn parse(mut plain: &[u8]) -> Result<Vec<(String, String)>, SpdyError> {
     let short = || SpdyError::Malformed("its headers end too early");
-    let mut number = |plain: &mut &[u8]| if plain.len() < 4 { Err(short()) } else { Ok(plain.get_u32() as usize) };
+    let number = |plain: &mut &[u8]| if plain.len() < 4 { Err(short()) } else { Ok(plain.get_u32() as usize) };
     let count = number(&mut plain)?;
     let mut headers = Vec::new();
     for _ in 0..count {
@@ -137,7 +137,8 @@ mod tests {
     fn blocks_share_one_compression_over_the_connection() {
         let (mut writer, mut reader) = (HeaderWriter::default(), HeaderReader::default());
         let long = "x".repeat(40_000);
-        for headers in [vec![("streamtype", "stdout")], vec![("streamtype", "stderr"), ("port", "80")], vec![], vec![("long", long.as_str())], vec![("a", "")]] {
+        for headers in [vec![("streamtype", "stdout")], vec![("streamtype", "stderr"), ("port", "80")], vec![], vec![("long", long.as_str())], vec![("a", "")]]
+        {
             let block = writer.write(&headers);
             let expected: Vec<_> = headers.iter().map(|(n, v)| (n.to_string(), v.to_string())).collect();
             assert_eq!(reader.read(&block).unwrap(), expected);
