@@ -1,1 +1,41 @@
-//! api-server.
+//! The API server: the one pipeline, discovery, watch, streaming, HTTP. The only HTTP router of the API.
+
+mod allocate;
+pub mod body;
+mod bootstrap;
+mod context;
+mod continue_token;
+mod decode;
+mod delete;
+mod discovery;
+mod dispatch;
+mod errors;
+mod events;
+mod health;
+mod in_process;
+mod kinds;
+mod listener;
+mod lookup;
+mod metadata;
+mod negotiate;
+mod openapi;
+mod patch;
+mod policy;
+mod query;
+mod read;
+mod route;
+mod scale;
+mod server;
+mod special;
+mod stored;
+mod table;
+mod watch;
+mod write;
+
+pub use bootstrap::{Bootstrap, bootstrap};
+pub use events::expire_events;
+pub use in_process::InProcess;
+pub use kinds::{Kind, Kinds};
+pub use listener::serve;
+pub use server::{ApiServer, NodeConnector, Requester, Settings};
+pub use stored::stored;

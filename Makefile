@@ -1,0 +1,29 @@
+# The front door: every target installs what it needs, then hands over to cargo.
+SHELL := /bin/bash
+export CARGO_TARGET_DIR ?= $(HOME)/.cache/k8shost-target
+export K8SHOST_TOOLS ?= $(HOME)/.cache/k8shost-tools
+export PATH := $(K8SHOST_TOOLS)/bin:$(HOME)/.cargo/bin:$(PATH)
+
+.PHONY: run test bench lint tools build
+
+run: tools     ## start a cluster, deploy the example, show it answering; Ctrl-C stops it
+	cargo build --profile fast --package k8shost
+	@exec cargo xtask run
+
+test: tools    ## every test, end-to-end ones with real containers included
+	cargo xtask test
+
+bench: tools   ## measure the budgets of the design, print a table and write JSON
+	cargo build --release --package k8shost
+	cargo xtask bench
+
+lint:          ## formatting, clippy and the repository's own rules
+	cargo fmt --check
+	cargo clippy --workspace --all-targets -- -D warnings
+	cargo xtask tidy
+
+tools:         ## install what is missing: Debian packages, kubectl, helm
+	@xtask/install.sh
+
+build: tools
+	cargo build --workspace

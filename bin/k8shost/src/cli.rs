@@ -1,0 +1,84 @@
+//! The command line.
+use clap::{CommandFactory, Parser, Subcommand};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// Where data lives unless told otherwise, as `server` has it.
+const DEFAULT_DATA_DIR: &str = "/var/lib/k8shost";
+
+#[derive(Parser)]
+#[command(name = "k8shost", version, about = "Kubernetes hosting in one binary", max_term_width = 120)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run a cluster: API server, controllers, scheduler and, unless disabled, this machine as a node
+    Server(Box<settings::ServerArgs>),
+    /// Container images of this machine's node
+    Image {
+        #[command(subcommand)]
+        command: ImageCommand,
+    },
+    /// Print a shell's completion script
+    Completion { shell: clap_complete::Shell },
+}
+
+#[derive(Subcommand)]
+enum ImageCommand {
+    /// Import OCI or docker archives
+    Import {
+        #[arg(required = true)]
+        files: Vec<PathBuf>,
+        #[arg(long, default_value = DEFAULT_DATA_DIR)]
+        data_dir: PathBuf,
+    },
+    /// List the images the node has
+    Ls {
+        #[arg(long, default_value = DEFAULT_DATA_DIR)]
+        data_dir: PathBuf,
+    },
+}
+
+pub fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Server(args) => crate::server::main(*args),
+        Command::Image { command } => image(command),
+        Command::Completion { shell } => {
+            clap_complete::generate(shell, &mut Cli::command(), "k8shost", &mut std::io::stdout());
+            Ok(())
+        }
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn image(command: ImageCommand) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        match command {
+            ImageCommand::Import { files, data_dir } => {
+                let socket = node_agent::containerd_socket(&data_dir.join("agent"));
+                for file in files {
+                    for name in node_agent::images::import(&socket, &file).await? {
+                        println!("{name}");
+                    }
+                }
+            }
+            ImageCommand::Ls { data_dir } => {
+                let socket = node_agent::containerd_socket(&data_dir.join("agent"));
+                for name in node_agent::images::list(&socket).await? {
+                    println!("{name}");
+                }
+            }
+        }
+        Ok(())
+    })
+}

@@ -1,0 +1,201 @@
+//! `k8shost server`: starts the components in order, waits, stops them in the reverse order.
+use crate::certificates::{Certificates, Names};
+use crate::component_clients::ComponentClients;
+use crate::notify::notify;
+use crate::store_source::StoreSource;
+use crate::{kubeconfig, node};
+use anyhow::{Context, Result};
+use api_auth::{Authentication, Authorizer, RbacIndex, ServiceAccountTokens};
+use api_meta::ClusterName;
+use api_server::{ApiServer, Bootstrap, Kinds, NodeConnector, Settings, bootstrap};
+use clock::{Clock, SystemClock};
+use settings::{ServerArgs, ServerSettings};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::sync::Arc;
+use store::Store;
+use store_sqlite::{SqliteOptions, SqliteStore};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+pub fn main(args: ServerArgs) -> Result<()> {
+    telemetry::init();
+    let settings = ServerSettings::load(&args)?;
+    // Two workers serve thousands of idle connections; more would only cost memory on a small machine.
+    let workers = std::thread::available_parallelism().map_or(2, usize::from).max(2);
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(workers).enable_all().build()?;
+    let result = runtime.block_on(run(settings));
+    runtime.shutdown_timeout(std::time::Duration::from_secs(5));
+    result
+}
+
+async fn run(settings: ServerSettings) -> Result<()> {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let shutdown = CancellationToken::new();
+    let server_dir = settings.data_dir.join("server");
+    std::fs::create_dir_all(&server_dir).with_context(|| format!("data directory {:?}", settings.data_dir))?;
+    let node_address = settings.advertise_address.unwrap_or_else(node::address);
+    let certificates = Certificates::load_or_issue(&server_dir.join("tls"), names(&settings, node_address), &*clock)?;
+
+    // The port is taken before anything else changes, so that a second server on it fails without a trace.
+    let address = SocketAddr::new(settings.bind_address, settings.https_listen_port);
+    let listener = TcpListener::bind(address).await.with_context(|| format!("listening on {address}"))?;
+    let port = listener.local_addr()?.port();
+
+    let database = server_dir.join("db").join("state.db");
+    let options = SqliteOptions::new(api_meta::object::stamp);
+    let store: Arc<SqliteStore> = SqliteStore::open(&database, options).with_context(|| format!("opening the store at {database:?}"))?;
+    let kinds = Arc::new(Kinds::new(api_builtins::BUILTINS));
+    let server = api_server(&settings, &certificates, store.clone(), kinds.clone(), clock.clone(), SocketAddr::new(node_address, port), shutdown.clone()).await?;
+
+    let tls = pki::server_config(&certificates.serving.certificate_pem, &certificates.serving.key_pem, &[certificates.client_ca.certificate_pem()], &[b"h2", b"http/1.1"])?;
+    let serving = tokio::spawn(api_server::serve(server.clone(), listener, Arc::new(tls), shutdown.clone()));
+    let agent = (!settings.disable_agent).then(|| node::NodeSettings::of(&settings, node_address, port));
+    let dns = agent.as_ref().filter(|_| !settings.is_disabled("flashdns")).map(node::NodeSettings::dns_objects).unwrap_or_default();
+    let bootstrap_settings =
+        Bootstrap { service_address: first_service_address(&settings), advertise_address: node_address, port, objects: dns };
+    bootstrap(&server, &ClusterName::root(), &bootstrap_settings).await?;
+    write_kubeconfig(&settings, &certificates, port)?;
+
+    let source = Arc::new(StoreSource::new(store.clone(), kinds));
+    let mut tasks = components(&settings, &certificates, &server, &store, source.clone(), &clock, &shutdown);
+    let node = match agent {
+        Some(agent) => {
+            let clients = ComponentClients::new(server.clone(), &format!("system:node:{}", settings.node_name), &["system:nodes", "system:masters"]);
+            Some(node::start(agent, &certificates, clients, source, clock.clone()).await?)
+        }
+        None => None,
+    };
+    notify("READY=1");
+    tracing::info!(kubeconfig = %settings.write_kubeconfig.display(), "k8shost is ready");
+
+    let stop_pods = wait_for_signal().await?;
+    notify("STOPPING=1");
+    if let Some(node) = node {
+        node.stop(stop_pods).await;
+    }
+    shutdown.cancel();
+    for task in tasks.drain(..).chain([serving]) {
+        if let Err(error) = task.await {
+            tracing::error!(%error, "a component panicked");
+        }
+    }
+    store.close().await.context("closing the store")?;
+    tracing::info!("k8shost has stopped");
+    Ok(())
+}
+
+async fn api_server(
+    settings: &ServerSettings,
+    certificates: &Certificates,
+    store: Arc<dyn Store>,
+    kinds: Arc<Kinds>,
+    clock: Arc<dyn Clock>,
+    advertised: SocketAddr,
+    shutdown: CancellationToken,
+) -> Result<Arc<ApiServer>> {
+    let issuer = format!("https://kubernetes.default.svc.{}", settings.cluster_domain);
+    let tokens = Arc::new(ServiceAccountTokens::new(&certificates.service_account_key.pem(), &issuer)?);
+    let authentication = Authentication::with_clock(certificates.client_ca.certificate_pem(), tokens, clock.clone())?;
+    let node_tls = pki::client_config(certificates.server_ca.certificate_pem(), Some((&certificates.node_client.certificate_pem, &certificates.node_client.key_pem)))?;
+    let settings = Settings {
+        store,
+        kinds,
+        authentication,
+        authorizer: Arc::new(Authorizer::new(Arc::new(RbacIndex::default()))),
+        admission: api_admission::AdmissionChain::upstream_defaults(),
+        clock,
+        service_cidr: settings.service_cidr,
+        node_ports: settings.service_node_port_range.first..=settings.service_node_port_range.last,
+        nodes: NodeConnector { tls: Arc::new(node_tls) },
+        advertised: advertised.to_string(),
+        shutdown,
+    };
+    Ok(ApiServer::new(settings).await?)
+}
+
+fn components(
+    settings: &ServerSettings,
+    certificates: &Certificates,
+    server: &Arc<ApiServer>,
+    store: &Arc<SqliteStore>,
+    source: Arc<StoreSource>,
+    clock: &Arc<dyn Clock>,
+    shutdown: &CancellationToken,
+) -> Vec<JoinHandle<()>> {
+    let compacting = {
+        let (store, shutdown) = (store.clone(), shutdown.clone());
+        async move {
+            tokio::select! {
+                () = store::compact_periodically(&*store, store::CompactionPolicy::default()) => {}
+                () = shutdown.cancelled() => {}
+            }
+        }
+    };
+    let mut tasks = vec![tokio::spawn(compacting), tokio::spawn(api_server::expire_events(server.clone()))];
+    if !settings.is_disabled("controllers") {
+        let clients = ComponentClients::new(server.clone(), "system:kube-controller-manager", &["system:masters"]);
+        let controllers = controllers::ControllersSettings { root_ca_pem: certificates.server_ca.certificate_pem().to_owned() };
+        tasks.push(tokio::spawn(controllers::run(controllers, clients, source.clone(), clock.clone(), shutdown.clone())));
+    }
+    if !settings.is_disabled("scheduler") {
+        let clients = ComponentClients::new(server.clone(), "system:kube-scheduler", &["system:masters"]);
+        tasks.push(tokio::spawn(scheduler::run(scheduler::SchedulerSettings::default(), clients, source, clock.clone(), shutdown.clone())));
+    }
+    tasks
+}
+
+fn names(settings: &ServerSettings, node_address: IpAddr) -> Names<'_> {
+    let mut addresses = vec![IpAddr::V4(Ipv4Addr::LOCALHOST), node_address, first_service_address(settings)];
+    if !settings.bind_address.is_unspecified() {
+        addresses.push(settings.bind_address);
+    }
+    let mut dns_names: Vec<String> = ["localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc"].map(str::to_owned).into();
+    dns_names.push(format!("kubernetes.default.svc.{}", settings.cluster_domain));
+    dns_names.push(settings.node_name.clone());
+    for name in &settings.tls_san {
+        match name.parse() {
+            Ok(address) => addresses.push(address),
+            Err(_) => dns_names.push(name.clone()),
+        }
+    }
+    addresses.sort();
+    addresses.dedup();
+    Names { addresses, dns_names, node_name: &settings.node_name, node_address }
+}
+
+fn first_service_address(settings: &ServerSettings) -> IpAddr {
+    settings.service_cidr.hosts().next().unwrap_or_else(|| settings.service_cidr.network())
+}
+
+fn write_kubeconfig(settings: &ServerSettings, certificates: &Certificates, port: u16) -> Result<()> {
+    let host = if settings.bind_address.is_unspecified() { IpAddr::V4(Ipv4Addr::LOCALHOST) } else { settings.bind_address };
+    let text = kubeconfig::render(
+        &format!("https://{}", SocketAddr::new(host, port)),
+        certificates.server_ca.certificate_pem(),
+        &certificates.admin.certificate_pem,
+        &certificates.admin.key_pem,
+    );
+    let path: &Path = &settings.write_kubeconfig;
+    if let Some(parent) = path.parent() {
+        std::fs::create_dir_all(parent).with_context(|| format!("directory of the kubeconfig {path:?}"))?;
+    }
+    pki::write_atomically(path, text.as_bytes(), settings.write_kubeconfig_mode).with_context(|| format!("writing the kubeconfig {path:?}"))?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(settings.write_kubeconfig_mode))?;
+    Ok(())
+}
+
+/// Waits to be told to end: whether the pods are to end too.
+///
+/// SIGINT is a person at a terminal who wants everything gone; SIGTERM is a service manager that may
+/// start the next version in a moment, and pods outlive that.
+async fn wait_for_signal() -> Result<bool> {
+    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    Ok(tokio::select! {
+        _ = interrupt.recv() => true,
+        _ = terminate.recv() => false,
+    })
+}

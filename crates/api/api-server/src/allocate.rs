@@ -1,0 +1,273 @@
+//! Service addresses and node ports: claimed in the same transaction as the Service that uses them.
+//!
+//! A cluster address is claimed by its IPAddress object, a node port by a record of its own. A claim
+//! that already exists fails the transaction, so nothing is ever handed out twice, on any number of
+//! servers and across any crash.
+use crate::context::Context;
+use crate::kinds::Kind;
+use crate::{ApiServer, errors, metadata};
+use api_meta::{ClusterName, FieldError, FieldPath, GroupResource, Status, object};
+use clock::rfc3339_seconds;
+use serde_json::{Value, json};
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use store::{Key, Op, Precondition, Txn};
+
+/// What a write claims and gives back.
+#[derive(Default)]
+pub(crate) struct Claims {
+    claimed: Vec<(Key, bytes::Bytes)>,
+    released: Vec<Key>,
+    /// Whether the server chose the address and the ports, so that another choice may be tried.
+    chosen_address: bool,
+    chosen_ports: Vec<usize>,
+}
+
+impl Claims {
+    pub(crate) fn join(&self, txn: &mut Txn) {
+        for (key, value) in &self.claimed {
+            txn.preconditions.push(Precondition::Absent(key.clone()));
+            txn.ops.push(Op::Put { key: key.clone(), value: value.clone() });
+        }
+        txn.ops.extend(self.released.iter().map(|key| Op::Delete { key: key.clone() }));
+    }
+
+    /// Takes back what the server chose, so that the next attempt chooses anew.
+    pub(crate) fn forget_chosen(object: &mut Value, claims: &Self) {
+        if claims.chosen_address && let Some(spec) = object["spec"].as_object_mut() {
+            spec.remove("clusterIP");
+            spec.remove("clusterIPs");
+        }
+        for index in &claims.chosen_ports {
+            object["spec"]["ports"][*index].as_object_mut().map(|port| port.remove("nodePort"));
+        }
+    }
+}
+
+fn is_service(kind: &Kind) -> bool {
+    kind.names().group.is_empty() && kind.names().plural == "services"
+}
+
+fn address_key(cluster: &ClusterName, address: &str) -> Key {
+    Key::new(cluster, &GroupResource::new("networking.k8s.io", "ipaddresses"), "", address)
+}
+
+/// Not a served resource: the record that a node port is taken.
+fn port_key(cluster: &ClusterName, port: u64) -> Key {
+    Key::new(cluster, &GroupResource::new("", "servicenodeports"), "", &port.to_string())
+}
+
+fn addresses(service: &Value) -> BTreeSet<String> {
+    let listed = service["spec"]["clusterIPs"].as_array().into_iter().flatten().filter_map(Value::as_str);
+    listed.chain(service["spec"]["clusterIP"].as_str()).filter(|a| !a.is_empty() && *a != "None").map(str::to_owned).collect()
+}
+
+fn node_ports(service: &Value) -> BTreeSet<u64> {
+    let ports = service["spec"]["ports"].as_array().into_iter().flatten().filter_map(|p| p["nodePort"].as_u64());
+    ports.chain(service["spec"]["healthCheckNodePort"].as_u64()).filter(|p| *p != 0).collect()
+}
+
+fn needs_node_ports(service: &Value) -> bool {
+    match service["spec"]["type"].as_str() {
+        Some("NodePort") => true,
+        Some("LoadBalancer") => service["spec"]["allocateLoadBalancerNodePorts"] != false,
+        _ => false,
+    }
+}
+
+impl ApiServer {
+    /// Fills in a Service's addresses and ports and says what the write has to claim and release.
+    pub(crate) async fn allocate(&self, context: &Context<'_>, kind: &Kind, object: &mut Value, old: Option<&Value>) -> Result<Claims, Status> {
+        let mut claims = Claims::default();
+        if !is_service(kind) {
+            return Ok(claims);
+        }
+        let external = object["spec"]["type"] == "ExternalName";
+        let (had_addresses, had_ports) = (old.map(addresses).unwrap_or_default(), old.map(node_ports).unwrap_or_default());
+        if external {
+            if let Some(spec) = object["spec"].as_object_mut() {
+                for field in ["clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy"] {
+                    spec.remove(field);
+                }
+            }
+        } else {
+            self.allocate_address(context, object, &mut claims).await?;
+        }
+        if needs_node_ports(object) {
+            self.allocate_ports(context, object, &had_ports, &mut claims).await?;
+        }
+        let name = metadata::text(object, "name").to_owned();
+        for address in addresses(object).difference(&had_addresses) {
+            self.check_address(kind, &name, context.cluster, address, claims.chosen_address).await?;
+            claims.claimed.push((address_key(context.cluster, address), ip_address(context.now, address, &context.route.namespace, &name)));
+        }
+        for port in node_ports(object).difference(&had_ports) {
+            self.check_port(kind, &name, object, context.cluster, *port).await?;
+            claims.claimed.push((port_key(context.cluster, *port), port_record(*port, &context.route.namespace, &name)));
+        }
+        claims.released.extend(had_addresses.difference(&addresses(object)).map(|address| address_key(context.cluster, address)));
+        claims.released.extend(had_ports.difference(&node_ports(object)).map(|port| port_key(context.cluster, *port)));
+        Ok(claims)
+    }
+
+    /// What goes with a deleted Service.
+    pub(crate) fn release(&self, context: &Context<'_>, kind: &Kind, object: &Value) -> Claims {
+        let mut claims = Claims::default();
+        if is_service(kind) {
+            claims.released.extend(addresses(object).iter().map(|address| address_key(context.cluster, address)));
+            claims.released.extend(node_ports(object).iter().map(|port| port_key(context.cluster, *port)));
+        }
+        claims
+    }
+
+    async fn allocate_address(&self, context: &Context<'_>, object: &mut Value, claims: &mut Claims) -> Result<(), Status> {
+        let asked = object["spec"]["clusterIP"].as_str().unwrap_or_default().to_owned();
+        let address = match asked.as_str() {
+            "None" => asked,
+            "" => {
+                claims.chosen_address = true;
+                self.free_address(context.cluster).await?
+            }
+            _ => asked,
+        };
+        let family = if address.contains(':') { "IPv6" } else { "IPv4" };
+        let spec = &mut object["spec"];
+        spec["clusterIP"] = address.clone().into();
+        if !spec["clusterIPs"].is_array() {
+            spec["clusterIPs"] = json!([address]);
+        }
+        if !spec["ipFamilies"].is_array() {
+            spec["ipFamilies"] = json!([family]);
+        }
+        if !spec["ipFamilyPolicy"].is_string() {
+            spec["ipFamilyPolicy"] = "SingleStack".into();
+        }
+        Ok(())
+    }
+
+    /// A free address, chosen at random from the upper part of the range first, as upstream does to
+    /// keep the lower part for addresses chosen by hand.
+    async fn free_address(&self, cluster: &ClusterName) -> Result<String, Status> {
+        let range = self.service_cidr;
+        let ipnet::IpNet::V4(range) = range else { return Err(Status::internal("the service range must be IPv4")) };
+        let size = 1u64 << (32 - u32::from(range.prefix_len()));
+        let usable = size.saturating_sub(2).max(1);
+        let reserved = (size / 16).clamp(16, 256).min(usable / 2);
+        let base = u64::from(u32::from(range.network()));
+        let random = |span: u64| u64::from_le_bytes(clock::random_bytes()) % span.max(1);
+        let mut tried = 0;
+        for (from, span) in [(1 + reserved, usable - reserved), (1, reserved.max(1))] {
+            let start = random(span);
+            for step in 0..span {
+                let address = base + from + (start + step) % span;
+                let text = IpAddr::from(std::net::Ipv4Addr::from(u32::try_from(address).unwrap_or(u32::MAX))).to_string();
+                if self.store.get(&address_key(cluster, &text)).await.map_err(errors::from_store)?.is_none() {
+                    return Ok(text);
+                }
+                tried += 1;
+                if tried > 65_536 {
+                    break;
+                }
+            }
+        }
+        Err(Status::internal("failed to allocate a serviceIP: range is full"))
+    }
+
+    async fn check_address(&self, kind: &Kind, name: &str, cluster: &ClusterName, address: &str, chosen: bool) -> Result<(), Status> {
+        if chosen {
+            return Ok(());
+        }
+        let path = FieldPath::new("spec.clusterIPs");
+        let refuse = |why: String| {
+            let value = json!([address]);
+            Err(Status::invalid(&kind.names().group, &kind.names().kind, name, &vec![FieldError::invalid(&path, value, why)]))
+        };
+        match address.parse::<IpAddr>() {
+            Ok(parsed) if self.service_cidr.contains(&parsed) => {}
+            _ => return refuse(format!("failed to allocate IP {address}: the provided IP ({address}) is not in the valid range. The range of valid IPs is {}", self.service_cidr)),
+        }
+        if self.store.get(&address_key(cluster, address)).await.map_err(errors::from_store)?.is_some() {
+            return refuse(format!("failed to allocate IP {address}: provided IP is already allocated"));
+        }
+        Ok(())
+    }
+
+    async fn allocate_ports(&self, context: &Context<'_>, object: &mut Value, had: &BTreeSet<u64>, claims: &mut Claims) -> Result<(), Status> {
+        let mut taken = node_ports(object);
+        let count = object["spec"]["ports"].as_array().map_or(0, Vec::len);
+        for index in 0..count {
+            let port = &object["spec"]["ports"][index];
+            if port["nodePort"].as_u64().unwrap_or(0) != 0 {
+                continue;
+            }
+            // TCP and UDP of one port share a node port, as upstream has it.
+            let twin = object["spec"]["ports"].as_array().into_iter().flatten().find(|other| {
+                other["port"] == port["port"] && other["protocol"] != port["protocol"] && other["nodePort"].as_u64().unwrap_or(0) != 0
+            });
+            let free = match twin.and_then(|twin| twin["nodePort"].as_u64()) {
+                Some(port) => port,
+                None => self.free_port(context.cluster, &taken, had).await?,
+            };
+            taken.insert(free);
+            claims.chosen_ports.push(index);
+            object["spec"]["ports"][index]["nodePort"] = free.into();
+        }
+        let local = object["spec"]["externalTrafficPolicy"] == "Local" && object["spec"]["type"] == "LoadBalancer";
+        if local && object["spec"]["healthCheckNodePort"].as_u64().unwrap_or(0) == 0 {
+            object["spec"]["healthCheckNodePort"] = self.free_port(context.cluster, &taken, had).await?.into();
+        }
+        Ok(())
+    }
+
+    async fn free_port(&self, cluster: &ClusterName, taken: &BTreeSet<u64>, had: &BTreeSet<u64>) -> Result<u64, Status> {
+        let (first, last) = (u64::from(*self.node_ports.start()), u64::from(*self.node_ports.end()));
+        let span = last - first + 1;
+        let start = u64::from_le_bytes(clock::random_bytes()) % span;
+        for step in 0..span {
+            let port = first + (start + step) % span;
+            if taken.contains(&port) || had.contains(&port) {
+                continue;
+            }
+            if self.store.get(&port_key(cluster, port)).await.map_err(errors::from_store)?.is_none() {
+                return Ok(port);
+            }
+        }
+        Err(Status::internal("failed to allocate a nodePort: range is full"))
+    }
+
+    async fn check_port(&self, kind: &Kind, name: &str, object: &Value, cluster: &ClusterName, port: u64) -> Result<(), Status> {
+        let index = object["spec"]["ports"].as_array().into_iter().flatten().position(|p| p["nodePort"].as_u64() == Some(port)).unwrap_or(0);
+        let path = FieldPath::new("spec.ports").index(index).child("nodePort");
+        let refuse = |why: String| Err(Status::invalid(&kind.names().group, &kind.names().kind, name, &vec![FieldError::invalid(&path, port, why)]));
+        if u16::try_from(port).map_or(true, |p| !self.node_ports.contains(&p)) {
+            return refuse(format!("provided port is not in the valid range. The range of valid ports is {}-{}", self.node_ports.start(), self.node_ports.end()));
+        }
+        if self.store.get(&port_key(cluster, port)).await.map_err(errors::from_store)?.is_some() {
+            return refuse("provided port is already allocated".into());
+        }
+        Ok(())
+    }
+}
+
+fn ip_address(now: jiff::Timestamp, address: &str, namespace: &str, service: &str) -> bytes::Bytes {
+    let family = if address.contains(':') { "IPv6" } else { "IPv4" };
+    let value = json!({
+        "kind": "IPAddress", "apiVersion": "networking.k8s.io/v1",
+        "metadata": {
+            "name": address, "uid": uuid::Uuid::new_v4().to_string(), "creationTimestamp": rfc3339_seconds(now), "generation": 1,
+            "labels": { "ipaddress.kubernetes.io/ip-family": family, "ipaddress.kubernetes.io/managed-by": "ipallocator.k8s.io" },
+        },
+        "spec": { "parentRef": { "group": "", "resource": "services", "namespace": namespace, "name": service } },
+    });
+    object::encode(value.as_object().expect("an object literal"))
+}
+
+fn port_record(port: u64, namespace: &str, service: &str) -> bytes::Bytes {
+    let value = json!({ "kind": "ServiceNodePort", "apiVersion": "v1", "metadata": { "name": port.to_string() }, "service": { "namespace": namespace, "name": service } });
+    object::encode(value.as_object().expect("an object literal"))
+}
+
+/// The claim of an address by a Service that is written without the pipeline (bootstrap).
+pub(crate) fn claim(cluster: &ClusterName, address: &str, service: &Value, now: jiff::Timestamp) -> Op {
+    Op::Put { key: address_key(cluster, address), value: ip_address(now, address, metadata::text(service, "namespace"), metadata::text(service, "name")) }
+}

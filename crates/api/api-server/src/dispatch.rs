@@ -1,0 +1,231 @@
+//! The life of a request: route, authenticate, authorize, hand to its verb, answer.
+use crate::body::{self, Answer};
+use crate::context::Context;
+use crate::query::Query;
+use crate::route::{ResourceRoute, Route, Target};
+use crate::server::{ApiServer, Requester};
+use crate::{decode, discovery, health, openapi, special};
+use api_auth::{Attributes, AuthError, Decision, User, forbidden_message};
+use api_meta::{ClusterName, Status};
+use api_resource::SubresourceKind;
+use bytes::Bytes;
+use http::{HeaderValue, Request, StatusCode, header, request::Parts};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use serde_json::json;
+use std::sync::Arc;
+use tracing::Instrument;
+
+impl ApiServer {
+    /// Answers any request. The requester is an extension that only this process can set.
+    pub async fn handle<B>(self: &Arc<Self>, request: Request<B>) -> Answer
+    where
+        B: http_body::Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let (mut parts, incoming) = request.into_parts();
+        let span = tracing::debug_span!("request", method = %parts.method, uri = %parts.uri);
+        let warnings = &mut Vec::new();
+        let result = self.route(&mut parts, incoming, warnings).instrument(span).await;
+        let mut answer = result.unwrap_or_else(|status| body::failure(&status));
+        body::add_warnings(&mut answer, warnings);
+        answer.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache, private"));
+        answer
+    }
+
+    async fn route<B>(self: &Arc<Self>, parts: &mut Parts, incoming: B, warnings: &mut Vec<String>) -> Result<Answer, Status>
+    where
+        B: http_body::Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let query = Query::parse(parts.uri.query().unwrap_or_default());
+        let route = Route::parse(&parts.method, parts.uri.path(), &query)?;
+        if !route.cluster.is_root() {
+            return Err(Status::not_found("k3k.io", "clusters", route.cluster.as_str()));
+        }
+        let user = self.authenticate(&route.cluster, parts).await?;
+        match &route.target {
+            Target::Path => {
+                self.authorize_path(&route, &user, &parts.method)?;
+                self.path(&route, &query, parts)
+            }
+            Target::Resource(resource) => {
+                self.authorize(&route.cluster, &user, resource)?;
+                let context = Context {
+                    cluster: &route.cluster,
+                    user: &user,
+                    route: resource,
+                    query: &query,
+                    headers: &parts.headers.clone(),
+                    now: self.clock.now(),
+                    warnings: Default::default(),
+                };
+                let answer = self.resource(&context, parts, incoming).await;
+                *warnings = context.warnings.into_inner();
+                warnings.dedup();
+                answer
+            }
+        }
+    }
+
+    async fn authenticate(&self, cluster: &ClusterName, parts: &Parts) -> Result<Arc<User>, Status> {
+        let certificate = match parts.extensions.get::<Requester>() {
+            Some(Requester::Component(user)) => return Ok(user.clone()),
+            Some(Requester::Peer { certificate }) => certificate.as_ref(),
+            None => None,
+        };
+        let refused = |error: AuthError| {
+            tracing::debug!(error = &error as &dyn std::error::Error, "authentication failed");
+            Status::unauthorized()
+        };
+        if let Some(der) = certificate {
+            return self.authentication.certificate(cluster, der).map(Arc::new).map_err(refused);
+        }
+        let bearer = parts.headers.get(header::AUTHORIZATION).and_then(|v| v.to_str().ok()).and_then(|v| {
+            let (scheme, token) = v.split_once(' ')?;
+            scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+        });
+        match bearer {
+            Some(token) => self.authentication.bearer(cluster, token, self).await.map_err(refused)?.map(Arc::new).ok_or_else(Status::unauthorized),
+            None => Ok(Arc::new(User::anonymous())),
+        }
+    }
+
+    fn authorize_path(&self, route: &Route, user: &User, method: &http::Method) -> Result<(), Status> {
+        if health::is_open(&route.path) {
+            return Ok(());
+        }
+        let verb = method.as_str().to_ascii_lowercase();
+        let attributes = Attributes { cluster: &route.cluster, user, verb: &verb, group: "", version: "", resource: "", subresource: "", namespace: "", name: "", path: &route.path };
+        match self.authorizer.authorize(&attributes) {
+            Decision::Allow(_) => Ok(()),
+            _ if user.is_anonymous() => Err(Status::unauthorized()),
+            _ => Err(Status::forbidden("", "", "", forbidden_message(&attributes))),
+        }
+    }
+
+    fn authorize(&self, cluster: &ClusterName, user: &User, route: &ResourceRoute) -> Result<(), Status> {
+        let verb = special::verb(route);
+        let attributes = Attributes {
+            cluster,
+            user,
+            verb,
+            group: &route.group,
+            version: &route.version,
+            resource: &route.resource,
+            subresource: &route.subresource,
+            namespace: &route.namespace,
+            name: &route.name,
+            path: "",
+        };
+        match self.authorizer.authorize(&attributes) {
+            Decision::Allow(_) => Ok(()),
+            _ if user.is_anonymous() => Err(Status::unauthorized()),
+            decision => {
+                let reason = decision.reason();
+                let why = if reason.is_empty() { forbidden_message(&attributes) } else { format!("{}: {reason}", forbidden_message(&attributes)) };
+                Err(Status::forbidden(&route.group, &route.resource, &route.name, why))
+            }
+        }
+    }
+
+    /// Everything that is no resource.
+    fn path(&self, route: &Route, query: &Query, parts: &Parts) -> Result<Answer, Status> {
+        if let Some(answer) = health::answer(self, &route.path, query) {
+            return Ok(answer);
+        }
+        let kinds = self.kinds.all(&route.cluster);
+        if let Some((document, media_type)) = discovery::document(&route.path, &parts.headers, &kinds, &self.advertised) {
+            let mut answer = body::json(StatusCode::OK, &document);
+            answer.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(media_type));
+            answer.headers_mut().insert(header::VARY, HeaderValue::from_static("Accept"));
+            return Ok(answer);
+        }
+        if let Some(answer) = openapi::answer(&route.path, query, &parts.headers, &kinds) {
+            return answer;
+        }
+        match route.path.as_str() {
+            "/version" => Ok(body::json(StatusCode::OK, &health::version())),
+            "/.well-known/openid-configuration" => Ok(body::json(StatusCode::OK, &self.authentication.tokens().openid_configuration(&format!("https://{}", self.advertised)))),
+            "/openid/v1/jwks" => Ok(body::json(StatusCode::OK, &self.authentication.tokens().jwks())),
+            "/" => Ok(body::json(StatusCode::OK, &json!({ "paths": root_paths(&kinds) }))),
+            _ => Err(Status::no_such_resource()),
+        }
+    }
+
+    async fn resource<B>(self: &Arc<Self>, context: &Context<'_>, parts: &mut Parts, incoming: B) -> Result<Answer, Status>
+    where
+        B: http_body::Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let route = context.route;
+        let kind = self.kinds.find(context.cluster, &route.group, &route.version, &route.resource).ok_or_else(Status::no_such_resource)?;
+        let unsupported = |action: &str| Err(Status::method_not_allowed(&route.group, &route.resource, action));
+        if !kind.namespaced() && !route.namespace.is_empty() && route.resource != "namespaces" {
+            return Err(Status::no_such_resource());
+        }
+        if kind.namespaced() && route.namespace.is_empty() && !matches!(route.verb, "list" | "watch" | "deletecollection" | "create") {
+            return Err(Status::no_such_resource());
+        }
+        let subresource = match route.subresource.as_str() {
+            "" => None,
+            name => Some(kind.subresource(name).ok_or_else(Status::no_such_resource)?.clone()),
+        };
+        if let Some(special) = subresource.as_ref().filter(|s| matches!(s.kind, SubresourceKind::Special)) {
+            if special::is_stream(route) {
+                return self.node_stream(context, parts, incoming).await;
+            }
+            let body = read_body(incoming).await?;
+            return self.special(context, &kind, special, &body).await;
+        }
+        let verbs = subresource.as_ref().map_or(kind.verbs(), |s| s.verbs);
+        if !verbs.contains(&route.verb) && !(route.verb == "patch" && verbs.contains(&"update")) {
+            return unsupported(route.verb);
+        }
+        if special::is_review(route) {
+            let body = read_body(incoming).await?;
+            return self.review(context, &kind, &body).await;
+        }
+        match route.verb {
+            "list" => return self.list(context, &kind).await,
+            "watch" => return self.watch(context, &kind).await,
+            "get" if subresource.as_ref().is_none_or(|s| matches!(s.kind, SubresourceKind::Part(_))) => return self.get(context, &kind).await,
+            _ => {}
+        }
+        let body = read_body(incoming).await?;
+        match (route.verb, &subresource) {
+            (_, Some(scale)) if matches!(scale.kind, SubresourceKind::Scale { .. }) => self.scale(context, &kind, scale, &body).await,
+            ("create", None) if route.name.is_empty() => special::create(self, context, &kind, &body).await,
+            ("update", part) => self.update(context, &kind, part.as_ref(), &body).await,
+            ("patch", part) => self.patch(context, &kind, part.as_ref(), &body).await,
+            ("delete", None) => self.delete(context, &kind, &body).await,
+            ("deletecollection", None) => self.delete_collection(context, &kind, &body).await,
+            (verb, _) => unsupported(verb),
+        }
+    }
+}
+
+async fn read_body<B>(incoming: B) -> Result<Bytes, Status>
+where
+    B: http_body::Body<Data = Bytes>,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    match Limited::new(incoming, decode::BODY_LIMIT).collect().await {
+        Ok(collected) => Ok(collected.to_bytes()),
+        Err(error) if error.is::<LengthLimitError>() => Err(Status::too_large(format!("Request entity too large: limit is {}", decode::BODY_LIMIT))),
+        Err(error) => Err(Status::bad_request(format!("reading the body failed: {error}"))),
+    }
+}
+
+fn root_paths(kinds: &[crate::Kind]) -> Vec<String> {
+    let mut paths: std::collections::BTreeSet<String> =
+        ["/.well-known/openid-configuration", "/api", "/api/v1", "/apis", "/healthz", "/livez", "/metrics", "/openapi/v2", "/openapi/v3", "/openid/v1/jwks", "/readyz", "/version"].map(str::to_owned).into();
+    for kind in kinds {
+        let names = kind.names();
+        if !names.group.is_empty() {
+            paths.insert(format!("/apis/{}", names.group));
+            paths.insert(format!("/apis/{}/{}", names.group, names.version));
+        }
+    }
+    paths.into_iter().collect()
+}
+

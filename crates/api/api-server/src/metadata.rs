@@ -1,0 +1,175 @@
+//! Object metadata: system fields, and upstream's ValidateObjectMeta for every kind.
+use crate::context::Context;
+use crate::kinds::Kind;
+use api_meta::{FieldError, FieldErrors, FieldPath, Status, names};
+use api_resource::AnyResource;
+use clock::rfc3339_seconds;
+use serde_json::{Map, Value, json};
+
+const ANNOTATIONS_LIMIT: usize = 256 << 10;
+
+/// The object's metadata, put there if it is missing.
+pub fn of(object: &mut Value) -> &mut Map<String, Value> {
+    if !object["metadata"].is_object() {
+        object["metadata"] = json!({});
+    }
+    object["metadata"].as_object_mut().expect("it was just made an object")
+}
+
+pub fn text<'a>(object: &'a Value, field: &str) -> &'a str {
+    object["metadata"][field].as_str().unwrap_or_default()
+}
+
+pub fn finalizers(object: &Value) -> impl Iterator<Item = &str> {
+    object["metadata"]["finalizers"].as_array().into_iter().flatten().filter_map(Value::as_str)
+}
+
+/// What the server alone sets on a new object.
+pub fn fill_system_fields(object: &mut Value, context: &Context, kind: &Kind) {
+    let namespace = context.namespace(kind).to_owned();
+    let metadata = of(object);
+    if namespace.is_empty() {
+        metadata.remove("namespace");
+    } else {
+        metadata.insert("namespace".into(), namespace.into());
+    }
+    for field in ["deletionTimestamp", "deletionGracePeriodSeconds", "selfLink", "resourceVersion"] {
+        metadata.remove(field);
+    }
+    metadata.insert("uid".into(), uuid::Uuid::new_v4().to_string().into());
+    metadata.insert("creationTimestamp".into(), rfc3339_seconds(context.now).into());
+    if kind.generation() {
+        metadata.insert("generation".into(), 1.into());
+    } else {
+        metadata.remove("generation");
+    }
+}
+
+/// What an update may not change is taken from the stored object.
+pub fn keep_system_fields(new: &mut Value, old: &Value) {
+    let metadata = of(new);
+    for field in ["uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "generation", "namespace", "name", "generateName"] {
+        match old["metadata"].get(field) {
+            Some(value) => metadata.insert(field.into(), value.clone()),
+            None => metadata.remove(field),
+        };
+    }
+    metadata.remove("selfLink");
+}
+
+/// Whether anything but metadata and status differs: what bumps the generation.
+pub fn spec_changed(new: &Value, old: &Value) -> bool {
+    let own = |object: &Value| -> Vec<(String, Value)> {
+        object.as_object().into_iter().flatten().filter(|(key, _)| !matches!(key.as_str(), "metadata" | "status" | "apiVersion" | "kind")).map(|(k, v)| (k.clone(), v.clone())).collect()
+    };
+    own(new) != own(old)
+}
+
+/// Upstream's ValidateObjectMeta.
+pub fn validate(object: &Value, kind: &dyn AnyResource) -> FieldErrors {
+    let path = FieldPath::new("metadata");
+    let metadata = &object["metadata"];
+    let mut errors = FieldErrors::new();
+    let name = text(object, "name");
+    if let Some(generate) = metadata["generateName"].as_str().filter(|g| !g.is_empty()) {
+        // The suffix makes a trailing dash or dot fine.
+        let probe = format!("{generate}x");
+        errors.extend(kind.name_rule().check(&probe).into_iter().map(|why| FieldError::invalid(&path.child("generateName"), generate, why)));
+    }
+    if name.is_empty() {
+        errors.push(FieldError::required(&path.child("name"), "name or generateName is required"));
+    } else {
+        errors.extend(kind.name_rule().check(name).into_iter().map(|why| FieldError::invalid(&path.child("name"), name, why)));
+    }
+    let entries = |field: &str| metadata[field].as_object().into_iter().flatten().map(|(k, v)| (k.clone(), v.as_str().unwrap_or_default().to_owned())).collect::<Vec<_>>();
+    let labels = path.child("labels");
+    for (key, value) in entries("labels") {
+        errors.extend(names::qualified_name(&key).into_iter().map(|why| FieldError::invalid(&labels, key.as_str(), why)));
+        errors.extend(names::label_value(&value).into_iter().map(|why| FieldError::invalid(&labels, value.as_str(), why)));
+    }
+    let annotations = path.child("annotations");
+    let mut size = 0;
+    for (key, value) in entries("annotations") {
+        errors.extend(names::qualified_name(&key.to_lowercase()).into_iter().map(|why| FieldError::invalid(&annotations, key.as_str(), why)));
+        size += key.len() + value.len();
+    }
+    if size > ANNOTATIONS_LIMIT {
+        errors.push(FieldError::too_long(&annotations, ANNOTATIONS_LIMIT));
+    }
+    let at = path.child("finalizers");
+    for finalizer in finalizers(object) {
+        errors.extend(names::qualified_name(finalizer).into_iter().map(|why| FieldError::invalid(&at, finalizer, why)));
+        if !finalizer.contains('/') && !matches!(finalizer, "orphan" | "foregroundDeletion" | "kubernetes") {
+            errors.push(FieldError::invalid(&at, finalizer, "name is neither a standard finalizer name nor is it fully qualified"));
+        }
+    }
+    errors.extend(owner_errors(metadata, &path.child("ownerReferences")));
+    errors
+}
+
+fn owner_errors(metadata: &Value, path: &FieldPath) -> FieldErrors {
+    let mut errors = FieldErrors::new();
+    let mut controller: Option<String> = None;
+    for (index, owner) in metadata["ownerReferences"].as_array().into_iter().flatten().enumerate() {
+        let at = path.index(index);
+        for (field, what) in [("apiVersion", "version must not be empty"), ("kind", "kind must not be empty"), ("name", "name must not be empty"), ("uid", "uid must not be empty")] {
+            if owner[field].as_str().unwrap_or_default().is_empty() {
+                errors.push(FieldError::invalid(&at.child(field), owner[field].as_str().unwrap_or_default(), what));
+            }
+        }
+        if owner["controller"] == true {
+            let this = format!("{}/{}", owner["kind"].as_str().unwrap_or_default(), owner["name"].as_str().unwrap_or_default());
+            match &controller {
+                Some(first) => errors.push(FieldError::invalid(
+                    path,
+                    owner.clone(),
+                    format!("Only one reference can have Controller set to true. Found \"true\" in references for {first} and {this}"),
+                )),
+                None => controller = Some(this),
+            }
+        }
+    }
+    errors
+}
+
+/// Upstream's ValidateObjectMetaUpdate, for what `keep_system_fields` does not settle.
+pub fn validate_update(new: &Value, old: &Value, sent_name: &str) -> FieldErrors {
+    let path = FieldPath::new("metadata");
+    let mut errors = FieldErrors::new();
+    let old_name = text(old, "name");
+    if !sent_name.is_empty() && sent_name != old_name {
+        errors.push(FieldError::invalid(&path.child("name"), sent_name, "field is immutable"));
+    }
+    if !text(old, "deletionTimestamp").is_empty() {
+        let before: Vec<&str> = finalizers(old).collect();
+        let added: Vec<Value> = finalizers(new).filter(|f| !before.contains(f)).map(Into::into).collect();
+        if !added.is_empty() {
+            let names: Vec<String> = added.iter().map(|f| format!("{f}")).collect();
+            errors.push(FieldError::forbidden(&path.child("finalizers"), format!("no new finalizers can be added if the object is being deleted, found new finalizers []string{{{}}}", names.join(", "))));
+        }
+    }
+    errors
+}
+
+/// The name a create asks for: given, or generated from generateName.
+pub fn generate_name(object: &mut Value) -> bool {
+    if !text(object, "name").is_empty() {
+        return false;
+    }
+    let Some(base) = object["metadata"]["generateName"].as_str().filter(|g| !g.is_empty()) else { return false };
+    // Upstream cuts the base so that base and five characters fit a label.
+    let cut: String = base.chars().take(58).collect();
+    let name = format!("{cut}{}", clock::random_suffix(5));
+    of(object).insert("name".into(), name.into());
+    true
+}
+
+/// The namespace in the body must be the one in the path.
+pub fn check_namespace(object: &Value, context: &Context, kind: &Kind) -> Result<(), Status> {
+    let sent = text(object, "namespace");
+    let own = context.namespace(kind);
+    if !sent.is_empty() && sent != own {
+        return Err(Status::bad_request("the namespace of the provided object does not match the namespace sent on the request"));
+    }
+    Ok(())
+}

@@ -1,0 +1,92 @@
+//! Content negotiation: which form of an object the client wants, and which form its body has.
+use api_meta::Status;
+use http::{HeaderMap, header};
+
+/// The form an answer takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    Object,
+    Table,
+    Metadata,
+}
+
+/// How the answer is encoded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Encoding {
+    Json,
+    Yaml,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Accepted {
+    pub form: Form,
+    pub encoding: Encoding,
+}
+
+/// The first media type of the Accept header that can be served; 406 when none can.
+pub fn accepted(headers: &HeaderMap) -> Result<Accepted, Status> {
+    let default = Accepted { form: Form::Object, encoding: Encoding::Json };
+    let mut asked = headers.get_all(header::ACCEPT).iter().filter_map(|v| v.to_str().ok()).flat_map(|v| v.split(',')).map(str::trim).filter(|v| !v.is_empty()).peekable();
+    if asked.peek().is_none() {
+        return Ok(default);
+    }
+    for range in asked {
+        let mut parts = range.split(';').map(str::trim);
+        let encoding = match parts.next().unwrap_or_default() {
+            "application/json" | "*/*" | "application/*" => Encoding::Json,
+            "application/yaml" => Encoding::Yaml,
+            _ => continue,
+        };
+        let (mut kind, mut group, mut version) = ("", "", "");
+        for parameter in parts {
+            match parameter.split_once('=') {
+                Some(("as", value)) => kind = value,
+                Some(("g", value)) => group = value,
+                Some(("v", value)) => version = value,
+                _ => {}
+            }
+        }
+        let form = match (kind, group, version) {
+            ("", ..) => Form::Object,
+            ("Table", "meta.k8s.io", "v1") => Form::Table,
+            ("PartialObjectMetadata" | "PartialObjectMetadataList", "meta.k8s.io", "v1") => Form::Metadata,
+            _ => continue,
+        };
+        return Ok(Accepted { form, encoding });
+    }
+    Err(Status::not_acceptable("only the following media types are accepted: application/json, application/yaml"))
+}
+
+/// A request body as a JSON text, whatever its media type.
+pub fn body_as_json(headers: &HeaderMap, body: &bytes::Bytes) -> Result<bytes::Bytes, Status> {
+    let media_type = headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or("application/json");
+    match media_type.split(';').next().unwrap_or_default().trim() {
+        "application/json" | "" => Ok(body.clone()),
+        "application/yaml" => {
+            let value: serde_json::Value = serde_saphyr::from_slice(body).map_err(|error| Status::bad_request(format!("error converting YAML to JSON: yaml: {error}")))?;
+            Ok(serde_json::to_vec(&value).expect("a value encodes").into())
+        }
+        other => Err(Status::unsupported_media_type(format!("the body of the request was in an unknown format - accepted media types include: application/json, application/yaml; got {other:?}"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_form_that_can_be_served_wins() {
+        let check = |accept: &str, want: Option<Accepted>| {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::ACCEPT, accept.parse().unwrap());
+            assert_eq!(accepted(&headers).ok(), want, "{accept}");
+        };
+        let of = |form, encoding| Some(Accepted { form, encoding });
+        check("application/json;as=Table;v=v1;g=meta.k8s.io,application/json", of(Form::Table, Encoding::Json));
+        check("application/vnd.kubernetes.protobuf,application/json", of(Form::Object, Encoding::Json));
+        check("application/json;as=Table;v=v1beta1;g=meta.k8s.io, application/json", of(Form::Object, Encoding::Json));
+        check("application/yaml", of(Form::Object, Encoding::Yaml));
+        check("application/vnd.kubernetes.protobuf", None);
+        check("*/*", of(Form::Object, Encoding::Json));
+    }
+}

@@ -1,0 +1,140 @@
+//! Route: what a request asks for, read from its method, path and query. The only grammar of paths there is.
+use crate::query::Query;
+use api_meta::{ClusterName, Status};
+use http::Method;
+
+/// A request for a resource of the API.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ResourceRoute {
+    pub verb: &'static str,
+    pub group: String,
+    pub version: String,
+    pub resource: String,
+    pub namespace: String,
+    pub name: String,
+    pub subresource: String,
+    /// What follows a subresource (`proxy/some/path`).
+    pub rest: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Target {
+    Resource(ResourceRoute),
+    /// Everything else: discovery, health, version, OpenAPI, metrics.
+    Path,
+}
+
+#[derive(Clone, Debug)]
+pub struct Route {
+    pub cluster: ClusterName,
+    /// The path inside the cluster.
+    pub path: String,
+    pub target: Target,
+}
+
+impl Route {
+    pub fn parse(method: &Method, path: &str, query: &Query) -> Result<Self, Status> {
+        let (cluster, path) = match path.strip_prefix("/clusters/") {
+            None => (ClusterName::root(), path),
+            Some(rest) => {
+                let at = rest.find('/').unwrap_or(rest.len());
+                (ClusterName::parse(&rest[..at]).map_err(Status::bad_request)?, if at == rest.len() { "/" } else { &rest[at..] })
+            }
+        };
+        let decoded = percent_encoding::percent_decode_str(path).decode_utf8().map_err(|_| Status::bad_request("the path is not UTF-8"))?;
+        let target = resource_target(method, &decoded, query)?;
+        Ok(Self { cluster, path: decoded.into_owned(), target })
+    }
+}
+
+fn resource_target(method: &Method, path: &str, query: &Query) -> Result<Target, Status> {
+    let trimmed = path.trim_matches('/');
+    let segments: Vec<&str> = trimmed.split('/').collect();
+    let (group, version, mut rest) = match segments[..] {
+        ["api", version, ref rest @ ..] if !rest.is_empty() => ("", version, rest),
+        ["apis", group, version, ref rest @ ..] if !rest.is_empty() => (group, version, rest),
+        _ => return Ok(Target::Path),
+    };
+    // The old way to ask for a watch: /api/v1/watch/pods.
+    let mut watching = false;
+    if rest[0] == "watch" && rest.len() > 1 {
+        watching = true;
+        rest = &rest[1..];
+    }
+    let mut route = ResourceRoute { group: group.into(), version: version.into(), ..ResourceRoute::default() };
+    let own_subresource = |s: &str| matches!(s, "status" | "finalize");
+    let parts: &[&str] = match rest {
+        ["namespaces", _, sub] if own_subresource(sub) => rest,
+        ["namespaces", namespace, inner @ ..] if !inner.is_empty() => {
+            route.namespace = (*namespace).into();
+            inner
+        }
+        _ => rest,
+    };
+    route.resource = parts[0].into();
+    route.name = parts.get(1).copied().unwrap_or_default().into();
+    route.subresource = parts.get(2).copied().unwrap_or_default().into();
+    route.rest = parts.get(3..).unwrap_or_default().join("/");
+    if !route.rest.is_empty() && route.subresource != "proxy" {
+        return Err(Status::no_such_resource());
+    }
+    if route.subresource == "proxy" && path.ends_with('/') && !route.rest.is_empty() {
+        route.rest.push('/');
+    }
+    // A name in the path "namespaces" asks for the Namespace itself and is checked in it.
+    if route.group.is_empty() && route.resource == "namespaces" && !route.name.is_empty() {
+        route.namespace = route.name.clone();
+    }
+    route.verb = match *method {
+        Method::GET | Method::HEAD if route.name.is_empty() => {
+            if watching || query.flag("watch") { "watch" } else { "list" }
+        }
+        Method::GET | Method::HEAD if watching => "watch",
+        Method::GET | Method::HEAD => "get",
+        Method::POST => "create",
+        Method::PUT => "update",
+        Method::PATCH => "patch",
+        Method::DELETE if route.name.is_empty() => "deletecollection",
+        Method::DELETE => "delete",
+        _ => return Err(Status::new(405, "MethodNotAllowed", "the server does not allow this method on the requested resource")),
+    };
+    // A list of one name is authorized as that name, as upstream does.
+    if matches!(route.verb, "list" | "watch" | "deletecollection") && route.name.is_empty() && let Ok(fields) = query.fields() && let Some(name) = fields.exact("metadata.name") {
+        route.name = name.to_owned();
+    }
+    Ok(Target::Resource(route))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(method: Method, path: &str, want: (&str, &str, &str, &str, &str, &str)) {
+        let (path, query) = path.split_once('?').unwrap_or((path, ""));
+        let route = Route::parse(&method, path, &Query::parse(query)).unwrap();
+        let Target::Resource(r) = route.target else { panic!("{path} is no resource") };
+        assert_eq!((r.verb, &*r.group, &*r.namespace, &*r.resource, &*r.name, &*r.subresource), want, "{path}");
+    }
+
+    #[test]
+    fn paths_follow_upstreams_grammar() {
+        check(Method::GET, "/api/v1/pods", ("list", "", "", "pods", "", ""));
+        check(Method::GET, "/api/v1/namespaces/a/pods?watch=1", ("watch", "", "a", "pods", "", ""));
+        check(Method::GET, "/api/v1/namespaces/a", ("get", "", "a", "namespaces", "a", ""));
+        check(Method::PUT, "/api/v1/namespaces/a/finalize", ("update", "", "a", "namespaces", "a", "finalize"));
+        check(Method::POST, "/apis/apps/v1/namespaces/a/deployments", ("create", "apps", "a", "deployments", "", ""));
+        check(Method::PATCH, "/apis/apps/v1/namespaces/a/deployments/b/scale", ("patch", "apps", "a", "deployments", "b", "scale"));
+        check(Method::DELETE, "/api/v1/namespaces/a/pods", ("deletecollection", "", "a", "pods", "", ""));
+        check(Method::GET, "/api/v1/watch/namespaces/a/pods/b", ("watch", "", "a", "pods", "b", ""));
+        check(Method::GET, "/api/v1/namespaces/a/pods?fieldSelector=metadata.name%3Db", ("list", "", "a", "pods", "b", ""));
+        check(Method::GET, "/clusters/c1/api/v1/nodes/n", ("get", "", "", "nodes", "n", ""));
+    }
+
+    #[test]
+    fn a_cluster_is_named_by_the_path_or_is_root() {
+        let cluster = |path: &str| Route::parse(&Method::GET, path, &Query::default()).unwrap().cluster.to_string();
+        assert_eq!(cluster("/clusters/c1/version"), "c1");
+        assert_eq!(cluster("/version"), "root");
+        assert!(Route::parse(&Method::GET, "/clusters/UP/version", &Query::default()).is_err());
+    }
+}

@@ -1,0 +1,86 @@
+//! ApiServer: what the pipeline works with.
+use crate::kinds::Kinds;
+use crate::policy;
+use api_admission::AdmissionChain;
+use api_auth::{Authentication, Authorizer, User};
+use clock::Clock;
+use ipnet::IpNet;
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use store::Store;
+use tokio_util::sync::CancellationToken;
+
+/// Who sent a request, as far as the connection tells. Set by the listener, or in-process by `bin`;
+/// a client can't set it.
+#[derive(Clone, Debug)]
+pub enum Requester {
+    /// A TLS peer, with its verified certificate if it sent one.
+    Peer { certificate: Option<Arc<[u8]>> },
+    /// A component of this process, acting as this user. It is authorized like anybody.
+    Component(Arc<User>),
+}
+
+/// How the server reaches the nodes' streaming servers.
+#[derive(Clone)]
+pub struct NodeConnector {
+    pub tls: Arc<rustls::ClientConfig>,
+}
+
+/// What an API server is made of.
+pub struct Settings {
+    pub store: Arc<dyn Store>,
+    pub kinds: Arc<Kinds>,
+    pub authentication: Authentication,
+    pub authorizer: Arc<Authorizer>,
+    pub admission: AdmissionChain,
+    pub clock: Arc<dyn Clock>,
+    pub service_cidr: IpNet,
+    pub node_ports: RangeInclusive<u16>,
+    pub nodes: NodeConnector,
+    /// `host:port` clients reach the server at (discovery, token issuer documents).
+    pub advertised: String,
+    pub shutdown: CancellationToken,
+}
+
+pub struct ApiServer {
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) kinds: Arc<Kinds>,
+    pub(crate) authentication: Authentication,
+    pub(crate) authorizer: Arc<Authorizer>,
+    pub(crate) admission: AdmissionChain,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) service_cidr: IpNet,
+    pub(crate) node_ports: RangeInclusive<u16>,
+    pub(crate) nodes: NodeConnector,
+    pub(crate) advertised: String,
+    pub(crate) shutdown: CancellationToken,
+    /// Whether what must exist before anybody is served exists (`/readyz`).
+    pub(crate) ready: AtomicBool,
+}
+
+impl ApiServer {
+    /// Makes a server whose authorization policy is already read from the store and follows it from here on.
+    pub async fn new(settings: Settings) -> Result<Arc<Self>, api_meta::Status> {
+        let Settings { store, kinds, authentication, authorizer, admission, clock, service_cidr, node_ports, nodes, advertised, shutdown } = settings;
+        policy::follow(store.clone(), &authorizer, shutdown.clone()).await?;
+        Ok(Arc::new(Self {
+            store,
+            kinds,
+            authentication,
+            authorizer,
+            admission,
+            clock,
+            service_cidr,
+            node_ports,
+            nodes,
+            advertised,
+            shutdown,
+            ready: AtomicBool::new(false),
+        }))
+    }
+
+    pub fn store(&self) -> &Arc<dyn Store> {
+        &self.store
+    }
+}

@@ -1,0 +1,134 @@
+//! Logs, exec, attach and port-forward: the client's connection is tunnelled to the pod's node.
+//!
+//! The node speaks what the client speaks (WebSocket, SPDY), so an upgraded connection is copied byte by byte.
+use crate::ApiServer;
+use crate::body::{self, Answer, Body};
+use crate::context::Context;
+use api_meta::Status;
+use bytes::Bytes;
+use http::{HeaderValue, Method, Request, StatusCode, header, request::Parts};
+use http_body_util::{BodyExt, Empty};
+use hyper_util::rt::TokioIo;
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use serde_json::Value;
+use std::net::{IpAddr, SocketAddr};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+
+impl ApiServer {
+    pub(crate) async fn node_stream<B>(&self, context: &Context<'_>, parts: &mut Parts, _incoming: B) -> Result<Answer, Status> {
+        let route = context.route;
+        let pod = self.pod(context).await?;
+        let node_name = pod["spec"]["nodeName"].as_str().filter(|n| !n.is_empty());
+        let Some(node_name) = node_name else {
+            return match route.subresource.as_str() {
+                // Upstream answers an unscheduled pod's log with nothing.
+                "log" => Ok(body::text(StatusCode::OK, "")),
+                _ => Err(Status::bad_request(format!("pod {} does not have a host assigned", route.name))),
+            };
+        };
+        let container = if route.subresource == "portforward" { String::new() } else { container(&pod, context.query.get("container"), &route.subresource)? };
+        let address = self.node_address(node_name).await?;
+        let path = node_path(context, &container, parts.uri.query().unwrap_or_default());
+        let mut request = Request::builder().method(parts.method.clone()).uri(path).body(Empty::<Bytes>::new()).map_err(Status::internal)?;
+        if route.subresource == "log" {
+            *request.method_mut() = Method::GET;
+        }
+        for (name, value) in &parts.headers {
+            let passes = name == header::CONNECTION || name == header::UPGRADE || name.as_str().starts_with("sec-websocket") || name.as_str().starts_with("x-stream-protocol");
+            if passes {
+                request.headers_mut().append(name, value.clone());
+            }
+        }
+        request.headers_mut().insert(header::HOST, HeaderValue::from_str(&address.to_string()).map_err(Status::internal)?);
+        let unreachable = |error: &dyn std::fmt::Display| Status::internal(format!("error dialing backend: {error}"));
+        let stream = TcpStream::connect(address).await.map_err(|e| unreachable(&e))?;
+        stream.set_nodelay(true).map_err(|e| unreachable(&e))?;
+        let name = rustls::pki_types::ServerName::IpAddress(address.ip().into());
+        let stream = TlsConnector::from(self.nodes.tls.clone()).connect(name, stream).await.map_err(|e| unreachable(&e))?;
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|e| unreachable(&e))?;
+        tokio::spawn(connection.with_upgrades());
+        let upgrade = hyper::upgrade::on(Request::from_parts(parts.clone(), ()));
+        let mut answer = sender.send_request(request).await.map_err(|e| unreachable(&e))?;
+        if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
+            let (parts, incoming) = answer.into_parts();
+            let body: Body = incoming.map_err(std::io::Error::other).boxed_unsync();
+            return Ok(Answer::from_parts(parts, body));
+        }
+        let node_side = hyper::upgrade::on(&mut answer);
+        tokio::spawn(async move {
+            let (client, node) = match tokio::try_join!(upgrade, node_side) {
+                Ok(both) => both,
+                Err(error) => return tracing::debug!(%error, "a stream could not be upgraded"),
+            };
+            if let Err(error) = tokio::io::copy_bidirectional(&mut TokioIo::new(client), &mut TokioIo::new(node)).await {
+                tracing::debug!(%error, "a stream broke off");
+            }
+        });
+        let (parts, _) = answer.into_parts();
+        Ok(Answer::from_parts(parts, body::full(Bytes::new())))
+    }
+
+    /// Where a node's streaming server listens. Nodes belong to the host cluster.
+    async fn node_address(&self, name: &str) -> Result<SocketAddr, Status> {
+        use api_resource::Lookup;
+        let resource = api_meta::GroupResource::new("", "nodes");
+        let found = Lookup::get(self, &api_meta::ClusterName::root(), &resource, "", name).await?;
+        let node = found.ok_or_else(|| Status::not_found("", "nodes", name))?.to_value();
+        let addresses = node["status"]["addresses"].as_array();
+        let address: Option<IpAddr> = addresses.into_iter().flatten().filter(|a| a["type"] == "InternalIP").find_map(|a| a["address"].as_str()?.parse().ok());
+        let port = node["status"]["daemonEndpoints"]["kubeletEndpoint"]["Port"].as_u64().and_then(|p| u16::try_from(p).ok());
+        match (address, port) {
+            (Some(address), Some(port)) => Ok(SocketAddr::new(address, port)),
+            _ => Err(Status::internal(format!("node {name:?} has no address to reach it at"))),
+        }
+    }
+}
+
+fn node_path(context: &Context, container: &str, query: &str) -> String {
+    let route = context.route;
+    let action = match route.subresource.as_str() {
+        "log" => "containerLogs",
+        "portforward" => "portForward",
+        other => other,
+    };
+    let segment = |text: &str| utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();
+    let mut path = format!("/clusters/{}/{action}/{}/{}", context.cluster, segment(&route.namespace), segment(&route.name));
+    if !container.is_empty() {
+        path.push('/');
+        path.push_str(&segment(container));
+    }
+    if !query.is_empty() {
+        path.push('?');
+        path.push_str(query);
+    }
+    path
+}
+
+/// The container asked for, or the only one there is; upstream's words when that isn't clear.
+fn container(pod: &Value, asked: Option<&str>, action: &str) -> Result<String, Status> {
+    let pod_name = pod["metadata"]["name"].as_str().unwrap_or_default();
+    let names = |field: &str| -> Vec<&str> { pod["spec"][field].as_array().into_iter().flatten().filter_map(|c| c["name"].as_str()).collect() };
+    let (own, init, ephemeral) = (names("containers"), names("initContainers"), names("ephemeralContainers"));
+    if let Some(asked) = asked {
+        if own.contains(&asked) || init.contains(&asked) || ephemeral.contains(&asked) {
+            return Ok(asked.to_owned());
+        }
+        return Err(Status::bad_request(format!("container {asked} is not valid for pod {pod_name}")));
+    }
+    if let Some(default) = pod["metadata"]["annotations"]["kubectl.kubernetes.io/default-container"].as_str().filter(|d| own.contains(d)) {
+        return Ok(default.to_owned());
+    }
+    match own[..] {
+        [only] => Ok(only.to_owned()),
+        [] => Err(Status::bad_request(format!("a container name must be specified for pod {pod_name}"))),
+        [first, ..] if action != "log" => Ok(first.to_owned()),
+        _ => {
+            let mut message = format!("a container name must be specified for pod {pod_name}, choose one of: [{}]", own.join(" "));
+            if !init.is_empty() {
+                message.push_str(&format!(" or one of the init containers: [{}]", init.join(" ")));
+            }
+            Err(Status::bad_request(message))
+        }
+    }
+}

@@ -1,0 +1,72 @@
+//! Stored: what the server works out once from a record or an event and keeps with it.
+use api_meta::{FieldSelector, LabelSelector, Object};
+use api_resource::{AnyResource, at_path};
+use bytes::Bytes;
+use serde_json::Value;
+use std::borrow::Cow;
+use std::sync::{Arc, OnceLock};
+use store::{Event, Record};
+
+/// The parsed form of a record.
+pub struct Stored {
+    pub object: Arc<Object>,
+    /// The values of the kind's selectable fields, worked out when first asked for.
+    fields: OnceLock<Vec<(Box<str>, Box<str>)>>,
+}
+
+/// A record's object. What is in the store was encoded by this server, so it parses.
+pub fn stored(record: &Record) -> &Stored {
+    record.memo(|record| Stored { object: Arc::new(Object::parse(record.value.clone()).expect("the store holds only objects this server encoded")), fields: OnceLock::new() })
+}
+
+impl Stored {
+    pub fn matches(&self, kind: &dyn AnyResource, labels: &LabelSelector, fields: &FieldSelector) -> bool {
+        if !labels.matches(&self.object.meta().labels) {
+            return false;
+        }
+        fields.is_everything() || fields.matches(|field| self.field(kind, field))
+    }
+
+    fn field(&self, kind: &dyn AnyResource, field: &str) -> Cow<'_, str> {
+        let meta = self.object.meta();
+        match field {
+            "metadata.name" => Cow::Borrowed(&meta.name),
+            "metadata.namespace" => Cow::Borrowed(&meta.namespace),
+            _ => {
+                let fields = self.fields.get_or_init(|| selectable(kind, &self.object.to_value()));
+                fields.iter().find(|(name, _)| **name == *field).map_or(Cow::Borrowed(""), |(_, value)| Cow::Borrowed(value))
+            }
+        }
+    }
+}
+
+fn selectable(kind: &dyn AnyResource, object: &Value) -> Vec<(Box<str>, Box<str>)> {
+    let value = |path: &str, absent: &str| match at_path(object, path) {
+        Some(Value::String(text)) => text.clone(),
+        Some(Value::Null) | None => absent.to_owned(),
+        Some(other) => other.to_string(),
+    };
+    kind.fields().iter().map(|field| (field.path.as_ref().into(), value(&field.path, field.absent).into())).collect()
+}
+
+/// An event's watch frame, encoded once for all watchers that see it as what it is.
+pub fn frame(event: &Arc<Event>) -> &Bytes {
+    event.memo(|event| {
+        let kind = match (event.deleted, &event.previous) {
+            (true, _) => "DELETED",
+            (false, None) => "ADDED",
+            (false, Some(_)) => "MODIFIED",
+        };
+        encode_frame(kind, &event.record.value)
+    })
+}
+
+pub fn encode_frame(kind: &str, object: &[u8]) -> Bytes {
+    let mut out = Vec::with_capacity(object.len() + 40);
+    out.extend_from_slice(b"{\"type\":\"");
+    out.extend_from_slice(kind.as_bytes());
+    out.extend_from_slice(b"\",\"object\":");
+    out.extend_from_slice(object);
+    out.extend_from_slice(b"}\n");
+    out.into()
+}

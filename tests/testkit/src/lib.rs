@@ -1,0 +1,6 @@
+//! What tests against real servers need: a running k8shost, kubectl and helm, hosts of their own, images.
+mod command;
+mod server;
+
+pub use command::{Outcome, Tool};
+pub use server::{Server, ServerOptions, wait_until};

@@ -1,0 +1,144 @@
+//! Server: a k8shost of the test's own, with its own data, port and kubeconfig, gone when dropped.
+use crate::Tool;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use std::fs::File;
+use std::net::TcpListener;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
+
+/// How a server is started.
+#[derive(Clone, Debug, Default)]
+pub struct ServerOptions {
+    pub arguments: Vec<String>,
+    pub network_namespace: Option<String>,
+    /// Run as this user and group, to show that no privilege is needed.
+    pub user: Option<u32>,
+}
+
+pub struct Server {
+    pub directory: TempDir,
+    pub port: u16,
+    options: ServerOptions,
+    child: Option<Child>,
+}
+
+const START_TIMEOUT: Duration = Duration::from_secs(60);
+
+impl Server {
+    /// A control plane without a node: what most API tests need.
+    pub fn control_plane() -> Self {
+        Self::start(ServerOptions { arguments: vec!["--disable-agent".into()], ..ServerOptions::default() })
+    }
+
+    pub fn start(options: ServerOptions) -> Self {
+        let directory = TempDir::with_prefix("k8shost-test-").expect("a temporary directory");
+        if let Some(user) = options.user {
+            nix::unistd::chown(directory.path(), Some(user.into()), Some(user.into())).expect("tests run as root");
+        }
+        // In a namespace of its own every port is free.
+        let port = if options.network_namespace.is_some() { 6443 } else { free_port() };
+        let mut server = Self { directory, port, options, child: None };
+        server.launch();
+        server
+    }
+
+    /// Starts the process and waits until it serves.
+    pub fn launch(&mut self) {
+        let log = File::options().create(true).append(true).open(self.log_path()).expect("the log can be written");
+        let mut arguments: Vec<String> = vec!["server".into()];
+        arguments.extend(["--data-dir".into(), self.data_dir().display().to_string(), "--https-listen-port".into(), self.port.to_string()]);
+        arguments.extend(["--write-kubeconfig".into(), self.kubeconfig().display().to_string()]);
+        arguments.extend(self.options.arguments.iter().cloned());
+        let mut command = match &self.options.network_namespace {
+            Some(name) => {
+                let mut command = Command::new("nsenter");
+                command.arg(format!("--net=/run/netns/{name}")).arg("--").arg(binary());
+                command
+            }
+            None => Command::new(binary()),
+        };
+        if let Some(user) = self.options.user {
+            std::os::unix::process::CommandExt::uid(&mut command, user);
+            std::os::unix::process::CommandExt::gid(&mut command, user);
+        }
+        let errors = log.try_clone().expect("a file handle can be cloned");
+        command.args(arguments).env("K8SHOST_LOG", "info").stdin(Stdio::null()).stdout(log).stderr(errors);
+        self.child = Some(command.spawn().unwrap_or_else(|error| panic!("{:?} did not start: {error}", binary())));
+        let started = Instant::now();
+        while !self.log().contains("k8shost is ready") {
+            let ended = self.child.as_mut().expect("it was just started").try_wait().expect("a child can be waited for");
+            assert!(ended.is_none() && started.elapsed() < START_TIMEOUT, "the server did not become ready ({ended:?}):\n{}", self.log());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    pub fn data_dir(&self) -> PathBuf {
+        self.directory.path().join("data")
+    }
+    pub fn kubeconfig(&self) -> PathBuf {
+        self.directory.path().join("kubeconfig.yaml")
+    }
+    pub fn pid(&self) -> u32 {
+        self.child.as_ref().expect("the server runs").id()
+    }
+    /// What this start of the server and those before it logged.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.log_path()).unwrap_or_default()
+    }
+    fn log_path(&self) -> PathBuf {
+        self.directory.path().join("server.log")
+    }
+
+    /// kubectl and helm for this server.
+    pub fn tool(&self) -> Tool {
+        Tool { kubeconfig: self.kubeconfig(), network_namespace: self.options.network_namespace.clone(), home: self.directory.path().to_owned() }
+    }
+
+    /// Ends the process with a signal and waits until it is gone. The log starts anew.
+    pub fn end(&mut self, signal: Signal) {
+        let Some(mut child) = self.child.take() else { return };
+        // It may have ended by itself; waiting tells.
+        let _ = kill(Pid::from_raw(i32::try_from(child.id()).expect("a pid fits")), signal);
+        child.wait().expect("a child can be waited for");
+        let _ = std::fs::rename(self.log_path(), self.directory.path().join("server.previous.log"));
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let log = self.log();
+            let tail: Vec<&str> = log.lines().rev().take(60).collect();
+            eprintln!("--- the server's log ends with\n{}", tail.into_iter().rev().collect::<Vec<_>>().join("\n"));
+        }
+        self.end(Signal::SIGINT);
+    }
+}
+
+/// The server binary this test run was built with.
+pub fn binary() -> PathBuf {
+    if let Some(path) = std::env::var_os("K8SHOST_BIN") {
+        return path.into();
+    }
+    let test = std::env::current_exe().expect("a test knows its own path");
+    let profile = test.ancestors().find(|path| path.join("k8shost").is_file());
+    profile.unwrap_or_else(|| panic!("no k8shost beside {test:?}; build it first: cargo build --package k8shost")).join("k8shost")
+}
+
+fn free_port() -> u16 {
+    TcpListener::bind(("127.0.0.1", 0)).and_then(|listener| listener.local_addr()).expect("a free port").port()
+}
+
+/// Asks again and again until the answer is yes; panics with `what` after `timeout`.
+#[track_caller]
+pub fn wait_until(what: &str, timeout: Duration, mut done: impl FnMut() -> bool) {
+    let started = Instant::now();
+    while !done() {
+        assert!(started.elapsed() < timeout, "waited {timeout:?} in vain until {what}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
