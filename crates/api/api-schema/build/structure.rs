@@ -76,7 +76,7 @@ impl Encoder {
         let encoded = match schema.get("$ref").and_then(Value::as_str) {
             Some(name) => {
                 let id = *self.ids.get(name).unwrap_or_else(|| panic!("{name} is a definition"));
-                if patch_flags(schema) == 0 && schema.get("x-kubernetes-map-type").is_none() {
+                if patch_flags(schema) == 0 && !is_replaced(schema) && schema.get("x-kubernetes-map-type").is_none() {
                     return id;
                 }
                 let mut out = vec![OVERRIDE];
@@ -86,7 +86,7 @@ impl Encoder {
                     Some("granular") => 1,
                     Some(_) => 2,
                 };
-                varint(&mut out, patch_flags(schema) | atomic << 2);
+                varint(&mut out, patch_flags(schema) | atomic << 2 | usize::from(is_replaced(schema)) << 4);
                 out
             }
             None => self.node(schema, None),
@@ -128,6 +128,7 @@ impl Encoder {
         flags |= usize::from(default.is_some()) << 8;
         flags |= usize::from(text("x-kubernetes-list-type") == Some("set")) << 9;
         flags |= usize::from(text("x-kubernetes-map-type") == Some("atomic")) << 10;
+        flags |= usize::from(is_replaced(schema)) << 11;
 
         let mut out = vec![u8::try_from(kind).expect("types are few")];
         varint(&mut out, flags);
@@ -173,6 +174,10 @@ impl Encoder {
 fn patch_flags(schema: &Value) -> usize {
     let strategy = schema.get("x-kubernetes-patch-strategy").and_then(Value::as_str).unwrap_or_default();
     usize::from(strategy.split(',').any(|s| s == "merge")) | usize::from(strategy.split(',').any(|s| s == "retainKeys")) << 1
+}
+
+fn is_replaced(schema: &Value) -> bool {
+    schema.get("x-kubernetes-patch-strategy").and_then(Value::as_str) == Some("replace")
 }
 
 fn varint(out: &mut Vec<u8>, mut value: usize) {

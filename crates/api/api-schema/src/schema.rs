@@ -43,6 +43,8 @@ pub enum MapType {
 pub struct PatchStrategy {
     pub merge: bool,
     pub retain_keys: bool,
+    /// Told to replace even where the default is to merge (an object).
+    pub replace: bool,
     pub merge_key: Option<Box<str>>,
 }
 

@@ -136,7 +136,8 @@ fn decode(id: usize) -> Schema {
         let flags = reader.varint();
         schema.patch.merge = flags & 1 != 0;
         schema.patch.retain_keys = flags & 2 != 0;
-        match flags >> 2 {
+        schema.patch.replace = flags & 16 != 0;
+        match (flags >> 2) & 3 {
             0 => {}
             1 => schema.map_type = MapType::Granular,
             _ => schema.map_type = MapType::Atomic,
@@ -158,7 +159,7 @@ fn decode(id: usize) -> Schema {
         } else {
             ListType::Atomic
         },
-        patch: PatchStrategy { merge: has(0), retain_keys: has(1), merge_key: has(7).then(|| reader.text()) },
+        patch: PatchStrategy { merge: has(0), retain_keys: has(1), replace: has(11), merge_key: has(7).then(|| reader.text()) },
         default: has(8).then(|| serde_json::from_str(&reader.text()).expect("the build wrote JSON")),
         map_type: if has(10) { MapType::Atomic } else { MapType::Granular },
         properties: (0..reader.varint()).map(|_| (reader.text(), reader.child())).collect(),
