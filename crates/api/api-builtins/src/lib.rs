@@ -7,6 +7,7 @@ mod autoscaling;
 mod batch;
 mod cells;
 mod certificates;
+mod check;
 mod coordination;
 mod core;
 mod discovery;

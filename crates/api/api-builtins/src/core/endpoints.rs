@@ -1,6 +1,8 @@
 //! Endpoints: the addresses behind a Service, in the old form.
 use crate::cells::{NONE, first_three, host_port};
+use crate::check::{At, Report, network};
 use crate::fields::{Fill, Read};
+use api_meta::{FieldErrors, names};
 use api_resource::{Column, Names, Resource, Row, text};
 use serde_json::Value;
 
@@ -15,6 +17,36 @@ impl Resource for Endpoints {
         for subset in object.each("subsets") {
             subset.each("ports").for_each(|port| port.zero("protocol", "TCP"));
         }
+    }
+    fn validate(new: &Value, _old: Option<&Value>) -> FieldErrors {
+        let mut errors = FieldErrors::new();
+        let root = At::root(new);
+        let subsets = root.field("subsets");
+        for subset in subsets.items() {
+            if subset["addresses"].list().is_empty() && subset["notReadyAddresses"].list().is_empty() {
+                errors.required(&subset, "must specify `addresses` or `notReadyAddresses`");
+            }
+            for list in ["addresses", "notReadyAddresses"] {
+                let list = subset.field(list);
+                for address in list.items() {
+                    network::routable(&mut errors, &address.field("ip"));
+                    errors.named_if_set(&address.field("hostname"), names::dns1123_label);
+                    errors.named_if_set(&address.field("nodeName"), names::dns1123_subdomain);
+                }
+            }
+            let ports = subset.field("ports");
+            for port in ports.items() {
+                if ports.list().len() > 1 {
+                    errors.named(&port.field("name"), names::dns1123_label);
+                } else {
+                    errors.named_if_set(&port.field("name"), names::dns1123_label);
+                }
+                network::port(&mut errors, &port.field("port"));
+                errors.one_of(&port.field("protocol"), network::PROTOCOLS);
+                errors.named_if_set(&port.field("appProtocol"), names::qualified_name);
+            }
+        }
+        errors
     }
 }
 

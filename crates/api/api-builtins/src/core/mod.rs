@@ -1,6 +1,7 @@
 //! core/v1: its kinds, a file each.
 mod binding;
 mod config_map;
+mod data_size;
 mod endpoints;
 mod event;
 mod limit_range;
@@ -10,6 +11,7 @@ mod persistent_volume;
 mod persistent_volume_claim;
 mod pod;
 mod pod_columns;
+mod pod_status;
 mod pod_template;
 mod replication_controller;
 mod resource_quota;
@@ -17,6 +19,8 @@ mod secret;
 mod service;
 mod service_account;
 mod service_fields;
+mod service_validation;
+mod volume_validation;
 
 pub use binding::Bindings;
 pub use config_map::ConfigMaps;
@@ -34,3 +38,4 @@ pub use resource_quota::ResourceQuotas;
 pub use secret::Secrets;
 pub use service::Services;
 pub use service_account::ServiceAccounts;
+pub use volume_validation::claim_spec;

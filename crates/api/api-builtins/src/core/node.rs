@@ -1,8 +1,11 @@
 //! Node: a machine that runs pods.
 use crate::cells::{AGE, NONE, condition, text_or};
+use crate::check::{At, Report, metadata, network, resources};
 use crate::fields::{Fill, Read, selectable};
+use crate::pod_spec::taint_effect;
 use crate::quantities;
 use crate::subresources::NODE_PROXY;
+use api_meta::{FieldErrors, names};
 use api_resource::{Column, Field, Names, Resource, ResourceScope, Row, STATUS, Subresource, text};
 use serde_json::Value;
 
@@ -37,6 +40,41 @@ impl Resource for Nodes {
             quantities::canonical_map(status, "allocatable");
         }
     }
+    fn validate(new: &Value, old: Option<&Value>) -> FieldErrors {
+        let mut errors = FieldErrors::new();
+        let root = At::root(new);
+        taints(&mut errors, &root);
+        for list in ["status.capacity", "status.allocatable"] {
+            let list = root.field(list);
+            for (name, amount) in list.entries() {
+                resources::amount_of(&mut errors, &amount, name);
+            }
+        }
+        let ranges = root.field("spec.podCIDRs");
+        let families: Vec<bool> = ranges.items().filter_map(|range| network::cidr(&mut errors, &range)).map(|range| range.addr().is_ipv4()).collect();
+        network::one_of_each_family(&mut errors, &ranges, &families, "may specify no more than one CIDR for each IP family");
+        if let Some(old) = old {
+            let before = &old["spec"];
+            if !before["podCIDRs"].list().is_empty() && before["podCIDRs"] != *ranges.value() {
+                errors.forbidden(&ranges, "node updates may not change podCIDR except from \"\" to valid");
+            }
+            if !before["providerID"].text().is_empty() && before["providerID"] != new["spec"]["providerID"] {
+                errors.forbidden(&root.field("spec.providerID"), "node updates may not change providerID except from \"\" to valid");
+            }
+        }
+        errors
+    }
+    fn validate_part(_subresource: &str, new: &Value, old: &Value) -> FieldErrors {
+        let mut errors = Self::validate(new, Some(old));
+        let root = At::root(new);
+        let addresses = root.field("status.addresses");
+        for (index, address) in addresses.items().enumerate() {
+            if addresses.list()[..index].contains(&address) {
+                errors.duplicate(&address);
+            }
+        }
+        errors
+    }
 }
 
 fn status(row: &Row) -> Value {
@@ -70,4 +108,23 @@ fn address(row: &Row, kind: &str) -> Value {
 
 fn info(row: &Row, key: &str) -> Value {
     text_or(&row.object["status"]["nodeInfo"][key], "<unknown>")
+}
+
+fn taints(errors: &mut FieldErrors, root: &At) {
+    // Upstream names this path, though taints stand in the spec.
+    let taints = At::new(&root["spec"]["taints"], "metadata.taints");
+    for (index, taint) in taints.items().enumerate() {
+        let key = taint.field("key");
+        metadata::label_key(errors, &key, key.text());
+        let reasons = names::label_value(taint["value"].text());
+        if !reasons.is_empty() {
+            errors.invalid_as(&taint.field("value"), taint["value"].text(), reasons.join(";"));
+        }
+        taint_effect(errors, &taint.field("effect"));
+        if taints.list()[..index].iter().any(|other| other["key"] == taint["key"] && other["effect"] == taint["effect"]) {
+            let mut error = api_meta::FieldError::duplicate(&taint.path(), taint.value().clone());
+            error.detail = "taints must be unique by key and effect pair".into();
+            errors.push(error);
+        }
+    }
 }

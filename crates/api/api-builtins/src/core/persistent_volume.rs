@@ -1,7 +1,9 @@
 //! PersistentVolume: a piece of storage in the cluster.
 use crate::cells::{UNSET, access_modes, storage_class, text_or};
+use crate::core::volume_validation;
 use crate::fields::{Fill, Read};
 use crate::quantities;
+use api_meta::FieldErrors;
 use api_resource::{Column, Names, Resource, ResourceScope, Row, STATUS, Subresource, WriteContext, text};
 use serde_json::{Value, json};
 
@@ -53,6 +55,9 @@ impl Resource for PersistentVolumes {
         if new_status["phase"] != old_status["phase"] && (since(new_status).is_none() || since(new_status) == since(old_status)) {
             new_status.put("lastPhaseTransitionTime", timestamp(context));
         }
+    }
+    fn validate(new: &Value, old: Option<&Value>) -> FieldErrors {
+        volume_validation::volume(new, old)
     }
 }
 

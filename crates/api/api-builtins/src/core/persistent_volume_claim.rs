@@ -1,8 +1,10 @@
 //! PersistentVolumeClaim: a request for storage.
 use crate::cells::{UNSET, access_modes, storage_class, text_or};
+use crate::core::volume_validation;
 use crate::fields::{Fill, Read};
 use crate::pod_spec::defaults;
 use crate::quantities;
+use api_meta::FieldErrors;
 use api_resource::{Column, Names, Resource, Row, STATUS, Subresource, WriteContext, text};
 use serde_json::{Value, json};
 
@@ -36,6 +38,9 @@ impl Resource for PersistentVolumeClaims {
     }
     fn prepare_update(new: &mut Value, _old: &Value, _context: &WriteContext) {
         one_data_source(new.open("spec"));
+    }
+    fn validate(new: &Value, old: Option<&Value>) -> FieldErrors {
+        volume_validation::claim(new, old)
     }
 }
 

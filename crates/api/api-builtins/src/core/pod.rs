@@ -1,8 +1,11 @@
 //! Pod: containers that run together on one node.
-use crate::core::pod_columns;
+use crate::check::{At, Report};
+use crate::core::{pod_columns, pod_status};
 use crate::fields::{Fill, Read, selectable};
 use crate::pod_spec::{defaults, qos};
+use crate::pod_spec::{update, validate};
 use crate::subresources::{ATTACH, BINDING, EPHEMERAL_CONTAINERS, EVICTION, EXEC, LOG, POD_PROXY, PORT_FORWARD, RESIZE};
+use api_meta::FieldErrors;
 use api_resource::{ALL, Column, Field, Names, Resource, STATUS, Subresource, WriteContext, text};
 use serde_json::{Value, json};
 
@@ -56,5 +59,42 @@ impl Resource for Pods {
         }
         let seconds = asked.or_else(|| object["spec"]["terminationGracePeriodSeconds"].int()).unwrap_or_default();
         Some(if seconds < 0 { 1 } else { seconds })
+    }
+    fn validate(new: &Value, old: Option<&Value>) -> FieldErrors {
+        let mut errors = FieldErrors::new();
+        let root = At::root(new);
+        let spec = root.field("spec");
+        validate::pod_spec(&mut errors, &spec, Some(new["metadata"]["name"].text()));
+        validate::pod_only(&mut errors, &spec);
+        match old {
+            Some(old) => update::pod(&mut errors, &spec, &old["spec"]),
+            None => {
+                if !spec["ephemeralContainers"].list().is_empty() {
+                    errors.forbidden(&spec.field("ephemeralContainers"), "cannot be set on create");
+                }
+                if !spec["nodeName"].text().is_empty() && !spec["schedulingGates"].list().is_empty() {
+                    errors.forbidden(&spec.field("nodeName"), "cannot be set until all schedulingGates have been cleared");
+                }
+            }
+        }
+        errors
+    }
+    fn validate_part(subresource: &str, new: &Value, old: &Value) -> FieldErrors {
+        let mut errors = FieldErrors::new();
+        let root = At::root(new);
+        let spec = root.field("spec");
+        match subresource {
+            "status" => pod_status::status(&mut errors, &root.field("status"), old),
+            "ephemeralcontainers" => {
+                validate::pod_spec(&mut errors, &spec, Some(new["metadata"]["name"].text()));
+                update::ephemeral_containers(&mut errors, &spec, &old["spec"]);
+            }
+            "resize" => {
+                validate::pod_spec(&mut errors, &spec, Some(new["metadata"]["name"].text()));
+                update::resize(&mut errors, &spec, &old["spec"]);
+            }
+            _ => {}
+        }
+        errors
     }
 }

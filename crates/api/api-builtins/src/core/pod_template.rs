@@ -1,7 +1,10 @@
 //! PodTemplate: a template of pods, stored by itself.
 use crate::cells::{container_images, container_names, labels};
+use crate::check::At;
 use crate::fields::Fill;
 use crate::pod_spec::defaults;
+use crate::pod_spec::template;
+use api_meta::FieldErrors;
 use api_resource::{Column, Names, Resource};
 use serde_json::Value;
 
@@ -18,5 +21,10 @@ impl Resource for PodTemplates {
     const OWN_COLUMNS: bool = true;
     fn default(object: &mut Value) {
         defaults::template(object.open("template"));
+    }
+    fn validate(new: &Value, _old: Option<&Value>) -> FieldErrors {
+        let mut errors = FieldErrors::new();
+        template::template(&mut errors, &At::root(new).field("template"));
+        errors
     }
 }

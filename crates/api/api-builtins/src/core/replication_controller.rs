@@ -1,7 +1,10 @@
 //! ReplicationController: keeps a number of pods running (the elder of ReplicaSet).
 use crate::cells::{CONTAINERS, IMAGES, labels, number};
+use crate::check::{At, Report, numbers, selectors};
 use crate::fields::{Fill, Read, selectable};
 use crate::pod_spec::defaults;
+use crate::pod_spec::template;
+use api_meta::FieldErrors;
 use api_resource::{ALL, Column, Field, Names, Resource, SCALE, STATUS, Subresource, text};
 use serde_json::Value;
 
@@ -31,5 +34,22 @@ impl Resource for ReplicationControllers {
         if let Some(template) = spec.child("template") {
             defaults::template(template);
         }
+    }
+    fn validate(new: &Value, _old: Option<&Value>) -> FieldErrors {
+        let mut errors = FieldErrors::new();
+        let root = At::root(new);
+        let spec = root.field("spec");
+        numbers::all_non_negative(&mut errors, &spec, &["minReadySeconds", "replicas"]);
+        let selector = spec.field("selector");
+        if selector.is_zero() {
+            errors.required(&selector, "");
+        }
+        let template = spec.field("template");
+        if template.is_null() {
+            errors.required(&template, "");
+        } else {
+            template::lasting(&mut errors, &template, Some(&selectors::parse_map(selector.value())), "ReplicationController");
+        }
+        errors
     }
 }

@@ -1,8 +1,9 @@
 //! Service: a stable address in front of pods.
 use crate::cells::{NONE, labels, load_balancer, text_or};
-use crate::core::service_fields;
+use crate::core::{service_fields, service_validation};
 use crate::fields::{Fill, Read, selectable};
 use crate::subresources::SERVICE_PROXY;
+use api_meta::FieldErrors;
 use api_resource::{ALL, Column, Field, NameRule, Names, Resource, Row, STATUS, Subresource, WriteContext, text};
 use serde_json::{Value, json};
 
@@ -66,6 +67,9 @@ impl Resource for Services {
         service_fields::normalize_cluster_ips(new.open("spec"), &old["spec"]);
         service_fields::drop_what_the_type_has_no_use_for(new.open("spec"), &old["spec"]);
         service_fields::keep_allocated(new.open("spec"), &old["spec"]);
+    }
+    fn validate(new: &Value, old: Option<&Value>) -> FieldErrors {
+        service_validation::service(new, old)
     }
 }
 

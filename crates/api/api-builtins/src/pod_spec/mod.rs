@@ -1,4 +1,17 @@
 //! The PodSpec, which pods and all workloads share: defaulting, validation, quality of service.
+mod affinity;
+mod containers;
 pub mod defaults;
+mod environment;
+mod handlers;
 pub mod images;
+mod mounts;
 pub mod qos;
+mod scheduling;
+mod security;
+pub mod template;
+pub mod update;
+pub mod validate;
+mod volumes;
+
+pub use scheduling::taint_effect;
