@@ -2,8 +2,10 @@
 use crate::AdmissionRequest;
 use crate::plugins::{
     default_ingress_class::DefaultIngressClass, default_storage_class::DefaultStorageClass, default_toleration_seconds::DefaultTolerationSeconds,
-    namespace_lifecycle::NamespaceLifecycle, persistent_volume_claim_resize::PersistentVolumeClaimResize, priority::Priority, service_account::ServiceAccount,
-    storage_object_in_use_protection::StorageObjectInUseProtection, taint_nodes_by_condition::TaintNodesByCondition,
+    limit_ranger::LimitRanger, namespace_lifecycle::NamespaceLifecycle, node_restriction::NodeRestriction,
+    persistent_volume_claim_resize::PersistentVolumeClaimResize, pod_security::PodSecurity, priority::Priority, resource_quota::ResourceQuota,
+    runtime_class::RuntimeClass, service_account::ServiceAccount, storage_object_in_use_protection::StorageObjectInUseProtection,
+    taint_nodes_by_condition::TaintNodesByCondition,
 };
 use api_meta::Status;
 use api_resource::Lookup;
@@ -33,15 +35,20 @@ impl AdmissionChain {
     pub fn upstream_defaults() -> Self {
         Self::of(vec![
             Box::new(NamespaceLifecycle),
+            Box::new(LimitRanger),
             Box::new(ServiceAccount),
+            Box::new(NodeRestriction),
             Box::new(TaintNodesByCondition),
+            Box::new(PodSecurity::default()),
             Box::new(Priority),
             Box::new(DefaultTolerationSeconds),
             Box::new(DefaultStorageClass),
             Box::new(StorageObjectInUseProtection),
             Box::new(PersistentVolumeClaimResize),
+            Box::new(RuntimeClass),
             Box::new(DefaultIngressClass),
             // Last, so that nothing is charged for what another refuses.
+            Box::new(ResourceQuota::default()),
         ])
     }
 

@@ -3,9 +3,11 @@
 mod chain;
 mod plugins;
 mod pod;
+mod quota;
 mod request;
 #[cfg(test)]
 mod testing;
 
 pub use chain::{AdmissionChain, Plugin};
+pub use plugins::pod_security::{Level, PodSecurity, Policy, Standard, Version};
 pub use request::{AdmissionRequest, Operation};

@@ -19,10 +19,15 @@ const REMEMBERED: usize = 4096;
 /// An object being deleted keeps its tokens alive this long, for what its pods do last (upstream's leeway).
 const DELETION_LEEWAY: i64 = 60;
 
+/// A cluster, and the SHA-256 of a certificate shown to it.
+type Fingerprint = (ClusterName, [u8; 32]);
+/// The user of a certificate, and the second since 1970 that it expires at.
+type Remembered = (User, i64);
+
 /// Certificates and service account tokens. A cluster takes only its own of either.
 pub struct Authentication {
     authorities: RwLock<HashMap<ClusterName, Arc<dyn ClientCertVerifier>>>,
-    certificates: Mutex<HashMap<(ClusterName, [u8; 32]), (User, i64)>>,
+    certificates: Mutex<HashMap<Fingerprint, Remembered>>,
     tokens: Arc<ServiceAccountTokens>,
     clock: Arc<dyn Clock>,
 }
@@ -166,4 +171,117 @@ fn still_binds(what: &str, reference: &Reference, object: Option<&Object>, now: 
         return invalid("has been deleted");
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Bound, TokenSpec};
+    use api_meta::Status;
+    use clock::ManualClock;
+    use pki::{CertificateAuthority, LeafRequest, SigningKey};
+    use rustls_pki_types::pem::PemObject;
+    use serde_json::{Value, json};
+
+    fn clock() -> ManualClock {
+        ManualClock::at("2026-01-02T03:04:05Z".parse().unwrap())
+    }
+
+    /// Objects by resource.
+    struct World(Vec<(&'static str, Value)>);
+
+    #[async_trait::async_trait]
+    impl Lookup for World {
+        async fn get(&self, _: &ClusterName, resource: &GroupResource, namespace: &str, name: &str) -> Result<Option<Arc<Object>>, Status> {
+            let all = self.list(&ClusterName::root(), resource, Some(namespace)).await?;
+            Ok(all.into_iter().find(|object| *object.meta().name == *name))
+        }
+        async fn list(&self, _: &ClusterName, resource: &GroupResource, namespace: Option<&str>) -> Result<Vec<Arc<Object>>, Status> {
+            let objects = self.0.iter().filter(|(of, _)| *of == resource.resource);
+            let objects = objects.map(|(_, value)| Arc::new(Object::parse(serde_json::to_vec(value).unwrap().into()).unwrap()));
+            Ok(objects.filter(|object| namespace.is_none_or(|namespace| *object.meta().namespace == *namespace)).collect())
+        }
+    }
+
+    fn authentication(authority: &CertificateAuthority, clock: &ManualClock) -> Authentication {
+        let tokens = ServiceAccountTokens::new(&SigningKey::generate().unwrap().pem(), "https://issuer").unwrap();
+        Authentication::with_clock(authority.certificate_pem(), Arc::new(tokens), Arc::new(clock.clone())).unwrap()
+    }
+
+    #[test]
+    fn a_certificate_counts_only_in_the_cluster_whose_authority_signed_it() {
+        let clock = clock();
+        let (root, tenant) = (CertificateAuthority::generate("ca", &clock).unwrap(), CertificateAuthority::generate("ca", &clock).unwrap());
+        let authentication = authentication(&root, &clock);
+        let name = ClusterName::parse("tenant").unwrap();
+        let request = LeafRequest {
+            common_name: "eve".into(),
+            organizations: vec!["devs".into(), "ops".into()],
+            dns_names: vec![],
+            ip_addresses: vec![],
+            server: false,
+            client: true,
+            validity: Duration::from_secs(3600),
+        };
+        let der = |authority: &CertificateAuthority, request: &LeafRequest| {
+            let issued = authority.issue(request, &clock).unwrap();
+            CertificateDer::from_pem_slice(issued.certificate_pem.as_bytes()).unwrap()
+        };
+        let eve = der(&root, &request);
+        let user = authentication.certificate(&ClusterName::root(), &eve).unwrap();
+        assert_eq!((user.username.as_str(), user.groups), ("eve", vec!["devs".into(), "ops".into(), "system:authenticated".into()]));
+        assert!(matches!(authentication.certificate(&name, &eve), Err(AuthError::NoAuthority(_))));
+        authentication.add_authority(&name, tenant.certificate_pem()).unwrap();
+        assert!(matches!(authentication.certificate(&name, &eve), Err(AuthError::Certificate { .. })));
+        authentication.certificate(&name, &der(&tenant, &request)).unwrap();
+        let server = LeafRequest { server: true, client: false, ..request.clone() };
+        assert!(authentication.certificate(&ClusterName::root(), &der(&root, &server)).is_err(), "a server's certificate makes no client");
+        clock.advance(Duration::from_secs(3601));
+        assert!(authentication.certificate(&ClusterName::root(), &eve).is_err(), "expired, though remembered");
+    }
+
+    #[tokio::test]
+    async fn a_token_ends_with_the_objects_it_is_bound_to() {
+        let clock = clock();
+        let authentication = authentication(&CertificateAuthority::generate("ca", &clock).unwrap(), &clock);
+        let root = ClusterName::root();
+        let spec = TokenSpec {
+            cluster: root.clone(),
+            namespace: "a".into(),
+            name: "sa".into(),
+            uid: "u1".into(),
+            audiences: vec![],
+            expires_in: Duration::from_secs(3600),
+            bound: Some(Bound { kind: "Pod".into(), api_version: "v1".into(), name: "p".into(), uid: "u2".into() }),
+            node: Some(Reference { name: "n".into(), uid: "u3".into() }),
+            warn_after: None,
+        };
+        let token = authentication.tokens().issue(&spec, clock.now()).unwrap().token;
+        let object =
+            |name: &str, uid: &str, deleted: Option<&str>| json!({"metadata": {"name": name, "namespace": "a", "uid": uid, "deletionTimestamp": deleted}});
+        let world = |account: &str, pod: Option<Value>| {
+            let account = ("serviceaccounts", object("sa", account, None));
+            World([account].into_iter().chain(pod.map(|pod| ("pods", pod))).collect())
+        };
+        let whole = world("u1", Some(object("p", "u2", None)));
+        let user = authentication.bearer(&root, &token, &whole).await.unwrap().unwrap();
+        assert_eq!(user.username, "system:serviceaccount:a:sa");
+        assert_eq!(user.groups, ["system:serviceaccounts", "system:serviceaccounts:a", "system:authenticated"]);
+        assert_eq!(user.extra["authentication.kubernetes.io/pod-name"], ["p"]);
+        assert_eq!(user.extra["authentication.kubernetes.io/node-uid"], ["u3"]);
+        for (what, world, valid) in [
+            ("account made again", world("other", Some(object("p", "u2", None))), false),
+            ("pod gone", world("u1", None), false),
+            ("pod made again", world("u1", Some(object("p", "other", None))), false),
+            ("pod just deleted", world("u1", Some(object("p", "u2", Some("2026-01-02T03:04:00Z")))), true),
+            ("pod deleted long ago", world("u1", Some(object("p", "u2", Some("2026-01-02T03:00:00Z")))), false),
+        ] {
+            assert_eq!(authentication.bearer(&root, &token, &world).await.is_ok(), valid, "{what}");
+        }
+        assert!(authentication.bearer(&root, "opaque", &whole).await.unwrap().is_none(), "another authenticator may know it");
+        let tenant = ClusterName::parse("tenant").unwrap();
+        assert!(matches!(authentication.bearer(&tenant, &token, &whole).await, Err(AuthError::OtherCluster)));
+        let (_, audiences) = authentication.review(&root, &token, &["https://issuer".into(), "x".into()], &whole).await.unwrap().unwrap();
+        assert_eq!(audiences, ["https://issuer"]);
+    }
 }

@@ -28,12 +28,15 @@ impl NodeGraphKind {
 /// What can be reached from a node: (resource, namespace, name).
 type Vertex = (&'static str, Box<str>, Box<str>);
 
+/// A pod's node, and what the pod refers to.
+type PodEdges = (Box<str>, Vec<Vertex>);
+/// The claim a persistent volume is bound to, and the secrets of its driver.
+type VolumeEdges = (Option<Vertex>, Vec<Vertex>);
+
 #[derive(Default)]
 struct Graph {
-    /// Each pod with its node and what it refers to.
-    pods: HashMap<(Box<str>, Box<str>), (Box<str>, Vec<Vertex>)>,
-    /// Each persistent volume with the claim it is bound to and the secrets of its driver.
-    volumes: HashMap<Box<str>, (Option<Vertex>, Vec<Vertex>)>,
+    pods: HashMap<(Box<str>, Box<str>), PodEdges>,
+    volumes: HashMap<Box<str>, VolumeEdges>,
     attachments: HashMap<Box<str>, Box<str>>,
     /// node -> what its pods refer to, and by how many of them.
     reach: HashMap<Box<str>, HashMap<Vertex, usize>>,
