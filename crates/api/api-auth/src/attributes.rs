@@ -1,6 +1,6 @@
 //! Attributes of a request: what is asked for, by whom; and the sentence that refuses it.
 use crate::User;
-use api_meta::ClusterName;
+use api_meta::{ClusterName, Status};
 
 /// What an authorizer decides about. A request for no resource has `resource == ""` and a `path`.
 #[derive(Clone, Copy, Debug)]
@@ -35,6 +35,13 @@ pub fn forbidden_message(attributes: &Attributes) -> String {
     if namespace.is_empty() { format!("{what} at the cluster scope") } else { format!("{what} in the namespace {namespace:?}") }
 }
 
+/// The 403 for a refused request; `reason` is the authorizer's, "" when it gave none.
+pub fn forbidden(attributes: &Attributes, reason: &str) -> Status {
+    let message = forbidden_message(attributes);
+    let why = if reason.is_empty() { message } else { format!("{message}: {reason}") };
+    Status::forbidden(attributes.group, attributes.resource, attributes.name, why)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -64,5 +71,7 @@ mod tests {
         ] {
             assert_eq!(forbidden_message(&attributes), want);
         }
+        let status = forbidden(&Attributes { resource: "", verb: "get", path: "/x", ..base }, "");
+        assert_eq!((status.code, status.message.as_str()), (403, r#"forbidden: User "x" cannot get path "/x""#));
     }
 }

@@ -12,7 +12,7 @@ mod rule;
 mod tokens;
 mod user;
 
-pub use attributes::{Attributes, forbidden_message};
+pub use attributes::{Attributes, forbidden, forbidden_message};
 pub use authentication::Authentication;
 pub use bootstrap as bootstrap_policy;
 pub use decision::{Authorizer, Decision};

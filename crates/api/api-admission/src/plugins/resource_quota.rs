@@ -18,8 +18,11 @@ const IN_FLIGHT: SignedDuration = SignedDuration::from_secs(1);
 /// but not stored yet, so that requests side by side can't exceed a quota together.
 #[derive(Default)]
 pub struct ResourceQuota {
-    in_flight: Mutex<HashMap<(ClusterName, Box<str>), Vec<Charge>>>,
+    in_flight: Mutex<HashMap<Namespace, Vec<Charge>>>,
 }
+
+/// A namespace of a cluster.
+type Namespace = (ClusterName, Box<str>);
 
 struct Charge {
     resource: GroupResource,

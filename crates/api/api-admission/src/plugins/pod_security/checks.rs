@@ -14,27 +14,27 @@ pub struct Violation {
 
 type Check = fn(&Pod, Version) -> Option<Violation>;
 
-/// (level, first minor version, last minor version, control), in upstream's order.
-const CHECKS: &[(Level, u32, u32, Check)] = &[
-    (Level::Baseline, 0, u32::MAX, app_armor_profile),
-    (Level::Baseline, 0, u32::MAX, baseline_capabilities),
-    (Level::Baseline, 0, u32::MAX, host_namespaces),
-    (Level::Baseline, 0, u32::MAX, host_path_volumes),
-    (Level::Baseline, 0, u32::MAX, host_ports),
-    (Level::Baseline, 34, u32::MAX, probe_hosts),
-    (Level::Baseline, 0, u32::MAX, privileged),
-    (Level::Baseline, 0, u32::MAX, proc_mount),
-    (Level::Baseline, 0, u32::MAX, se_linux_options),
-    (Level::Baseline, 0, u32::MAX, baseline_seccomp),
-    (Level::Baseline, 0, u32::MAX, sysctls),
-    (Level::Baseline, 0, u32::MAX, windows_host_process),
-    (Level::Restricted, 8, u32::MAX, allow_privilege_escalation),
-    (Level::Restricted, 22, u32::MAX, restricted_capabilities),
-    (Level::Restricted, 35, u32::MAX, any_proc_mount),
-    (Level::Restricted, 0, u32::MAX, restricted_volumes),
-    (Level::Restricted, 0, u32::MAX, run_as_non_root),
-    (Level::Restricted, 23, u32::MAX, run_as_user),
-    (Level::Restricted, 19, u32::MAX, restricted_seccomp),
+/// (level, the first minor version that has it, control), in upstream's order.
+const CHECKS: &[(Level, u32, Check)] = &[
+    (Level::Baseline, 0, app_armor_profile),
+    (Level::Baseline, 0, baseline_capabilities),
+    (Level::Baseline, 0, host_namespaces),
+    (Level::Baseline, 0, host_path_volumes),
+    (Level::Baseline, 0, host_ports),
+    (Level::Baseline, 34, probe_hosts),
+    (Level::Baseline, 0, privileged),
+    (Level::Baseline, 0, proc_mount),
+    (Level::Baseline, 0, se_linux_options),
+    (Level::Baseline, 0, baseline_seccomp),
+    (Level::Baseline, 0, sysctls),
+    (Level::Baseline, 0, windows_host_process),
+    (Level::Restricted, 8, allow_privilege_escalation),
+    (Level::Restricted, 22, restricted_capabilities),
+    (Level::Restricted, 35, any_proc_mount),
+    (Level::Restricted, 0, restricted_volumes),
+    (Level::Restricted, 0, run_as_non_root),
+    (Level::Restricted, 23, run_as_user),
+    (Level::Restricted, 19, restricted_seccomp),
 ];
 
 /// The controls of a standard that a pod (its metadata and spec) breaks.
@@ -46,8 +46,8 @@ pub fn violations(standard: Standard, metadata: &Value, spec: &Value) -> Vec<Vio
         level == Level::Restricted && by.iter().any(|(of, since)| std::ptr::fn_addr_eq(*of, check) && Version(*since) <= version)
     };
     let applies =
-        |(of, first, last, check): &&(Level, u32, u32, Check)| *of <= level && Version(*first) <= version && version <= Version(*last) && !replaced(*check);
-    CHECKS.iter().filter(applies).filter_map(|(_, _, _, check)| check(&pod, version)).collect()
+        |(of, first, last, check): &&(Level, u32, Check)| *of <= level && Version(*first) <= version && version <= Version(*last) && !replaced(*check);
+    CHECKS.iter().filter(applies).filter_map(|(_, _, check)| check(&pod, version)).collect()
 }
 
 /// `reason (detail), reason (detail)`.
@@ -262,8 +262,11 @@ fn se_linux_options(pod: &Pod, version: Version) -> Option<Violation> {
     let mut bad = |context: &Value| {
         let options = &context["securityContext"]["seLinuxOptions"];
         let kind = text(&options["type"]);
-        let known = matches!(kind.as_str(), "" | "container_t" | "container_init_t" | "container_kvm_t");
-        let type_bad = !known && !(version >= Version(31) && kind == "container_engine_t");
+        let type_bad = match kind.as_str() {
+            "" | "container_t" | "container_init_t" | "container_kvm_t" => false,
+            "container_engine_t" => version < Version(31),
+            _ => true,
+        };
         let (user_bad, role_bad) = (!text(&options["user"]).is_empty(), !text(&options["role"]).is_empty());
         if type_bad {
             types.insert(kind);
