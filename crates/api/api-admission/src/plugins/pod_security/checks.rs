@@ -45,8 +45,7 @@ pub fn violations(standard: Standard, metadata: &Value, spec: &Value) -> Vec<Vio
         let by: &[(Check, u32)] = &[(baseline_capabilities, 22), (host_path_volumes, 0), (baseline_seccomp, 19), (proc_mount, 35)];
         level == Level::Restricted && by.iter().any(|(of, since)| std::ptr::fn_addr_eq(*of, check) && Version(*since) <= version)
     };
-    let applies =
-        |(of, first, last, check): &&(Level, u32, Check)| *of <= level && Version(*first) <= version && version <= Version(*last) && !replaced(*check);
+    let applies = |(of, since, check): &&(Level, u32, Check)| *of <= level && Version(*since) <= version && !replaced(*check);
     CHECKS.iter().filter(applies).filter_map(|(_, _, check)| check(&pod, version)).collect()
 }
 
