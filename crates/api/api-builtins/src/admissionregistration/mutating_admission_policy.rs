@@ -1,6 +1,8 @@
 //! MutatingAdmissionPolicy: CEL rules that may change objects.
 use crate::admissionregistration::webhook;
+use crate::check::{At, Report};
 use crate::fields::{Fill, Read};
+use api_meta::FieldErrors;
 use api_resource::{Column, Names, Resource, ResourceScope, text};
 use serde_json::Value;
 
@@ -29,5 +31,30 @@ impl Resource for MutatingAdmissionPolicies {
         if let Some(constraints) = spec.child("matchConstraints") {
             webhook::default_match(constraints);
         }
+    }
+    fn validate(new: &Value, _old: Option<&Value>) -> FieldErrors {
+        let mut errors = FieldErrors::new();
+        let root = At::root(new);
+        let spec = root.field("spec");
+        errors.one_of(&spec.field("failurePolicy"), &["Fail", "Ignore"]);
+        errors.one_of(&spec.field("reinvocationPolicy"), &["IfNeeded", "Never"]);
+        webhook::validate_param_kind(&mut errors, &spec.field("paramKind"));
+        let (constraints, mutations) = (spec.field("matchConstraints"), spec.field("mutations"));
+        if constraints.is_null() {
+            errors.required(&constraints, "");
+        } else {
+            webhook::validate_match(&mut errors, &constraints);
+        }
+        webhook::match_conditions(&mut errors, &spec.field("matchConditions"));
+        if mutations.list().is_empty() {
+            errors.required(&mutations, "mutations must contain at least one item");
+        }
+        for mutation in mutations.items() {
+            let kind = mutation.field("patchType");
+            errors.one_of(&kind, &["ApplyConfiguration", "JSONPatch"]);
+            let field = if kind.text() == "JSONPatch" { "jsonPatch" } else { "applyConfiguration" };
+            webhook::expression(&mut errors, &mutation.field(field).field("expression"));
+        }
+        errors
     }
 }

@@ -1,6 +1,7 @@
 //! MutatingWebhookConfiguration: webhooks that may change objects.
 use crate::admissionregistration::webhook;
 use crate::fields::{Fill, Read};
+use api_meta::FieldErrors;
 use api_resource::{Column, Names, Resource, ResourceScope, text};
 use serde_json::Value;
 
@@ -24,5 +25,8 @@ impl Resource for MutatingWebhookConfigurations {
             webhook::default(hook);
             hook.absent("reinvocationPolicy", "Never");
         }
+    }
+    fn validate(new: &Value, _old: Option<&Value>) -> FieldErrors {
+        webhook::validate(new)
     }
 }

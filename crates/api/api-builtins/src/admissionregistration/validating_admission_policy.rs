@@ -1,6 +1,8 @@
 //! ValidatingAdmissionPolicy: CEL rules that may refuse objects.
 use crate::admissionregistration::webhook;
+use crate::check::{At, Report, names::c_identifier};
 use crate::fields::{Fill, Read};
+use api_meta::{FieldErrors, names};
 use api_resource::{Column, Names, Resource, ResourceScope, STATUS, Subresource, text};
 use serde_json::Value;
 
@@ -29,5 +31,51 @@ impl Resource for ValidatingAdmissionPolicies {
         if let Some(constraints) = spec.child("matchConstraints") {
             webhook::default_match(constraints);
         }
+    }
+    fn validate(new: &Value, _old: Option<&Value>) -> FieldErrors {
+        let mut errors = FieldErrors::new();
+        let root = At::root(new);
+        let spec = root.field("spec");
+        errors.one_of(&spec.field("failurePolicy"), &["Fail", "Ignore"]);
+        webhook::validate_param_kind(&mut errors, &spec.field("paramKind"));
+        let constraints = spec.field("matchConstraints");
+        if constraints.is_null() {
+            errors.required(&constraints, "");
+        } else {
+            webhook::validate_match(&mut errors, &constraints);
+            if constraints["resourceRules"].list().is_empty() {
+                errors.required(&constraints.field("resourceRules"), "");
+            }
+        }
+        webhook::match_conditions(&mut errors, &spec.field("matchConditions"));
+        let variables = spec.field("variables");
+        for (index, variable) in variables.items().enumerate() {
+            errors.named(&variable.field("name"), c_identifier);
+            webhook::expression(&mut errors, &variable.field("expression"));
+            if variables.list()[..index].iter().any(|other| other["name"] == variable["name"]) {
+                errors.duplicate(&variable.field("name"));
+            }
+        }
+        let (validations, annotations) = (spec.field("validations"), spec.field("auditAnnotations"));
+        if validations.list().is_empty() && annotations.list().is_empty() {
+            errors.required(&validations, "validations or auditAnnotations must contain at least one item");
+            errors.required(&annotations, "validations or auditAnnotations must contain at least one item");
+        }
+        for validation in validations.items() {
+            webhook::expression(&mut errors, &validation.field("expression"));
+            errors.one_of_if_set(&validation.field("reason"), &["Forbidden", "Invalid", "RequestEntityTooLarge", "Unauthorized"]);
+            let message = validation.field("message");
+            if message.is_set() && message.text().trim().is_empty() {
+                errors.invalid(&message, "message must be non-empty if specified");
+            }
+            if message.text().contains('\n') {
+                errors.invalid(&message, "message must not contain line breaks");
+            }
+        }
+        for annotation in annotations.items() {
+            errors.named(&annotation.field("key"), names::qualified_name);
+            webhook::expression(&mut errors, &annotation.field("valueExpression"));
+        }
+        errors
     }
 }

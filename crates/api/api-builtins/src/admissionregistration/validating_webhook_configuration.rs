@@ -1,6 +1,7 @@
 //! ValidatingWebhookConfiguration: webhooks that may refuse objects.
 use crate::admissionregistration::webhook;
 use crate::fields::{Fill, Read};
+use api_meta::FieldErrors;
 use api_resource::{Column, Names, Resource, ResourceScope, text};
 use serde_json::Value;
 
@@ -21,5 +22,8 @@ impl Resource for ValidatingWebhookConfigurations {
     const UNCONDITIONAL_UPDATE: bool = false;
     fn default(object: &mut Value) {
         object.each("webhooks").for_each(webhook::default);
+    }
+    fn validate(new: &Value, _old: Option<&Value>) -> FieldErrors {
+        webhook::validate(new)
     }
 }

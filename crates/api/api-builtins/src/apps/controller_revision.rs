@@ -1,6 +1,8 @@
 //! ControllerRevision: a snapshot of a controller's template.
 use crate::cells::{NONE, number};
+use crate::check::{At, Report, numbers};
 use crate::fields::Read;
+use api_meta::FieldErrors;
 use api_resource::{Column, Names, Resource, Row};
 use serde_json::Value;
 
@@ -10,6 +12,18 @@ impl Resource for ControllerRevisions {
     const NAMES: Names = Names::new("apps", "v1", "ControllerRevision", "controllerrevisions", "controllerrevision");
     const COLUMNS: &'static [Column] = &[Column::with("Controller", controller), Column::with("Revision", |row| number(&row.object["revision"]))];
     const GENERATION: bool = false;
+    fn validate(new: &Value, old: Option<&Value>) -> FieldErrors {
+        let mut errors = FieldErrors::new();
+        let root = At::root(new);
+        if new["data"].is_null() {
+            errors.required(&root.field("data"), "data is mandatory");
+        }
+        numbers::non_negative(&mut errors, &root.field("revision"));
+        if let Some(old) = old {
+            errors.immutable(&root.field("data"), &old["data"]);
+        }
+        errors
+    }
 }
 
 fn controller(row: &Row) -> Value {

@@ -1,7 +1,10 @@
 //! DaemonSet: a pod on every node.
 use crate::cells::{CONTAINERS, IMAGES, SELECTOR, labels, number};
-use crate::fields::Fill;
+use crate::check::{At, Report, numbers};
+use crate::fields::{Fill, Read};
 use crate::pod_spec::defaults;
+use crate::pod_spec::template;
+use api_meta::FieldErrors;
 use api_resource::{ALL, Column, Names, Resource, STATUS, Subresource, text};
 use serde_json::Value;
 
@@ -32,5 +35,38 @@ impl Resource for DaemonSets {
         }
         spec.absent("revisionHistoryLimit", 10);
         defaults::template(spec.open("template"));
+    }
+    fn validate(new: &Value, old: Option<&Value>) -> FieldErrors {
+        let mut errors = FieldErrors::new();
+        let root = At::root(new);
+        let spec = root.field("spec");
+        numbers::all_non_negative(&mut errors, &spec, &["minReadySeconds", "revisionHistoryLimit"]);
+        let selector = template::workload_selector(&mut errors, &spec, "daemonset");
+        template::lasting(&mut errors, &spec.field("template"), selector.as_ref(), "DaemonSet");
+        update_strategy(&mut errors, &spec.field("updateStrategy"));
+        if let Some(old) = old {
+            errors.immutable(&spec.field("selector"), &old["spec"]["selector"]);
+        }
+        errors
+    }
+}
+
+fn update_strategy(errors: &mut FieldErrors, strategy: &At) {
+    let kind = strategy.field("type");
+    match kind.text() {
+        "OnDelete" => {}
+        "RollingUpdate" => {
+            let (unavailable, surge) = (strategy.field("rollingUpdate.maxUnavailable"), strategy.field("rollingUpdate.maxSurge"));
+            for amount in [&unavailable, &surge] {
+                numbers::int_or_percent(errors, amount);
+                numbers::at_most_all(errors, amount);
+            }
+            match (numbers::is_nothing(&unavailable), numbers::is_nothing(&surge)) {
+                (true, true) => errors.required(&unavailable, "cannot be 0 when maxSurge is 0"),
+                (false, false) => errors.invalid(&surge, "may not be set when maxUnavailable is non-zero"),
+                _ => {}
+            }
+        }
+        _ => errors.not_supported(&kind, &["RollingUpdate", "OnDelete"]),
     }
 }

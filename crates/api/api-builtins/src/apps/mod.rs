@@ -3,6 +3,7 @@ mod controller_revision;
 mod daemon_set;
 mod deployment;
 mod replica_set;
+mod replica_status;
 mod stateful_set;
 
 pub use controller_revision::ControllerRevisions;

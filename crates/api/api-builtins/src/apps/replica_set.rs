@@ -1,7 +1,11 @@
 //! ReplicaSet: keeps a number of pods running.
+use crate::apps::replica_status;
 use crate::cells::{CONTAINERS, IMAGES, SELECTOR, number};
+use crate::check::{At, Report, numbers};
 use crate::fields::{Fill, selectable};
 use crate::pod_spec::defaults;
+use crate::pod_spec::template;
+use api_meta::FieldErrors;
 use api_resource::{ALL, Column, Field, Names, Resource, SCALE, STATUS, Subresource, text};
 use serde_json::Value;
 
@@ -23,5 +27,20 @@ impl Resource for ReplicaSets {
         let spec = object.open("spec");
         spec.absent("replicas", 1);
         defaults::template(spec.open("template"));
+    }
+    fn validate(new: &Value, old: Option<&Value>) -> FieldErrors {
+        let mut errors = FieldErrors::new();
+        let root = At::root(new);
+        let spec = root.field("spec");
+        numbers::all_non_negative(&mut errors, &spec, &["replicas", "minReadySeconds"]);
+        let selector = template::workload_selector(&mut errors, &spec, "replicaset");
+        template::lasting(&mut errors, &spec.field("template"), selector.as_ref(), "ReplicaSet");
+        if let Some(old) = old {
+            errors.immutable(&spec.field("selector"), &old["spec"]["selector"]);
+        }
+        errors
+    }
+    fn validate_part(_subresource: &str, new: &Value, _old: &Value) -> FieldErrors {
+        replica_status::replica_set(new)
     }
 }

@@ -1,7 +1,11 @@
 //! StatefulSet: pods with stable names and storage.
+use crate::apps::replica_status;
 use crate::cells::{CONTAINERS, IMAGES, number};
+use crate::check::{At, Report, numbers};
 use crate::fields::{Fill, Read};
 use crate::pod_spec::defaults;
+use crate::pod_spec::template;
+use api_meta::FieldErrors;
 use api_resource::{ALL, Column, Names, Resource, SCALE, STATUS, Subresource, text};
 use serde_json::Value;
 
@@ -41,5 +45,60 @@ impl Resource for StatefulSets {
             claim.open("status").zero("phase", "Pending");
         }
         defaults::template(spec.open("template"));
+    }
+    fn validate(new: &Value, old: Option<&Value>) -> FieldErrors {
+        let mut errors = FieldErrors::new();
+        let root = At::root(new);
+        let spec = root.field("spec");
+        let policy = spec.field("podManagementPolicy");
+        match policy.text() {
+            "" => errors.required(&policy, ""),
+            "OrderedReady" | "Parallel" => {}
+            _ => errors.invalid(&policy, "must be 'OrderedReady' or 'Parallel'"),
+        }
+        update_strategy(&mut errors, &spec.field("updateStrategy"));
+        let retention = spec.field("persistentVolumeClaimRetentionPolicy");
+        for moment in ["whenDeleted", "whenScaled"] {
+            errors.one_of(&retention.field(moment), &["Retain", "Delete"]);
+        }
+        numbers::all_non_negative(&mut errors, &spec, &["replicas", "minReadySeconds", "ordinals.start", "revisionHistoryLimit"]);
+        let selector = template::workload_selector(&mut errors, &spec, "statefulset");
+        template::lasting(&mut errors, &spec.field("template"), selector.as_ref(), "StatefulSet");
+        if let Some(old) = old
+            && fixed(&new["spec"]) != fixed(&old["spec"])
+        {
+            errors.forbidden(&spec, "updates to statefulset spec for fields other than 'replicas', 'ordinals', 'template', 'updateStrategy', 'revisionHistoryLimit', 'persistentVolumeClaimRetentionPolicy' and 'minReadySeconds' are forbidden");
+        }
+        errors
+    }
+    fn validate_part(_subresource: &str, new: &Value, _old: &Value) -> FieldErrors {
+        replica_status::stateful_set(new)
+    }
+}
+
+const CHANGEABLE: &[&str] =
+    &["replicas", "ordinals", "template", "updateStrategy", "revisionHistoryLimit", "persistentVolumeClaimRetentionPolicy", "minReadySeconds"];
+
+/// What has to stay as it was.
+fn fixed(spec: &Value) -> Vec<(&String, &Value)> {
+    spec.entries().filter(|(field, value)| !CHANGEABLE.contains(&field.as_str()) && !value.is_zero()).collect()
+}
+
+fn update_strategy(errors: &mut FieldErrors, strategy: &At) {
+    let update = strategy.field("rollingUpdate");
+    match strategy["type"].text() {
+        "" => errors.required(strategy, ""),
+        "OnDelete" if update.is_set() => errors.invalid(&update, "only allowed for updateStrategy 'RollingUpdate'"),
+        "OnDelete" => {}
+        "RollingUpdate" => {
+            numbers::non_negative(errors, &update.field("partition"));
+            let unavailable = update.field("maxUnavailable");
+            numbers::int_or_percent(errors, &unavailable);
+            if unavailable.is_set() && numbers::is_nothing(&unavailable) {
+                errors.invalid(&unavailable, "cannot be 0");
+            }
+            numbers::at_most_all(errors, &unavailable);
+        }
+        _ => errors.invalid(strategy, "must be 'RollingUpdate' or 'OnDelete'"),
     }
 }

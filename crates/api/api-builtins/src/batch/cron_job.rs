@@ -1,7 +1,10 @@
 //! CronJob: makes Jobs by the clock.
+use crate::batch::{job_spec, schedule};
 use crate::cells::{NONE, UNSET, container_images, container_names, label_selector, since, text_or};
+use crate::check::{At, Report, numbers};
 use crate::fields::{Fill, Read};
 use crate::pod_spec::defaults;
+use api_meta::FieldErrors;
 use api_resource::{ALL, Column, Names, Resource, STATUS, Subresource, text};
 use serde_json::Value;
 
@@ -36,5 +39,54 @@ impl Resource for CronJobs {
         spec.absent("failedJobsHistoryLimit", 1);
         let job = spec.open("jobTemplate").open("spec");
         defaults::template(job.open("template"));
+    }
+    fn validate(new: &Value, old: Option<&Value>) -> FieldErrors {
+        let mut errors = FieldErrors::new();
+        let root = At::root(new);
+        let spec = root.field("spec");
+        timing(&mut errors, &spec, old.map_or(&Value::Null, |old| &old["spec"]));
+        numbers::all_non_negative(&mut errors, &spec, &["startingDeadlineSeconds", "successfulJobsHistoryLimit", "failedJobsHistoryLimit"]);
+        errors.one_of(&spec.field("concurrencyPolicy"), &["Allow", "Forbid", "Replace"]);
+        let job = spec.field("jobTemplate.spec");
+        job_spec::job_spec(&mut errors, &job);
+        if job["manualSelector"].flag() {
+            errors.not_supported(&job.field("manualSelector"), &["nil", "false"]);
+        }
+        if job["selector"].is_set() {
+            errors.invalid(&job.field("selector"), "`selector` will be auto-generated");
+        }
+        // Jobs are named after their CronJob and the minute they are due, of 11 characters.
+        if old.is_none() && root["metadata"]["name"].text().len() > 52 {
+            errors.invalid(&root.field("metadata.name"), "must be no more than 52 characters");
+        }
+        errors
+    }
+}
+
+fn timing(errors: &mut FieldErrors, spec: &At, old: &Value) {
+    let (at, zone) = (spec.field("schedule"), spec.field("timeZone"));
+    if at.text().is_empty() {
+        errors.required(&at, "");
+    } else if at.text().contains("TZ") {
+        // Schedules stored before this was refused stay valid.
+        if old["schedule"] != *at.value() {
+            errors.invalid(&at, "cannot use TZ or CRON_TZ in schedule, use timeZone field instead");
+        }
+    } else if let Err(reason) = schedule::check(at.text()) {
+        errors.invalid(&at, reason);
+    }
+    if zone.is_null() || old["timeZone"] == *zone.value() {
+        return;
+    }
+    match zone.text() {
+        "" => errors.invalid(&zone, "timeZone must be nil or non-empty string"),
+        name if name.eq_ignore_ascii_case("local") => {
+            errors.invalid(&zone, "timeZone must be an explicit time zone as defined in https://www.iana.org/time-zones");
+        }
+        name => {
+            if jiff::tz::TimeZone::get(name).is_err() {
+                errors.invalid(&zone, format!("unknown time zone {name}"));
+            }
+        }
     }
 }

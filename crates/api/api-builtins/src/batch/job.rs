@@ -1,7 +1,10 @@
 //! Job: runs pods until enough succeed.
+use crate::batch::job_spec;
 use crate::cells::{CONTAINERS, IMAGES, SELECTOR, condition_is_true, number};
+use crate::check::{At, Report, numbers};
 use crate::fields::{Fill, Read};
 use crate::pod_spec::defaults;
+use api_meta::FieldErrors;
 use api_resource::{ALL, Column, Names, Resource, Row, STATUS, Subresource, WriteContext, human_duration};
 use serde_json::Value;
 
@@ -42,11 +45,45 @@ impl Resource for Jobs {
             generate_selector(object);
         }
     }
+    fn validate(new: &Value, old: Option<&Value>) -> FieldErrors {
+        let mut errors = FieldErrors::new();
+        let root = At::root(new);
+        let spec = root.field("spec");
+        job_spec::job_spec(&mut errors, &spec);
+        job_spec::selection(&mut errors, &root);
+        if spec["completionMode"] == "Indexed" && spec["completions"].int().unwrap_or_default() > 0 {
+            // The name of the last pod is the longest host name.
+            let last = format!("{}-{}", root["metadata"]["name"].text(), spec["completions"].int().unwrap_or_default() - 1);
+            if last.len() > 63 {
+                errors.invalid(&root.field("metadata.name"), "will not able to create pod with invalid DNS name: must be no more than 63 bytes");
+            }
+        }
+        if let Some(old) = old {
+            update(&mut errors, &spec, old);
+        }
+        errors
+    }
+    fn validate_part(_subresource: &str, new: &Value, old: &Value) -> FieldErrors {
+        let mut errors = FieldErrors::new();
+        let root = At::root(new);
+        let status = root.field("status");
+        numbers::all_non_negative(&mut errors, &status, &["active", "succeeded", "failed", "ready", "terminating"]);
+        let done = |object: &Value, kind: &str| condition_is_true(object, kind);
+        for (kind, other) in [("Complete", "Failed"), ("Failed", "Complete")] {
+            if done(old, kind) && !done(new, kind) {
+                errors.invalid(&status.field("conditions"), format!("cannot disable the terminal {kind}=True condition"));
+            }
+            if done(new, kind) && done(new, other) && kind == "Complete" {
+                errors.invalid(&status.field("conditions"), "cannot set Complete=True and Failed=true conditions");
+            }
+        }
+        errors
+    }
 }
 
 /// Labels that tie pods to their Job: the current names and the ones before them.
-const NAME_LABELS: [&str; 2] = ["batch.kubernetes.io/job-name", "job-name"];
-const UID_LABELS: [&str; 2] = ["batch.kubernetes.io/controller-uid", "controller-uid"];
+pub const NAME_LABELS: [&str; 2] = ["batch.kubernetes.io/job-name", "job-name"];
+pub const UID_LABELS: [&str; 2] = ["batch.kubernetes.io/controller-uid", "controller-uid"];
 
 /// Gives the template labels, and the Job a selector, that no other Job has. What the user set
 /// already is kept, so that validation can refuse it.
@@ -92,5 +129,35 @@ fn duration(row: &Row) -> Value {
     match (time("startTime"), time("completionTime").unwrap_or(row.now)) {
         (None, _) => "".into(),
         (Some(start), end) => human_duration(end.as_second() - start.as_second()).into(),
+    }
+}
+
+/// What of a Job can't change; its scheduling can, while it is suspended and has not started.
+fn update(errors: &mut FieldErrors, spec: &At, old: &Value) {
+    let before = &old["spec"];
+    let elastic = spec["completionMode"] == "Indexed" && spec["completions"] == spec["parallelism"];
+    if !elastic {
+        errors.immutable(&spec.field("completions"), &before["completions"]);
+    }
+    for field in ["selector", "completionMode", "podFailurePolicy", "backoffLimitPerIndex", "managedBy", "successPolicy"] {
+        errors.immutable(&spec.field(field), &before[field]);
+    }
+    let (mut after, template) = (spec["template"].clone(), spec.field("template"));
+    if before["suspend"].flag() && old["status"]["startTime"].is_null() {
+        for field in ["nodeSelector", "tolerations", "affinity", "schedulingGates", "topologySpreadConstraints"] {
+            match before["template"]["spec"].get(field) {
+                Some(value) => after.open("spec").put(field, value.clone()),
+                None => drop(after.open("spec").remove(field)),
+            }
+        }
+        for field in ["labels", "annotations"] {
+            match before["template"]["metadata"].get(field) {
+                Some(value) => after.open("metadata").put(field, value.clone()),
+                None => drop(after.open("metadata").remove(field)),
+            }
+        }
+    }
+    if after != before["template"] {
+        errors.invalid(&template, "field is immutable");
     }
 }

@@ -1,7 +1,10 @@
 //! CertificateSigningRequest: asks a signer for a certificate.
 use crate::cells::{AGE, NONE, text_or};
+use crate::certificates::signer;
+use crate::check::{At, Report};
 use crate::fields::{Fill, Read, selectable};
 use crate::subresources::APPROVAL;
+use api_meta::FieldErrors;
 use api_resource::{Column, Field, NameRule, Names, Resource, ResourceScope, Row, STATUS, Subresource, WriteContext, human_duration, text};
 use serde_json::{Value, json};
 
@@ -53,6 +56,67 @@ impl Resource for CertificateSigningRequests {
             keep_decisions(new, old);
         }
         stamp_conditions(new, old, &now);
+    }
+    fn validate(new: &Value, _old: Option<&Value>) -> FieldErrors {
+        let mut errors = FieldErrors::new();
+        let root = At::root(new);
+        let spec = root.field("spec");
+        let request = spec.field("request");
+        if !signer::holds_pem(request.text(), "CERTIFICATE REQUEST") {
+            errors.invalid(&request, "PEM block type must be CERTIFICATE REQUEST");
+        }
+        signer::name(&mut errors, &spec.field("signerName"));
+        let seconds = spec.field("expirationSeconds");
+        if seconds.int().is_some_and(|seconds| seconds < 600) {
+            errors.invalid(&seconds, "may not specify a duration less than 600 seconds (10 minutes)");
+        }
+        let usages = spec.field("usages");
+        if usages.list().is_empty() {
+            errors.required(&usages, "usages must be set");
+        }
+        for (index, usage) in usages.items().enumerate() {
+            if !signer::USAGES.contains(&usage.text()) {
+                errors.not_supported(&usage, signer::USAGES);
+            }
+            if usages.list()[..index].contains(&usage) {
+                errors.duplicate(&usage);
+            }
+        }
+        errors
+    }
+    fn validate_part(subresource: &str, new: &Value, old: &Value) -> FieldErrors {
+        let mut errors = FieldErrors::new();
+        let root = At::root(new);
+        let (status, conditions) = (root.field("status"), root.field("status.conditions"));
+        for (index, condition) in conditions.items().enumerate() {
+            let kind = condition.field("type");
+            errors.present(&kind);
+            let state = condition.field("status");
+            errors.one_of(&state, &["False", "True", "Unknown"]);
+            if matches!(kind.text(), "Approved" | "Denied" | "Failed") && matches!(state.text(), "False" | "Unknown") {
+                errors.not_supported(&state, &["True"]);
+            }
+            if conditions.list()[..index].iter().any(|other| other["type"] == condition["type"]) {
+                errors.duplicate(&kind);
+            }
+        }
+        let has = |object: &Value, kind: &str| object["status"]["conditions"].list().iter().any(|condition| condition["type"] == kind);
+        if has(new, "Approved") && has(new, "Denied") {
+            errors.invalid_as(&conditions, "Denied", "Approved and Denied conditions are mutually exclusive");
+        }
+        for kind in ["Approved", "Denied", "Failed"] {
+            if has(old, kind) && !has(new, kind) {
+                errors.forbidden(&conditions, format!("updates may not remove a condition of type {kind:?}"));
+            }
+        }
+        let certificate = status.field("certificate");
+        let before = &old["status"]["certificate"];
+        if !before.text().is_empty() && before != certificate.value() {
+            errors.forbidden(&certificate, "updates may not clear or modify existing certificate content");
+        } else if subresource == "status" && !certificate.text().is_empty() && !signer::holds_pem(certificate.text(), "CERTIFICATE") {
+            errors.invalid_as(&certificate, "<certificate data>", "must contain at least one CERTIFICATE PEM block");
+        }
+        errors
     }
 }
 

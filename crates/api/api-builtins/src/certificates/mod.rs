@@ -1,6 +1,7 @@
 //! certificates.k8s.io/v1: its kinds, a file each.
 mod certificate_signing_request;
 mod cluster_trust_bundle;
+mod signer;
 
 pub use certificate_signing_request::CertificateSigningRequests;
 pub use cluster_trust_bundle::ClusterTrustBundles;

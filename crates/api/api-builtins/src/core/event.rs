@@ -1,6 +1,8 @@
 //! Event: something that happened to an object.
 use crate::cells::since;
+use crate::check::{At, Report};
 use crate::fields::{Read, selectable};
+use api_meta::FieldErrors;
 use api_resource::{Column, Field, Names, Resource, Row, text};
 use serde_json::Value;
 
@@ -35,6 +37,17 @@ impl Resource for Events {
     ];
     const GENERATION: bool = false;
     const CREATE_ON_UPDATE: bool = true;
+    fn validate(new: &Value, _old: Option<&Value>) -> FieldErrors {
+        let mut errors = FieldErrors::new();
+        let root = At::root(new);
+        let (involved, own) = (root.field("involvedObject.namespace"), new["metadata"]["namespace"].text());
+        // Events about objects without a namespace are kept in the default one.
+        let fits = if involved.text().is_empty() { own == "default" } else { involved.text() == own };
+        if !fits {
+            errors.invalid_as(&involved, involved.text(), "does not match event.namespace");
+        }
+        errors
+    }
 }
 
 fn first_seen(row: &Row) -> String {

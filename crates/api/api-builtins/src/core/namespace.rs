@@ -62,6 +62,9 @@ impl Resource for Namespaces {
         }
         errors
     }
+    fn prepare_delete(object: &mut Value) {
+        object.open("status").put("phase", "Terminating");
+    }
 }
 
 /// The label that makes a namespace selectable by its name.

@@ -1,6 +1,8 @@
 //! PriorityLevelConfiguration: how requests of a priority level share the server.
 use crate::cells::NONE;
+use crate::check::{At, Report};
 use crate::fields::{Fill, Read};
+use api_meta::FieldErrors;
 use api_resource::{Column, Names, Resource, ResourceScope, STATUS, Subresource};
 use serde_json::{Value, json};
 
@@ -41,8 +43,59 @@ impl Resource for PriorityLevelConfigurations {
             }
         }
     }
+    fn validate(new: &Value, _old: Option<&Value>) -> FieldErrors {
+        let mut errors = FieldErrors::new();
+        let root = At::root(new);
+        let spec = root.field("spec");
+        let (kind, limited, exempt) = (spec.field("type"), spec.field("limited"), spec.field("exempt"));
+        match kind.text() {
+            "Exempt" if limited.is_set() => errors.forbidden(&limited, "must be nil if the type is not Limited"),
+            "Limited" if exempt.is_set() => errors.forbidden(&exempt, "must be nil if the type is Limited"),
+            "Limited" if limited.is_null() => errors.required(&limited, "must not be empty when type is Limited"),
+            "Exempt" => {}
+            "Limited" => self::limited(&mut errors, &limited),
+            _ => errors.not_supported(&kind, &["Exempt", "Limited"]),
+        }
+        if kind.text() == "Exempt" && new["metadata"]["name"] != "exempt" {
+            errors.invalid(&kind, "type must be 'Limited' if and only if name is not 'exempt'");
+        }
+        errors
+    }
 }
 
 fn shown(value: &Value) -> Value {
     if value.is_null() { NONE.into() } else { value.clone() }
+}
+
+fn limited(errors: &mut FieldErrors, limited: &At) {
+    const MOST_QUEUES: i64 = 10_000_000;
+    let shares = limited.field("nominalConcurrencyShares");
+    if shares.int().is_some_and(|shares| shares < 0) {
+        errors.invalid(&shares, "must be a non-negative integer");
+    }
+    let lendable = limited.field("lendablePercent");
+    if lendable.int().is_some_and(|percent| !(0..=100).contains(&percent)) {
+        errors.invalid(&lendable, "must be between 0 and 100, inclusive");
+    }
+    let (response, queuing) = (limited.field("limitResponse"), limited.field("limitResponse.queuing"));
+    match response["type"].text() {
+        "Reject" if queuing.is_set() => errors.forbidden(&queuing, "must be nil if limited.limitResponse.type is not Limited"),
+        "Reject" => {}
+        "Queue" if queuing.is_null() => errors.required(&queuing, "must not be empty if limited.limitResponse.type is Limited"),
+        "Queue" => {
+            let (queues, hand, length) = (queuing.field("queues"), queuing.field("handSize"), queuing.field("queueLengthLimit"));
+            for count in [&queues, &hand, &length] {
+                if count.int().unwrap_or_default() <= 0 {
+                    errors.invalid(count, "must be positive");
+                }
+            }
+            if queues.int().is_some_and(|count| count > MOST_QUEUES) {
+                errors.invalid(&queues, format!("must not be greater than {MOST_QUEUES}"));
+            }
+            if hand.int().unwrap_or_default() > queues.int().unwrap_or_default() {
+                errors.invalid(&hand, format!("should not be greater than queues ({})", queues.int().unwrap_or_default()));
+            }
+        }
+        _ => errors.not_supported(&response.field("type"), &["Queue", "Reject"]),
+    }
 }

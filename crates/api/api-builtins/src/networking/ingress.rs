@@ -1,6 +1,8 @@
 //! Ingress: HTTP routes to Services.
 use crate::cells::{NONE, first_three, load_balancer, text_or};
 use crate::fields::{Fill, Read};
+use crate::networking::ingress_rules;
+use api_meta::FieldErrors;
 use api_resource::{Column, Names, Resource, Row, STATUS, Subresource, text};
 use serde_json::Value;
 
@@ -18,6 +20,9 @@ impl Resource for Ingresses {
     fn default(object: &mut Value) {
         object.open("spec");
         object.open("status").open("loadBalancer");
+    }
+    fn validate(new: &Value, old: Option<&Value>) -> FieldErrors {
+        ingress_rules::ingress(new, old)
     }
 }
 

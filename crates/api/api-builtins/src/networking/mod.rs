@@ -1,6 +1,7 @@
 //! networking.k8s.io/v1: its kinds, a file each.
 mod ingress;
 mod ingress_class;
+mod ingress_rules;
 mod ip_address;
 mod network_policy;
 mod service_cidr;

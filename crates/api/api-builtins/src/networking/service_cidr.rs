@@ -1,6 +1,9 @@
 //! ServiceCIDR: a range that Service addresses come from.
+use crate::check::{At, Report, network};
 use crate::fields::Read;
+use api_meta::FieldErrors;
 use api_resource::{Column, Names, Resource, ResourceScope, STATUS, Subresource};
+use serde_json::Value;
 
 pub struct ServiceCIDRs;
 
@@ -10,4 +13,18 @@ impl Resource for ServiceCIDRs {
     const COLUMNS: &'static [Column] = &[Column::with("CIDRs", |row| row.object["spec"]["cidrs"].texts().collect::<Vec<_>>().join(",").into())];
     const SUBRESOURCES: &'static [Subresource] = &[STATUS];
     const GENERATION: bool = false;
+    fn validate(new: &Value, old: Option<&Value>) -> FieldErrors {
+        let mut errors = FieldErrors::new();
+        let root = At::root(new);
+        let ranges = root.field("spec.cidrs");
+        if ranges.list().is_empty() {
+            errors.required(&ranges, "at least one CIDR required");
+        }
+        let families: Vec<bool> = ranges.items().filter_map(|range| network::cidr(&mut errors, &range)).map(|range| range.addr().is_ipv4()).collect();
+        network::one_of_each_family(&mut errors, &ranges, &families, "may specify no more than one IP for each IP family");
+        if let Some(old) = old {
+            errors.immutable(&ranges, &old["spec"]["cidrs"]);
+        }
+        errors
+    }
 }

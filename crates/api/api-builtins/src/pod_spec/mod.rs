@@ -14,4 +14,5 @@ pub mod update;
 pub mod validate;
 mod volumes;
 
-pub use scheduling::taint_effect;
+pub use scheduling::{taint_effect, tolerations as validate_tolerations};
+pub use volumes::csi_driver_name;

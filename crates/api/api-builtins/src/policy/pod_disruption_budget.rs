@@ -1,6 +1,10 @@
 //! PodDisruptionBudget: how many pods may be down by choice.
 use crate::cells::{int_or_string, number};
+use crate::check::{At, Report, numbers, selectors};
+use crate::fields::Read;
+use api_meta::FieldErrors;
 use api_resource::{Column, Names, Resource, STATUS, Subresource, text};
+use serde_json::Value;
 
 pub struct PodDisruptionBudgets;
 
@@ -13,4 +17,27 @@ impl Resource for PodDisruptionBudgets {
     ];
     const SUBRESOURCES: &'static [Subresource] = &[STATUS];
     const UNCONDITIONAL_UPDATE: bool = false;
+    fn validate(new: &Value, _old: Option<&Value>) -> FieldErrors {
+        let mut errors = FieldErrors::new();
+        let root = At::root(new);
+        let spec = root.field("spec");
+        let (available, unavailable) = (spec.field("minAvailable"), spec.field("maxUnavailable"));
+        if available.is_set() && unavailable.is_set() {
+            errors.invalid(&spec, "minAvailable and maxUnavailable cannot be both set");
+        }
+        for amount in [&available, &unavailable] {
+            numbers::int_or_percent(&mut errors, amount);
+            numbers::at_most_all(&mut errors, amount);
+        }
+        selectors::label_selector(&mut errors, &spec.field("selector"));
+        errors.one_of_if_set(&spec.field("unhealthyPodEvictionPolicy"), &["AlwaysAllow", "IfHealthyBudget"]);
+        errors
+    }
+    fn validate_part(_subresource: &str, new: &Value, _old: &Value) -> FieldErrors {
+        let mut errors = FieldErrors::new();
+        let root = At::root(new);
+        let status = root.field("status");
+        numbers::all_non_negative(&mut errors, &status, &["disruptionsAllowed", "currentHealthy", "desiredHealthy", "expectedPods"]);
+        errors
+    }
 }

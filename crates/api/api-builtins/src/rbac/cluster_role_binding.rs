@@ -1,5 +1,6 @@
 //! ClusterRoleBinding: who has a role in all of a cluster.
 use crate::rbac::binding;
+use api_meta::FieldErrors;
 use api_resource::{Column, NameRule, Names, Resource, ResourceScope};
 use serde_json::Value;
 
@@ -14,5 +15,8 @@ impl Resource for ClusterRoleBindings {
     const CREATE_ON_UPDATE: bool = true;
     fn default(object: &mut Value) {
         binding::default(object);
+    }
+    fn validate(new: &Value, old: Option<&Value>) -> FieldErrors {
+        binding::validate(new, old, false)
     }
 }

@@ -1,5 +1,6 @@
 //! RoleBinding: who has a role in a namespace.
 use crate::rbac::binding;
+use api_meta::FieldErrors;
 use api_resource::{Column, NameRule, Names, Resource};
 use serde_json::Value;
 
@@ -13,5 +14,8 @@ impl Resource for RoleBindings {
     const CREATE_ON_UPDATE: bool = true;
     fn default(object: &mut Value) {
         binding::default(object);
+    }
+    fn validate(new: &Value, old: Option<&Value>) -> FieldErrors {
+        binding::validate(new, old, true)
     }
 }

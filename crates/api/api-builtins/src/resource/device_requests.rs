@@ -1,5 +1,7 @@
 //! The device requests of ResourceClaims and their templates.
-use crate::fields::Fill;
+use crate::check::{At, Report};
+use crate::fields::{Fill, Read};
+use api_meta::{FieldError, FieldErrors, names};
 use serde_json::Value;
 
 /// Defaults a ResourceClaimSpec.
@@ -19,4 +21,80 @@ fn one(request: &mut Value) {
         request.zero("count", 1);
     }
     request.each("tolerations").for_each(|toleration| toleration.zero("operator", "Equal"));
+}
+
+/// The device requests of a claim: named, each for devices of a class.
+pub fn validate(errors: &mut FieldErrors, spec: &At) {
+    const MOST_REQUESTS: usize = 32;
+    let requests = spec.field("devices.requests");
+    if requests.list().len() > MOST_REQUESTS {
+        errors.too_many(&requests, requests.list().len(), MOST_REQUESTS);
+    }
+    for (index, request) in requests.items().enumerate() {
+        let name = request.field("name");
+        errors.named(&name, names::dns1123_label);
+        if requests.list()[..index].iter().any(|other| other["name"] == request["name"]) {
+            errors.duplicate(&name);
+        }
+        let (exactly, first) = (request.field("exactly"), request.field("firstAvailable"));
+        match (exactly.is_set(), !first.list().is_empty()) {
+            (true, true) => errors.invalid(&request, "exactly one of `exactly` or `firstAvailable` is required, but multiple fields are set"),
+            (false, false) => errors.required(&request, "exactly one of `exactly` or `firstAvailable` is required"),
+            _ => {}
+        }
+        if exactly.is_set() {
+            device_request(errors, &exactly);
+        }
+        for (index, alternative) in first.items().enumerate() {
+            errors.named(&alternative.field("name"), names::dns1123_label);
+            if first.list()[..index].iter().any(|other| other["name"] == alternative["name"]) {
+                errors.duplicate(&alternative.field("name"));
+            }
+            device_request(errors, &alternative);
+        }
+    }
+    let known = |wanted: &str| {
+        let (request, alternative) = wanted.split_once('/').unwrap_or((wanted, ""));
+        requests.list().iter().any(|other| {
+            other["name"] == request && (alternative.is_empty() || other["firstAvailable"].list().iter().any(|other| other["name"] == alternative))
+        })
+    };
+    for list in ["constraints", "config"] {
+        let list = spec.field("devices").value()[list].list().iter().enumerate().map(|(index, entry)| (format!("devices.{list}[{index}].requests"), entry));
+        for (path, entry) in list {
+            for (index, wanted) in entry["requests"].texts().enumerate().filter(|(_, wanted)| !known(wanted)) {
+                let mut error = FieldError::invalid(&spec.path().child(&path).index(index), wanted, "");
+                error.detail = "must be the name of a request in the claim or the name of a request and a subrequest separated by '/'".into();
+                errors.push(error);
+            }
+        }
+    }
+}
+
+fn device_request(errors: &mut FieldErrors, request: &At) {
+    errors.named(&request.field("deviceClassName"), names::dns1123_subdomain);
+    let (mode, count) = (request.field("allocationMode"), request.field("count"));
+    match mode.text() {
+        "ExactCount" if count.int().unwrap_or_default() <= 0 => errors.invalid_as(&count, count.int().unwrap_or_default(), "must be greater than zero"),
+        "All" if count.int().unwrap_or_default() != 0 => errors.invalid(&count, "must not be specified when allocationMode is 'All'"),
+        "ExactCount" | "All" => {}
+        _ => errors.not_supported(&mode, &["All", "ExactCount"]),
+    }
+    selectors(errors, &request.field("selectors"));
+}
+
+/// Selectors of devices, in CEL.
+pub fn selectors(errors: &mut FieldErrors, at: &At) {
+    const MOST: usize = 32;
+    if at.list().len() > MOST {
+        errors.too_many(at, at.list().len(), MOST);
+    }
+    for selector in at.items() {
+        let expression = selector.field("cel.expression");
+        if selector["cel"].is_null() {
+            errors.required(&selector.field("cel"), "");
+        } else if expression.text().is_empty() {
+            errors.required(&expression, "");
+        }
+    }
 }

@@ -1,6 +1,8 @@
 //! ResourceClaim: a request for devices.
+use crate::check::{At, Report};
 use crate::fields::{Fill, Read};
 use crate::resource::device_requests;
+use api_meta::FieldErrors;
 use api_resource::{Column, Names, Resource, Row, STATUS, Subresource};
 use serde_json::Value;
 
@@ -13,6 +15,16 @@ impl Resource for ResourceClaims {
     const GENERATION: bool = false;
     fn default(object: &mut Value) {
         device_requests::default(object.open("spec"));
+    }
+    fn validate(new: &Value, old: Option<&Value>) -> FieldErrors {
+        let mut errors = FieldErrors::new();
+        let root = At::root(new);
+        let spec = root.field("spec");
+        device_requests::validate(&mut errors, &spec);
+        if let Some(old) = old {
+            errors.immutable(&spec, &old["spec"]);
+        }
+        errors
     }
 }
 

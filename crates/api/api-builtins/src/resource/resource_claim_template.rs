@@ -1,6 +1,8 @@
 //! ResourceClaimTemplate: makes a ResourceClaim for each pod.
+use crate::check::{At, Report};
 use crate::fields::Fill;
 use crate::resource::device_requests;
+use api_meta::FieldErrors;
 use api_resource::{Names, Resource};
 use serde_json::Value;
 
@@ -11,5 +13,15 @@ impl Resource for ResourceClaimTemplates {
     const GENERATION: bool = false;
     fn default(object: &mut Value) {
         device_requests::default(object.open("spec").open("spec"));
+    }
+    fn validate(new: &Value, old: Option<&Value>) -> FieldErrors {
+        let mut errors = FieldErrors::new();
+        let root = At::root(new);
+        let spec = root.field("spec");
+        device_requests::validate(&mut errors, &spec.field("spec"));
+        if let Some(old) = old {
+            errors.immutable(&spec, &old["spec"]);
+        }
+        errors
     }
 }

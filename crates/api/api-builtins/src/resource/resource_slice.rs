@@ -1,7 +1,10 @@
 //! ResourceSlice: devices of a pool.
 use crate::cells::{NONE, text_or};
-use crate::fields::selectable;
+use crate::check::{At, Report, numbers};
+use crate::fields::{Read, selectable};
+use api_meta::{FieldErrors, names};
 use api_resource::{Column, Field, Names, Resource, ResourceScope};
+use serde_json::Value;
 
 pub struct ResourceSlices;
 
@@ -14,4 +17,45 @@ impl Resource for ResourceSlices {
         Column::path("Pool", ".spec.pool.name"),
     ];
     const FIELDS: &'static [Field] = &[selectable("spec.nodeName", ""), selectable("spec.driver", "")];
+    fn validate(new: &Value, old: Option<&Value>) -> FieldErrors {
+        const MOST_DEVICES: usize = 128;
+        let mut errors = FieldErrors::new();
+        let root = At::root(new);
+        let spec = root.field("spec");
+        errors.named(&spec.field("driver"), names::dns1123_subdomain);
+        errors.present(&spec.field("pool.name"));
+        numbers::non_negative(&mut errors, &spec.field("pool.generation"));
+        let count = spec.field("pool.resourceSliceCount");
+        if count.int().unwrap_or_default() <= 0 {
+            errors.invalid_as(&count, count.int().unwrap_or_default(), "must be greater than zero");
+        }
+        let where_to: Vec<&str> =
+            ["nodeName", "nodeSelector", "allNodes", "perDeviceNodeSelection"].into_iter().filter(|field| !spec[*field].is_zero()).collect();
+        match where_to.len() {
+            0 => errors.required(&spec, "exactly one of `nodeName`, `nodeSelector`, `allNodes`, `perDeviceNodeSelection` is required"),
+            1 => {}
+            _ => errors.invalid_as(
+                &spec,
+                format!("{{{}}}", where_to.iter().map(|field| format!("`{field}`")).collect::<Vec<_>>().join(", ")),
+                "exactly one of `nodeName`, `nodeSelector`, `allNodes`, `perDeviceNodeSelection` is required, but multiple fields are set",
+            ),
+        }
+        let devices = spec.field("devices");
+        if devices.list().len() > MOST_DEVICES {
+            errors.too_many(&devices, devices.list().len(), MOST_DEVICES);
+        }
+        for (index, device) in devices.items().enumerate() {
+            errors.named(&device.field("name"), names::dns1123_label);
+            if devices.list()[..index].iter().any(|other| other["name"] == device["name"]) {
+                errors.duplicate(&device.field("name"));
+            }
+        }
+        if let Some(old) = old {
+            for field in ["driver", "nodeName"] {
+                errors.immutable(&spec.field(field), &old["spec"][field]);
+            }
+            errors.immutable(&spec.field("pool.name"), &old["spec"]["pool"]["name"]);
+        }
+        errors
+    }
 }

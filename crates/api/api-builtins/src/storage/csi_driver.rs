@@ -1,6 +1,8 @@
 //! CSIDriver: what a CSI driver can do and needs.
 use crate::cells::UNSET;
+use crate::check::{At, Report, numbers};
 use crate::fields::{Fill, Read};
+use api_meta::FieldErrors;
 use api_resource::{Column, Names, Resource, ResourceScope};
 use serde_json::{Value, json};
 
@@ -26,6 +28,36 @@ impl Resource for CSIDrivers {
         }
         spec.absent("fsGroupPolicy", "ReadWriteOnceWithFSType");
         spec.zero("volumeLifecycleModes", json!(["Persistent"]));
+    }
+    fn validate(new: &Value, old: Option<&Value>) -> FieldErrors {
+        let mut errors = FieldErrors::new();
+        let root = At::root(new);
+        let spec = root.field("spec");
+        for flag in ["attachRequired", "podInfoOnMount", "storageCapacity"] {
+            if spec[flag].is_null() {
+                errors.required(&spec.field(flag), "");
+            }
+        }
+        errors.one_of_if_set(&spec.field("fsGroupPolicy"), &["File", "None", "ReadWriteOnceWithFSType"]);
+        let modes = spec.field("volumeLifecycleModes");
+        for mode in modes.items() {
+            if !matches!(mode.text(), "Persistent" | "Ephemeral") {
+                errors.push(api_meta::FieldError::not_supported(&modes.path(), mode.value().clone(), &["Ephemeral", "Persistent"]));
+            }
+        }
+        let requests = spec.field("tokenRequests");
+        for (index, request) in requests.items().enumerate() {
+            if requests.list()[..index].iter().any(|other| other["audience"] == request["audience"]) {
+                errors.duplicate_as(&request.field("audience"), request["audience"].clone());
+            }
+            numbers::in_range(&mut errors, &request.field("expirationSeconds"), 600, 1 << 32);
+        }
+        if let Some(old) = old {
+            for field in ["attachRequired", "volumeLifecycleModes"] {
+                errors.immutable(&spec.field(field), &old["spec"][field]);
+            }
+        }
+        errors
     }
 }
 

@@ -1,6 +1,9 @@
 //! CSIStorageCapacity: how much storage is left in a topology segment.
 use crate::cells::{UNSET, text_or};
+use crate::check::{At, Report, resources, selectors};
+use crate::fields::Read;
 use crate::quantities;
+use api_meta::{FieldErrors, names};
 use api_resource::{Column, Names, Resource};
 use serde_json::Value;
 
@@ -16,5 +19,21 @@ impl Resource for CSIStorageCapacities {
     fn default(object: &mut Value) {
         quantities::canonical(object, "capacity");
         quantities::canonical(object, "maximumVolumeSize");
+    }
+    fn validate(new: &Value, old: Option<&Value>) -> FieldErrors {
+        let mut errors = FieldErrors::new();
+        let root = At::root(new);
+        let topology = root.field("nodeTopology");
+        selectors::label_selector(&mut errors, &topology);
+        let class = root.field("storageClassName");
+        errors.reasons(&class, names::dns1123_subdomain(class.text()));
+        for field in ["capacity", "maximumVolumeSize"] {
+            resources::quantity(&mut errors, &root.field(field));
+        }
+        if let Some(old) = old {
+            errors.immutable(&topology, &old["nodeTopology"]);
+            errors.immutable(&class, &old["storageClassName"]);
+        }
+        errors
     }
 }

@@ -1,5 +1,7 @@
 //! VolumeAttachment: the wish to attach a volume to a node.
+use crate::check::{At, Report};
 use crate::fields::{Fill, Read};
+use api_meta::{FieldErrors, names};
 use api_resource::{Column, Names, Resource, ResourceScope, STATUS, Subresource};
 use serde_json::Value;
 
@@ -19,5 +21,24 @@ impl Resource for VolumeAttachments {
     const UNCONDITIONAL_UPDATE: bool = false;
     fn default(object: &mut Value) {
         object.open("status").absent("attached", false);
+    }
+    fn validate(new: &Value, old: Option<&Value>) -> FieldErrors {
+        let mut errors = FieldErrors::new();
+        let root = At::root(new);
+        let spec = root.field("spec");
+        errors.named(&spec.field("attacher"), crate::pod_spec::csi_driver_name);
+        let node = spec.field("nodeName");
+        errors.reasons(&node, names::dns1123_subdomain(node.text()));
+        let (source, volume, inline) = (spec.field("source"), spec.field("source.persistentVolumeName"), spec.field("source.inlineVolumeSpec"));
+        match (volume.is_set(), inline.is_set()) {
+            (false, false) => errors.required(&source, "must specify exactly one of inlineVolumeSpec and persistentVolumeName"),
+            (true, true) => errors.invalid(&source, "must specify exactly one of inlineVolumeSpec and persistentVolumeName"),
+            _ => {}
+        }
+        errors.named_if_set(&volume, names::dns1123_subdomain);
+        if let Some(old) = old {
+            errors.immutable(&spec, &old["spec"]);
+        }
+        errors
     }
 }
