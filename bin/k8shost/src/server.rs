@@ -46,6 +46,7 @@ async fn run(settings: ServerSettings) -> Result<()> {
     let port = listener.local_addr()?.port();
 
     let database = server_dir.join("db").join("state.db");
+    std::fs::create_dir_all(server_dir.join("db"))?;
     let options = SqliteOptions::new(api_meta::object::stamp);
     let store: Arc<SqliteStore> = SqliteStore::open(&database, options).with_context(|| format!("opening the store at {database:?}"))?;
     let kinds = Arc::new(Kinds::new(api_builtins::BUILTINS));
@@ -83,7 +84,7 @@ async fn run(settings: ServerSettings) -> Result<()> {
             tracing::error!(%error, "a component panicked");
         }
     }
-    store.close().await.context("closing the store")?;
+    store.close().await;
     tracing::info!("k8shost has stopped");
     Ok(())
 }

@@ -1,4 +1,5 @@
 //! The one schema engine: prune, default, validate, describe. Pure; no I/O.
+#![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod base64_text;
 pub mod builtin;
@@ -6,6 +7,8 @@ mod decode;
 mod defaults;
 mod formats;
 mod go_time;
+pub mod openapi;
+pub mod protobuf;
 mod prune;
 mod schema;
 mod structural;

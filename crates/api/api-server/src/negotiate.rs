@@ -66,7 +66,14 @@ pub fn body_as_json(headers: &HeaderMap, body: &bytes::Bytes) -> Result<bytes::B
             let value: serde_json::Value = serde_saphyr::from_slice(body).map_err(|error| Status::bad_request(format!("error converting YAML to JSON: yaml: {error}")))?;
             Ok(serde_json::to_vec(&value).expect("a value encodes").into())
         }
-        other => Err(Status::unsupported_media_type(format!("the body of the request was in an unknown format - accepted media types include: application/json, application/yaml; got {other:?}"))),
+        "application/vnd.kubernetes.protobuf" if body.is_empty() => Ok(body.clone()),
+        "application/vnd.kubernetes.protobuf" => {
+            let value = api_schema::protobuf::read(body).map_err(|error| Status::bad_request(error.to_string()))?;
+            Ok(serde_json::to_vec(&value).expect("a value encodes").into())
+        }
+        _ => Err(Status::unsupported_media_type(
+            "the body of the request was in an unknown format - accepted media types include: application/json, application/yaml, application/vnd.kubernetes.protobuf",
+        )),
     }
 }
 

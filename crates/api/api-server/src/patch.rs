@@ -4,9 +4,10 @@ use crate::body::Answer;
 use crate::context::Context;
 use crate::decode::{self, FieldValidation};
 use crate::kinds::Kind;
-use crate::write::Change;
+use crate::write::{Change, reset_fields};
 use crate::{errors, metadata};
 use api_meta::Status;
+use api_patch::Writer;
 use api_resource::Subresource;
 use bytes::Bytes;
 use http::{StatusCode, header};
@@ -45,10 +46,10 @@ pub(crate) fn read(kind: PatchType, body: &Bytes) -> Result<Value, Status> {
 }
 
 /// What a JSON, merge or strategic patch makes of a document.
-pub(crate) fn patched(kind: PatchType, document: &Value, patch: &Value, schema: &api_schema::Schema) -> Result<Value, Status> {
+pub(crate) fn patched(kind: PatchType, document: Value, patch: Value, schema: &api_schema::Schema) -> Result<Value, Status> {
     match kind {
         PatchType::Json => api_patch::json_patch(document, patch),
-        PatchType::Merge => Ok(api_patch::merge_patch(document, patch)),
+        PatchType::Merge => api_patch::merge_patch(document, patch),
         PatchType::Strategic => api_patch::strategic_merge(document, patch, schema),
         PatchType::Apply => Err(Status::bad_request("an apply patch has no document to be applied to")),
     }
@@ -71,7 +72,7 @@ impl ApiServer {
         let mut problems = Vec::new();
         let written = self
             .change_object(context, kind, name, change, |old| {
-                let mut new = patched(patch_type, old, &patch, &schema)?;
+                let mut new = patched(patch_type, old.clone(), patch.clone(), &schema)?;
                 decode::check_kind(&mut new, kind)?;
                 problems.clear();
                 decode::checked(kind, &mut new, &mut problems)?;
@@ -123,7 +124,8 @@ impl ApiServer {
         if kind.namespaced() {
             metadata::of(&mut applied).insert("namespace".into(), context.route.namespace.as_str().into());
         }
-        let (schema, force, subresource) = (kind.schema(), context.query.flag("force"), part.map_or("", |p| p.name));
+        let (schema, force) = (kind.schema(), context.query.flag("force"));
+        let writer = Writer { manager, subresource: part.map_or("", |p| p.name), reset: reset_fields(kind, part), now: context.now };
         let exists = self.store.get(&context.key(kind, name)).await.map_err(errors::from_store)?.is_some();
         if !exists {
             if part.is_some() {
@@ -134,7 +136,7 @@ impl ApiServer {
                 let why = format!("uid mismatch: the provided object specified uid {}, and no existing object was found", metadata::text(&applied, "uid"));
                 return Err(Status::conflict(&names.group, &names.plural, name, why));
             }
-            let object = api_patch::apply(None, &applied, &schema, manager, force, subresource, context.now)?;
+            let object = api_patch::apply(None, &applied, &schema, &writer, force)?;
             match self.create_object(context, kind, object, true).await {
                 // Somebody created it meanwhile: then this is an update after all.
                 Err(status) if status.reason == "AlreadyExists" => {}
@@ -145,7 +147,7 @@ impl ApiServer {
         let keep_version = !metadata::text(&applied, "resourceVersion").is_empty();
         let written = self
             .change_object(context, kind, name, change, |old| {
-                let mut new = api_patch::apply(Some(old), &applied, &schema, manager, force, subresource, context.now)?;
+                let mut new = api_patch::apply(Some(old), &applied, &schema, &writer, force)?;
                 if !keep_version && kind.unconditional_update() {
                     metadata::of(&mut new).remove("resourceVersion");
                 }

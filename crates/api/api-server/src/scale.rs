@@ -46,8 +46,8 @@ impl ApiServer {
                 let current = scale_of(old, &paths)?;
                 let mut scale = match patch_type {
                     // Applying a Scale owns its replicas; the other fields are the object's.
-                    Some(PatchType::Apply) => api_patch::merge_patch(&current, &sent),
-                    Some(patch_type) => patch::patched(patch_type, &current, &sent, &schema)?,
+                    Some(PatchType::Apply) => api_patch::merge_patch(current, sent.clone())?,
+                    Some(patch_type) => patch::patched(patch_type, current, sent.clone(), &schema)?,
                     None => sent.clone(),
                 };
                 api_schema::decode_types(&mut scale, &schema, "Scale", "v1")?;

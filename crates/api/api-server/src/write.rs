@@ -10,6 +10,7 @@ use crate::kinds::Kind;
 use crate::{ApiServer, errors, metadata};
 use api_admission::{AdmissionRequest, Operation};
 use api_meta::{Status, object};
+use api_patch::Writer;
 use api_resource::{Subresource, SubresourceKind};
 use bytes::Bytes;
 use http::StatusCode;
@@ -53,7 +54,7 @@ impl ApiServer {
         kind.default(&mut object);
         let generated = metadata::generate_name(&mut object);
         if !tracked {
-            api_patch::track_update(None, &mut object, &kind.schema(), &context.manager(), &context.route.subresource, context.now);
+            api_patch::track_update(None, &mut object, &kind.schema(), &Writer { manager: &context.manager(), subresource: "", reset: reset_fields(kind, None), now: context.now });
         }
         let options = json!({ "kind": "CreateOptions", "apiVersion": "meta.k8s.io/v1", "fieldManager": context.manager() });
         let name = metadata::text(&object, "name").to_owned();
@@ -219,7 +220,7 @@ impl ApiServer {
         }
         metadata::keep_system_fields(&mut new, old);
         if !change.tracked {
-            api_patch::track_update(Some(old), &mut new, &kind.schema(), &context.manager(), subresource, context.now);
+            api_patch::track_update(Some(old), &mut new, &kind.schema(), &Writer { manager: &context.manager(), subresource, reset: reset_fields(kind, change.part), now: context.now });
         }
         let mut request = self.admission_request(context, kind, Operation::Update, &name, Some(new), Some(old), &change.options, dry_run);
         self.admission.mutate(&mut request, self).await?;
@@ -281,6 +282,16 @@ impl ApiServer {
             warnings: Vec::new(),
             now: context.now,
         }
+    }
+}
+
+/// Fields a write through this path can't change, and so never owns.
+pub(crate) fn reset_fields(kind: &Kind, part: Option<&Subresource>) -> &'static [&'static str] {
+    match part {
+        Some(part) if part.name == "status" => &["spec"],
+        Some(_) => &[],
+        None if kind.has_status() => &["status"],
+        None => &[],
     }
 }
 
