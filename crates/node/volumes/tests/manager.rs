@@ -21,12 +21,20 @@ use std::time::Duration;
 use tokio::sync::broadcast;
 use volumes::{NodeFacts, VolumeManager};
 
-/// Objects by path, with their watchers, and a count of tokens given.
+/// An API with those paths that volumes need.
 #[derive(Clone)]
 struct Api {
-    state: Arc<Mutex<(BTreeMap<String, Value>, u64, u64)>>,
+    state: Arc<Mutex<State>>,
     events: broadcast::Sender<(String, Value)>,
     clock: ManualClock,
+}
+
+#[derive(Default)]
+struct State {
+    /// By their path.
+    objects: BTreeMap<String, Value>,
+    revision: u64,
+    tokens: u64,
 }
 
 type Body = UnsyncBoxBody<Bytes, Infallible>;
@@ -39,10 +47,10 @@ impl Api {
 
     fn put(&self, path: &str, mut object: Value) {
         let mut state = self.state.lock();
-        state.1 += 1;
-        object["metadata"]["resourceVersion"] = json!(state.1.to_string());
+        state.revision += 1;
+        object["metadata"]["resourceVersion"] = json!(state.revision.to_string());
         object["metadata"]["name"] = json!(path.rsplit('/').next().unwrap());
-        let kind = if state.0.insert(path.into(), object.clone()).is_some() { "MODIFIED" } else { "ADDED" };
+        let kind = if state.objects.insert(path.into(), object.clone()).is_some() { "MODIFIED" } else { "ADDED" };
         // An error only says that nobody watches.
         let _ = self.events.send((path.into(), json!({"type": kind, "object": object})));
     }
@@ -54,15 +62,15 @@ impl Api {
             || reply(404, json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "message": "not found", "reason": "NotFound", "code": 404}));
         if path.ends_with("/token") {
             let mut state = self.state.lock();
-            state.2 += 1;
+            state.tokens += 1;
             let expires = self.clock.now() + jiff::SignedDuration::from_secs(600);
             return reply(
                 201,
-                json!({"metadata": {}, "spec": {"audiences": [], "expirationSeconds": 600}, "status": {"token": format!("token-{}", state.2), "expirationTimestamp": expires.to_string()}}),
+                json!({"metadata": {}, "spec": {"audiences": [], "expirationSeconds": 600}, "status": {"token": format!("token-{}", state.tokens), "expirationTimestamp": expires.to_string()}}),
             );
         }
         let Some((_, name)) = query.split_once("metadata.name%3D") else {
-            return self.state.lock().0.get(path).map_or_else(not_found, |object| reply(200, object.clone()));
+            return self.state.lock().objects.get(path).map_or_else(not_found, |object| reply(200, object.clone()));
         };
         let full_path = format!("{path}/{}", name.split('&').next().unwrap());
         if query.contains("watch=") || query.contains("timeoutSeconds") {
@@ -70,7 +78,7 @@ impl Api {
             let missed: Vec<Value> = {
                 let since: u64 = query.split("resourceVersion=").nth(1).unwrap().split('&').next().unwrap().parse().unwrap();
                 let state = self.state.lock();
-                let object = state.0.get(&full_path).cloned();
+                let object = state.objects.get(&full_path).cloned();
                 object.filter(|o| o["metadata"]["resourceVersion"].as_str().unwrap().parse::<u64>().unwrap() > since).into_iter().collect()
             };
             let (sender, receiver) = futures::channel::mpsc::unbounded();
@@ -87,8 +95,8 @@ impl Api {
             return Response::new(BodyExt::boxed_unsync(StreamBody::new(receiver)));
         }
         let state = self.state.lock();
-        let items: Vec<Value> = state.0.get(&full_path).cloned().into_iter().collect();
-        reply(200, json!({"metadata": {"resourceVersion": state.1.to_string()}, "items": items}))
+        let items: Vec<Value> = state.objects.get(&full_path).cloned().into_iter().collect();
+        reply(200, json!({"metadata": {"resourceVersion": state.revision.to_string()}, "items": items}))
     }
 }
 
