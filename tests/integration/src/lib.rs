@@ -1,0 +1,1 @@
+//! Tests of the whole server without a node, through its public faces. All of them are under `tests/`.
