@@ -1,4 +1,5 @@
 //! The four ways to patch an object, and who owns which of its fields. Pure; no I/O.
+#![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod apply;
 mod json_patch;

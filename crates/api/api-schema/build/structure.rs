@@ -18,9 +18,8 @@ const ANYTHING: &[&str] =
     &["io.k8s.apimachinery.pkg.runtime.RawExtension", "io.k8s.apimachinery.pkg.apis.meta.v1.FieldsV1", "io.k8s.apimachinery.pkg.apis.meta.v1.Patch"];
 
 pub fn encode(definitions: &BTreeMap<String, Value>) -> Vec<u8> {
-    let mut encoder = Encoder::default();
-    encoder.ids = definitions.keys().enumerate().map(|(id, name)| (name.clone(), id)).collect();
-    encoder.nodes = vec![Vec::new(); definitions.len()];
+    let ids = definitions.keys().enumerate().map(|(id, name)| (name.clone(), id)).collect();
+    let mut encoder = Encoder { ids, nodes: vec![Vec::new(); definitions.len()], ..Encoder::default() };
     let mut kinds = Vec::new();
     for (id, (name, schema)) in definitions.iter().enumerate() {
         encoder.nodes[id] = encoder.node(schema, Some(name));

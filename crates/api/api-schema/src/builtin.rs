@@ -43,7 +43,7 @@ mod tests {
 
     #[test]
     fn every_node_decodes() {
-        fn walk<'a>(schema: &'a Schema, seen: &mut Vec<*const Schema>) {
+        fn walk(schema: &Schema, seen: &mut Vec<*const Schema>) {
             if seen.contains(&std::ptr::from_ref(schema)) {
                 return;
             }

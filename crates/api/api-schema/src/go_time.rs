@@ -95,13 +95,13 @@ impl Parser<'_> {
         }
         let held = self.rest;
         let fail = |parser: &Self| parser.fail(held, "Z07:00");
-        let zone = held.get(..6).ok_or_else(|| fail(&self))?.as_bytes();
+        let zone = held.get(..6).ok_or_else(|| fail(self))?.as_bytes();
         let number = |at: usize| zone[at..at + 2].iter().all(u8::is_ascii_digit).then(|| i64::from(zone[at] - b'0') * 10 + i64::from(zone[at + 1] - b'0'));
-        let (Some(hours), Some(minutes), true) = (number(1), number(4), zone[3] == b':') else { return Err(fail(&self)) };
+        let (Some(hours), Some(minutes), true) = (number(1), number(4), zone[3] == b':') else { return Err(fail(self)) };
         let sign = match zone[0] {
             b'+' => 1,
             b'-' => -1,
-            _ => return Err(fail(&self)),
+            _ => return Err(fail(self)),
         };
         if hours > 24 {
             return Err(self.out_of_range("time zone offset hour"));

@@ -18,7 +18,8 @@ fn check(value: &Value, schema: &Schema, path: &FieldPath, errors: &mut FieldErr
     if value.is_null() && schema.nullable {
         return;
     }
-    if !has_type(value, schema.kind) && !(schema.format.as_deref() == Some("quantity") && value.is_number()) {
+    let is_number_of_quantity = value.is_number() && schema.format.as_deref() == Some("quantity");
+    if !has_type(value, schema.kind) && !is_number_of_quantity {
         let expected = match schema.kind {
             Type::IntOrString => "integer,string",
             other => type_name(other),
