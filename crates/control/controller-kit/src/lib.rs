@@ -5,13 +5,16 @@ mod convergence;
 mod correlator;
 mod error;
 mod kit;
+pub mod node_selector;
 mod objects;
+pub mod pod_resources;
 mod queue;
 mod recorder;
 mod runner;
 mod selectors;
 mod slow_start;
 mod time;
+pub mod tolerations;
 
 pub use controller::{Controller, Plan};
 pub use convergence::converges;

@@ -1,1 +1,31 @@
-//! scheduler.
+//! The scheduler: one file per filter and score; it places the pods of all clusters on the shared nodes.
+
+mod amounts;
+mod binding;
+mod core;
+mod filters;
+mod fit_error;
+mod node_info;
+mod plugin;
+mod pod_info;
+mod preemption;
+mod queue;
+mod run;
+mod schedule;
+mod scores;
+mod settings;
+mod snapshot;
+mod term;
+#[cfg(test)]
+mod testing;
+mod volumes;
+
+pub use fit_error::FitError;
+pub use node_info::NodeInfo;
+pub use plugin::{Plugin, Plugins};
+pub use pod_info::PodInfo;
+pub use run::run;
+pub use schedule::{Placement, schedule};
+pub use settings::SchedulerSettings;
+pub use snapshot::Snapshot;
+pub use volumes::Volumes;

@@ -1,0 +1,270 @@
+//! Runs the scheduler: caches feed the core, one loop decides, tasks write.
+use crate::binding::Writer;
+use crate::core::{Core, VOLUMES_CHANGED};
+use crate::preemption::{self, Preemption};
+use crate::queue::Pending;
+use crate::{FitError, Plugins, SchedulerSettings, Volumes, schedule, volumes};
+use controller_kit::{CancellationToken, Error, Kit, ObjectKey, Objects, Preconditions};
+use k8s_openapi::api::core::v1::{Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod};
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use k8s_openapi::api::storage::v1::StorageClass;
+use parking_lot::Mutex;
+use serde_json::json;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::sync::{Notify, Semaphore};
+
+struct Scheduler {
+    settings: SchedulerSettings,
+    kit: Kit,
+    core: Mutex<Core>,
+    /// Told whenever the queue may have something.
+    changed: Notify,
+    writer: Writer,
+    claims: Objects<PersistentVolumeClaim>,
+    volumes: Objects<PersistentVolume>,
+    classes: Objects<StorageClass>,
+    budgets: Objects<PodDisruptionBudget>,
+    bindings: Arc<Semaphore>,
+}
+
+/// Places the pods of all clusters on the host cluster's nodes until `shutdown`. Must be called inside a tokio runtime.
+pub async fn run(settings: SchedulerSettings, kit: Kit, shutdown: CancellationToken) {
+    let kit = kit.managed_by("kube-scheduler");
+    let (pods, nodes, namespaces) = (kit.objects::<Pod>(), kit.objects::<Node>(), kit.objects::<Namespace>());
+    let scheduler = Arc::new(Scheduler {
+        core: Mutex::new(Core::new(&settings)),
+        changed: Notify::new(),
+        writer: Writer { kit: kit.clone(), pods: pods.clone(), events: kit.recorder(settings.name), name: settings.name },
+        claims: kit.objects(),
+        volumes: kit.objects(),
+        classes: kit.objects(),
+        budgets: kit.objects(),
+        bindings: Arc::new(Semaphore::new(settings.bindings)),
+        kit,
+        settings,
+    });
+    // All must be known before the first decision: a node whose pods are not known yet would look empty.
+    let synced = async {
+        tokio::join!(
+            pods.synced(),
+            nodes.synced(),
+            namespaces.synced(),
+            scheduler.claims.synced(),
+            scheduler.volumes.synced(),
+            scheduler.classes.synced(),
+            scheduler.budgets.synced()
+        )
+    };
+    if shutdown.run_until_cancelled(synced).await.is_none() {
+        return;
+    }
+    let changed = |scheduler: &Arc<Scheduler>, change: &dyn Fn(&mut Core, Instant)| {
+        change(&mut scheduler.core.lock(), scheduler.kit.clock().instant());
+        scheduler.changed.notify_one();
+    };
+    let on = Arc::downgrade(&scheduler);
+    let _namespaces = namespaces.listen({
+        let on = on.clone();
+        move |change| {
+            let Some(scheduler) = on.upgrade() else { return };
+            let labels = change.new.as_ref().and_then(|namespace| namespace.metadata.labels.clone());
+            changed(&scheduler, &|core, _| core.snapshot.namespaces.set(&change.key.cluster, &change.key.name, labels.clone()));
+        }
+    });
+    let _nodes = nodes.listen({
+        let on = on.clone();
+        move |change| {
+            // Virtual clusters have mirrors of nodes; the nodes themselves are the host's.
+            let Some(scheduler) = on.upgrade().filter(|_| change.key.cluster.is_root()) else { return };
+            changed(&scheduler, &|core, now| core.node_changed(change.old.as_ref(), change.new.as_ref(), now));
+        }
+    });
+    let _pods = pods.listen({
+        let on = on.clone();
+        move |change| {
+            let Some(scheduler) = on.upgrade() else { return };
+            let ours = change
+                .new
+                .as_ref()
+                .and_then(|pod| pod.spec.as_ref())
+                .is_some_and(|spec| spec.scheduler_name.as_deref().unwrap_or("default-scheduler") == scheduler.settings.name);
+            changed(&scheduler, &|core, now| core.pod_changed(&change.key, change.old.as_ref(), change.new.as_ref(), ours, now));
+            if let Some(pod) = change.new.as_ref().filter(|pod| ours && is_newly_gated(pod)) {
+                let (scheduler, key, uid) = (scheduler.clone(), change.key.clone(), pod.metadata.uid.clone());
+                tokio::spawn(async move {
+                    if let Err(error) = scheduler.writer.refuse(&key, "SchedulingGated", "Scheduling is blocked due to non-empty scheduling gates", None).await
+                    {
+                        tracing::debug!(%key, ?uid, %error, "the gated pod's condition could not be written");
+                    }
+                });
+            }
+        }
+    });
+    macro_rules! volumes_wake {
+        ($objects:expr) => {
+            $objects.listen({
+                let on = on.clone();
+                move |change| {
+                    let Some(scheduler) = on.upgrade() else { return };
+                    changed(&scheduler, &|core, now| core.queue.wake_cluster(&change.key.cluster, VOLUMES_CHANGED, now));
+                }
+            })
+        };
+    }
+    let _volumes = (volumes_wake!(scheduler.claims), volumes_wake!(scheduler.volumes), volumes_wake!(scheduler.classes));
+    shutdown.run_until_cancelled(scheduler.work()).await;
+}
+
+fn is_newly_gated(pod: &Pod) -> bool {
+    let gated = pod.spec.as_ref().and_then(|spec| spec.scheduling_gates.as_ref()).is_some_and(|gates| !gates.is_empty());
+    let told = pod.status.iter().flat_map(|status| status.conditions.iter().flatten()).any(|condition| condition.type_ == "PodScheduled");
+    gated && !told && pod.metadata.deletion_timestamp.is_none()
+}
+
+enum Decision {
+    Bind { node: Arc<str>, waiting_claims: Vec<String> },
+    Refuse { error: FitError, preemption: Option<Preemption> },
+}
+
+/// How long a pod's claims may take to be bound once its node is known, as upstream.
+const VOLUMES_PATIENCE: Duration = Duration::from_secs(600);
+const SELECTED_NODE: &str = "volume.kubernetes.io/selected-node";
+
+impl Scheduler {
+    async fn work(self: &Arc<Self>) {
+        loop {
+            // A permit first: what is decided is bound at once, and the queue's order holds.
+            let permit = self.bindings.clone().acquire_owned().await.expect("the semaphore is never closed");
+            let now = self.kit.clock().instant();
+            let (pending, deadline) = {
+                let mut core = self.core.lock();
+                (core.queue.pop(now), core.queue.next_deadline())
+            };
+            let Some(pending) = pending else {
+                drop(permit);
+                match deadline {
+                    Some(at) => {
+                        // The timeout passing is what was waited for as much as a change.
+                        let _ = tokio::time::timeout(at.saturating_duration_since(now), self.changed.notified()).await;
+                    }
+                    None => self.changed.notified().await,
+                }
+                continue;
+            };
+            match self.decide(&pending, now) {
+                Decision::Bind { node, waiting_claims } => {
+                    let scheduler = self.clone();
+                    // Volumes may take minutes: nobody else waits for them.
+                    let permit = Some(permit).filter(|_| waiting_claims.is_empty());
+                    tokio::spawn(async move {
+                        scheduler.bind(&pending, &node, &waiting_claims).await;
+                        drop(permit);
+                    });
+                }
+                Decision::Refuse { error, preemption } => {
+                    let scheduler = self.clone();
+                    tokio::spawn(async move {
+                        scheduler.refuse(&pending, error, preemption).await;
+                        drop(permit);
+                    });
+                }
+            }
+            // Thousands of pods in a row must not keep the other tasks of this thread waiting.
+            tokio::task::yield_now().await;
+        }
+    }
+
+    fn decide(&self, pending: &Pending, now: Instant) -> Decision {
+        let pod = &pending.info;
+        let volumes = self.look_at_volumes(pending);
+        let mut core = self.core.lock();
+        let mut random = |below: usize| u32::from_le_bytes(clock::random_bytes()) as usize % below.max(1);
+        match schedule(pod, &volumes, &core.snapshot, core.start, self.settings.percentage_of_nodes_to_score, &mut random) {
+            Ok(placement) => {
+                core.start = placement.next_start;
+                Decision::Bind { node: core.assume(pending, placement.node), waiting_claims: volumes.waiting }
+            }
+            Err(mut error) => {
+                // In the same breath: places in the snapshot hold only while nothing changes.
+                let mut preemption = None;
+                if error.all_nodes > 0 && error.pre_filter.is_none() {
+                    let budgets = self.budgets.list(&pod.key.cluster, None);
+                    match preemption::preempt(pod, &volumes, &core.snapshot, &error, &budgets) {
+                        Err(message) => error.post_filter = message,
+                        Ok(found) => {
+                            core.snapshot.nominate(pod.clone(), &found.node);
+                            preemption = Some(found);
+                        }
+                    }
+                }
+                let refused_by = if error.all_nodes == 0 { Plugins::ALL } else { error.plugins };
+                core.queue.unschedulable(&pod.key, refused_by, now);
+                Decision::Refuse { error, preemption }
+            }
+        }
+    }
+
+    fn look_at_volumes(&self, pending: &Pending) -> Volumes {
+        let pod = &pending.info;
+        if pod.pod.spec.as_ref().is_none_or(|spec| spec.volumes.as_ref().is_none_or(Vec::is_empty)) {
+            return Volumes::default();
+        }
+        volumes::look(&pod.pod, &pod.key, &self.claims, &self.volumes, &self.classes)
+    }
+
+    async fn bind(&self, pending: &Pending, node: &str, waiting_claims: &[String]) {
+        let bound = async {
+            self.bind_claims(pending, node, waiting_claims).await?;
+            self.writer.bind(&pending.info, node).await
+        };
+        let Err(error) = bound.await else { return };
+        let pod = &pending.info;
+        let now = self.kit.clock().instant();
+        self.core.lock().forget(pending, now);
+        self.changed.notify_one();
+        // Gone meanwhile, or bound by somebody else: there is nothing to complain of.
+        if !error.is_not_found() && !error.is_conflict() {
+            tracing::warn!(pod = %pod.key, node, %error, "binding failed and will be tried again");
+            let plugin = if matches!(error, Error::NotYet(_)) { "PreBind plugin \"VolumeBinding\"" } else { "Bind plugin \"DefaultBinder\"" };
+            self.writer.failed(pod, format!("running {plugin}: {error}"));
+        }
+    }
+
+    /// Tells the provisioner the node of claims that waited for it, and waits until they are bound.
+    async fn bind_claims(&self, pending: &Pending, node: &str, claims: &[String]) -> Result<(), Error> {
+        let pod = &pending.info.key;
+        for name in claims {
+            let key = ObjectKey::new(&pod.cluster, &pod.namespace, name);
+            self.claims.patch(&key, "", &json!({"metadata": {"annotations": {SELECTED_NODE: node}}}), &Preconditions::default()).await?;
+        }
+        let mut changes = self.claims.subscribe();
+        let is_bound = |name: &String| {
+            let claim = self.claims.get(&ObjectKey::new(&pod.cluster, &pod.namespace, name));
+            claim.is_some_and(|claim| claim.metadata.annotations.as_ref().is_some_and(|all| all.contains_key("pv.kubernetes.io/bind-completed")))
+        };
+        let all_bound = async {
+            while !claims.iter().all(is_bound) {
+                // Lagging only means that there was much news.
+                let _ = changes.recv().await;
+            }
+        };
+        let waited = tokio::time::timeout(VOLUMES_PATIENCE, all_bound).await;
+        waited.map_err(|_| Error::NotYet("binding volumes: context deadline exceeded".into()))
+    }
+
+    async fn refuse(&self, pending: &Pending, error: FitError, preemption: Option<Preemption>) {
+        let pod = &pending.info;
+        for victim in preemption.iter().flat_map(|preemption| &preemption.victims) {
+            if let Err(error) = self.writer.evict(victim, pod, preemption.as_ref().map(|p| &*p.node).unwrap_or_default()).await {
+                tracing::debug!(victim = %victim.key, %error, "a victim could not be made to go");
+            }
+        }
+        let message = error.to_string();
+        self.writer.failed(pod, message.clone());
+        let nominated = preemption.as_ref().map(|preemption| &*preemption.node);
+        if let Err(error) = self.writer.refuse(&pod.key, "Unschedulable", &message, nominated).await {
+            tracing::debug!(pod = %pod.key, %error, "the pod's condition could not be written");
+        }
+    }
+}

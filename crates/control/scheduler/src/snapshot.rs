@@ -1,0 +1,234 @@
+//! Snapshot: all nodes with their pods, kept up to date change by change, never rebuilt.
+use crate::{NodeInfo, PodInfo};
+use api_meta::ClusterName;
+use controller_kit::ObjectKey;
+use k8s_openapi::api::core::v1::Node;
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
+
+/// The labels of namespaces, by cluster and name.
+#[derive(Default)]
+pub struct NamespaceLabels(HashMap<(ClusterName, Arc<str>), BTreeMap<String, String>>);
+
+impl NamespaceLabels {
+    pub fn of(&self, cluster: &ClusterName, namespace: &Arc<str>) -> &BTreeMap<String, String> {
+        static NONE: BTreeMap<String, String> = BTreeMap::new();
+        self.0.get(&(cluster.clone(), namespace.clone())).unwrap_or(&NONE)
+    }
+    pub fn set(&mut self, cluster: &ClusterName, namespace: &Arc<str>, labels: Option<BTreeMap<String, String>>) {
+        let key = (cluster.clone(), namespace.clone());
+        match labels.filter(|labels| !labels.is_empty()) {
+            Some(labels) => self.0.insert(key, labels),
+            None => self.0.remove(&key),
+        };
+    }
+}
+
+struct Placed {
+    node: Arc<str>,
+    info: Arc<PodInfo>,
+}
+
+/// An image on nodes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ImageState {
+    pub size: i64,
+    pub nodes: usize,
+}
+
+#[derive(Default)]
+pub struct Snapshot {
+    nodes: Vec<NodeInfo>,
+    by_name: HashMap<Arc<str>, usize>,
+    placed: HashMap<ObjectKey, Placed>,
+    /// Pods on nodes that are not known (yet).
+    homeless: HashMap<Arc<str>, HashSet<ObjectKey>>,
+    /// Nodes with pods that have affinity terms: all others need not be looked through for them.
+    with_affinity: HashMap<Arc<str>, usize>,
+    images: HashMap<String, ImageState>,
+    /// Pods that shall run on a node once its victims are gone.
+    nominated: HashMap<Arc<str>, Vec<Arc<PodInfo>>>,
+    pub namespaces: NamespaceLabels,
+}
+
+impl Snapshot {
+    pub fn nodes(&self) -> &[NodeInfo] {
+        &self.nodes
+    }
+    pub fn index_of(&self, name: &str) -> Option<usize> {
+        self.by_name.get(name).copied()
+    }
+    pub fn node(&self, name: &str) -> Option<&NodeInfo> {
+        self.nodes.get(self.index_of(name)?)
+    }
+    pub fn image(&self, name: &str) -> ImageState {
+        self.images.get(name).copied().unwrap_or_default()
+    }
+    pub fn has_images(&self) -> bool {
+        !self.images.is_empty()
+    }
+    /// Nodes with pods that have affinity terms.
+    pub fn nodes_with_affinity(&self) -> impl Iterator<Item = &NodeInfo> {
+        self.with_affinity.keys().filter_map(|name| self.node(name))
+    }
+    /// Where a pod is, or is assumed to be.
+    pub fn place_of(&self, key: &ObjectKey) -> Option<&str> {
+        self.placed.get(key).map(|placed| &*placed.node)
+    }
+    /// Pods of at least this priority that shall run there, but this one.
+    pub fn nominated(&self, node: &str, but: &PodInfo) -> impl Iterator<Item = &Arc<PodInfo>> {
+        self.nominated.get(node).into_iter().flatten().filter(|pod| pod.priority >= but.priority && pod.key != but.key)
+    }
+    pub fn has_nominated(&self) -> bool {
+        !self.nominated.is_empty()
+    }
+
+    pub fn set_node(&mut self, node: Arc<Node>) {
+        let name: Arc<str> = node.metadata.name.as_deref().unwrap_or_default().into();
+        if let Some(at) = self.index_of(&name) {
+            let old = self.nodes[at].node.clone();
+            self.count_images(&old, false);
+            self.count_images(&node, true);
+            self.nodes[at].replace_node(node);
+            return;
+        }
+        self.count_images(&node, true);
+        let mut info = NodeInfo::new(node);
+        for key in self.homeless.remove(&name).into_iter().flatten() {
+            if let Some(placed) = self.placed.get(&key) {
+                if placed.info.has_affinity() {
+                    *self.with_affinity.entry(name.clone()).or_default() += 1;
+                }
+                info.add(placed.info.clone());
+            }
+        }
+        self.by_name.insert(name, self.nodes.len());
+        self.nodes.push(info);
+    }
+
+    pub fn remove_node(&mut self, name: &str) {
+        let Some(at) = self.by_name.remove(name) else { return };
+        let info = self.nodes.swap_remove(at);
+        if let Some(moved) = self.nodes.get(at) {
+            self.by_name.insert(moved.name.clone(), at);
+        }
+        self.count_images(&info.node, false);
+        self.with_affinity.remove(name);
+        if !info.pods.is_empty() {
+            self.homeless.entry(info.name.clone()).or_default().extend(info.pods.iter().map(|pod| pod.key.clone()));
+        }
+    }
+
+    /// The pod is on this node; where it was before, and as what, is forgotten.
+    pub fn place(&mut self, info: Arc<PodInfo>, node: &str) {
+        self.remove_pod(&info.key);
+        let name: Arc<str> = match self.index_of(node) {
+            Some(at) => {
+                let node = &mut self.nodes[at];
+                if info.has_affinity() {
+                    *self.with_affinity.entry(node.name.clone()).or_default() += 1;
+                }
+                node.add(info.clone());
+                node.name.clone()
+            }
+            None => {
+                let name: Arc<str> = node.into();
+                self.homeless.entry(name.clone()).or_default().insert(info.key.clone());
+                name
+            }
+        };
+        self.placed.insert(info.key.clone(), Placed { node: name, info });
+    }
+
+    /// True if it was anywhere.
+    pub fn remove_pod(&mut self, key: &ObjectKey) -> bool {
+        let Some(Placed { node, info }) = self.placed.remove(key) else { return false };
+        if let Some(at) = self.index_of(&node) {
+            self.nodes[at].remove(&info);
+            if info.has_affinity()
+                && let Some(count) = self.with_affinity.get_mut(&node)
+            {
+                *count -= 1;
+                if *count == 0 {
+                    self.with_affinity.remove(&node);
+                }
+            }
+        } else if let Some(keys) = self.homeless.get_mut(&node) {
+            keys.remove(key);
+            if keys.is_empty() {
+                self.homeless.remove(&node);
+            }
+        }
+        true
+    }
+
+    pub fn nominate(&mut self, info: Arc<PodInfo>, node: &str) {
+        self.unnominate(&info.key);
+        self.nominated.entry(node.into()).or_default().push(info);
+    }
+
+    pub fn unnominate(&mut self, key: &ObjectKey) {
+        if self.nominated.is_empty() {
+            return;
+        }
+        self.nominated.retain(|_, pods| {
+            pods.retain(|pod| pod.key != *key);
+            !pods.is_empty()
+        });
+    }
+
+    fn count_images(&mut self, node: &Node, here: bool) {
+        for image in node.status.iter().flat_map(|status| status.images.iter().flatten()) {
+            for name in image.names.iter().flatten() {
+                let state = self.images.entry(name.clone()).or_default();
+                if here {
+                    state.size = image.size_bytes.unwrap_or_default();
+                    state.nodes += 1;
+                } else {
+                    state.nodes = state.nodes.saturating_sub(1);
+                    if state.nodes == 0 {
+                        self.images.remove(name);
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{node, pod};
+    use serde_json::json;
+
+    #[test]
+    fn pods_wait_for_their_node_and_leave_nothing_behind() {
+        let mut snapshot = Snapshot::default();
+        let info = pod("a", json!({"containers": [{"name": "c", "resources": {"requests": {"cpu": "1", "x/y": "2"}}}]}));
+        snapshot.place(info.clone(), "n1");
+        snapshot.set_node(node("n1", json!({})));
+        snapshot.set_node(node("n2", json!({})));
+        assert_eq!((snapshot.node("n1").unwrap().requested.cpu, snapshot.node("n1").unwrap().requested.other("x/y")), (1000, 2));
+        snapshot.remove_node("n1");
+        assert!(snapshot.node("n1").is_none() && snapshot.node("n2").is_some());
+        snapshot.set_node(node("n1", json!({})));
+        assert_eq!(snapshot.node("n1").unwrap().pods.len(), 1);
+        snapshot.place(info.clone(), "n2");
+        assert_eq!((snapshot.node("n1").unwrap().requested.cpu, snapshot.node("n2").unwrap().requested.cpu), (0, 1000));
+        assert!(snapshot.remove_pod(&info.key) && !snapshot.remove_pod(&info.key));
+        assert_eq!(snapshot.node("n2").unwrap().requested.cpu, 0);
+    }
+
+    #[test]
+    fn images_are_counted_over_nodes() {
+        let mut snapshot = Snapshot::default();
+        let with = json!({"status": {"images": [{"names": ["a:1"], "sizeBytes": 7}]}});
+        snapshot.set_node(node("n1", with.clone()));
+        snapshot.set_node(node("n2", with.clone()));
+        snapshot.set_node(node("n2", with));
+        assert_eq!(snapshot.image("a:1"), ImageState { size: 7, nodes: 2 });
+        snapshot.set_node(node("n1", json!({})));
+        snapshot.remove_node("n2");
+        assert_eq!(snapshot.image("a:1"), ImageState::default());
+    }
+}
