@@ -1,2 +1,37 @@
-//! Repository checks and generators.
-fn main() {}
+//! The command line of `cargo xtask`.
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "The repository's own tools", max_term_width = 120)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Check the rules of the repository: arrows between crates, file sizes, documents, generated pages
+    Tidy,
+    /// Build everything, make the images and run every test
+    Test {
+        /// Passed on to the test runner, e.g. a part of a test's name
+        arguments: Vec<String>,
+    },
+    /// Make the images of tests and the example from Debian's packages
+    Images,
+    /// Write the generated pages anew
+    Gen {
+        /// Only say whether they are up to date
+        #[arg(long)]
+        check: bool,
+    },
+}
+
+fn main() -> anyhow::Result<()> {
+    match Cli::parse().command {
+        Command::Tidy => xtask::tidy::main(),
+        Command::Test { arguments } => xtask::test::main(&arguments),
+        Command::Images => xtask::images::main(),
+        Command::Gen { check } => xtask::generate::main(check),
+    }
+}
