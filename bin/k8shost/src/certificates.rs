@@ -30,9 +30,13 @@ pub struct Names<'a> {
 
 impl Certificates {
     pub fn load_or_issue(directory: &Path, names: Names, clock: &dyn Clock) -> Result<Self> {
-        let authority = |stem: &str, name: &str| CertificateAuthority::load_or_create(directory, stem, name, clock).with_context(|| format!("certificate authority {stem:?}"));
+        let authority = |stem: &str, name: &str| {
+            CertificateAuthority::load_or_create(directory, stem, name, clock).with_context(|| format!("certificate authority {stem:?}"))
+        };
         let (server_ca, client_ca) = (authority("server-ca", "k8shost-server-ca")?, authority("client-ca", "k8shost-client-ca")?);
-        let leaf = |authority: &CertificateAuthority, stem: &str, request: LeafRequest| authority.load_or_issue(directory, stem, &request, clock).with_context(|| format!("certificate {stem:?}"));
+        let leaf = |authority: &CertificateAuthority, stem: &str, request: LeafRequest| {
+            authority.load_or_issue(directory, stem, &request, clock).with_context(|| format!("certificate {stem:?}"))
+        };
         let server = |name: &str, dns_names: Vec<String>, ip_addresses: Vec<IpAddr>| LeafRequest {
             common_name: name.into(),
             organizations: vec![],
@@ -52,7 +56,11 @@ impl Certificates {
             validity: YEAR,
         };
         let serving = leaf(&server_ca, "serving-kube-apiserver", server("kube-apiserver", names.dns_names, names.addresses))?;
-        let node_serving = leaf(&server_ca, "serving-kubelet", server(names.node_name, vec![names.node_name.to_owned()], vec![names.node_address, IpAddr::from([127, 0, 0, 1])]))?;
+        let node_serving = leaf(
+            &server_ca,
+            "serving-kubelet",
+            server(names.node_name, vec![names.node_name.to_owned()], vec![names.node_address, IpAddr::from([127, 0, 0, 1])]),
+        )?;
         let admin = leaf(&client_ca, "client-admin", client("system:admin", "system:masters"))?;
         let node_client = leaf(&client_ca, "client-kube-apiserver", client("system:apiserver-kubelet-client", "system:masters"))?;
         let service_account_key = SigningKey::load_or_create(&directory.join("service.key")).context("service account signing key")?;

@@ -50,14 +50,19 @@ async fn run(settings: ServerSettings) -> Result<()> {
     let options = SqliteOptions::new(api_meta::object::stamp);
     let store: Arc<SqliteStore> = SqliteStore::open(&database, options).with_context(|| format!("opening the store at {database:?}"))?;
     let kinds = Arc::new(Kinds::new(api_builtins::BUILTINS));
-    let server = api_server(&settings, &certificates, store.clone(), kinds.clone(), clock.clone(), SocketAddr::new(node_address, port), shutdown.clone()).await?;
+    let server =
+        api_server(&settings, &certificates, store.clone(), kinds.clone(), clock.clone(), SocketAddr::new(node_address, port), shutdown.clone()).await?;
 
-    let tls = pki::server_config(&certificates.serving.certificate_pem, &certificates.serving.key_pem, &[certificates.client_ca.certificate_pem()], &[b"h2", b"http/1.1"])?;
+    let tls = pki::server_config(
+        &certificates.serving.certificate_pem,
+        &certificates.serving.key_pem,
+        &[certificates.client_ca.certificate_pem()],
+        &[b"h2", b"http/1.1"],
+    )?;
     let serving = tokio::spawn(api_server::serve(server.clone(), listener, Arc::new(tls), shutdown.clone()));
     let agent = (!settings.disable_agent).then(|| node::NodeSettings::of(&settings, node_address, port));
     let dns = agent.as_ref().filter(|_| !settings.is_disabled("flashdns")).map(node::NodeSettings::dns_objects).unwrap_or_default();
-    let bootstrap_settings =
-        Bootstrap { service_address: first_service_address(&settings), advertise_address: node_address, port, objects: dns };
+    let bootstrap_settings = Bootstrap { service_address: first_service_address(&settings), advertise_address: node_address, port, objects: dns };
     bootstrap(&server, &ClusterName::root(), &bootstrap_settings).await?;
     write_kubeconfig(&settings, &certificates, port)?;
 
@@ -101,7 +106,8 @@ async fn api_server(
     let issuer = format!("https://kubernetes.default.svc.{}", settings.cluster_domain);
     let tokens = Arc::new(ServiceAccountTokens::new(&certificates.service_account_key.pem(), &issuer)?);
     let authentication = Authentication::with_clock(certificates.client_ca.certificate_pem(), tokens, clock.clone())?;
-    let node_tls = pki::client_config(certificates.server_ca.certificate_pem(), Some((&certificates.node_client.certificate_pem, &certificates.node_client.key_pem)))?;
+    let node_tls =
+        pki::client_config(certificates.server_ca.certificate_pem(), Some((&certificates.node_client.certificate_pem, &certificates.node_client.key_pem)))?;
     let settings = Settings {
         store,
         kinds,

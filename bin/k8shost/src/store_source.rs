@@ -77,7 +77,9 @@ impl Follower {
         let live = self.store.watch(self.scope.clone(), found.revision).await?;
         self.ready.push_back(SourceEvent::Restart);
         for record in &found.records {
-            if self.holds(record) && let Some(cluster) = cluster_of(record) {
+            if self.holds(record)
+                && let Some(cluster) = cluster_of(record)
+            {
                 self.ready.push_back(SourceEvent::Applied { cluster, object: record.value.clone() });
             }
         }

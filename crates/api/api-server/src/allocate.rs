@@ -34,7 +34,9 @@ impl Claims {
 
     /// Takes back what the server chose, so that the next attempt chooses anew.
     pub(crate) fn forget_chosen(object: &mut Value, claims: &Self) {
-        if claims.chosen_address && let Some(spec) = object["spec"].as_object_mut() {
+        if claims.chosen_address
+            && let Some(spec) = object["spec"].as_object_mut()
+        {
             spec.remove("clusterIP");
             spec.remove("clusterIPs");
         }
@@ -184,7 +186,12 @@ impl ApiServer {
         };
         match address.parse::<IpAddr>() {
             Ok(parsed) if self.service_cidr.contains(&parsed) => {}
-            _ => return refuse(format!("failed to allocate IP {address}: the provided IP ({address}) is not in the valid range. The range of valid IPs is {}", self.service_cidr)),
+            _ => {
+                return refuse(format!(
+                    "failed to allocate IP {address}: the provided IP ({address}) is not in the valid range. The range of valid IPs is {}",
+                    self.service_cidr
+                ));
+            }
         }
         if self.store.get(&address_key(cluster, address)).await.map_err(errors::from_store)?.is_some() {
             return refuse(format!("failed to allocate IP {address}: provided IP is already allocated"));
@@ -201,9 +208,11 @@ impl ApiServer {
                 continue;
             }
             // TCP and UDP of one port share a node port, as upstream has it.
-            let twin = object["spec"]["ports"].as_array().into_iter().flatten().find(|other| {
-                other["port"] == port["port"] && other["protocol"] != port["protocol"] && other["nodePort"].as_u64().unwrap_or(0) != 0
-            });
+            let twin = object["spec"]["ports"]
+                .as_array()
+                .into_iter()
+                .flatten()
+                .find(|other| other["port"] == port["port"] && other["protocol"] != port["protocol"] && other["nodePort"].as_u64().unwrap_or(0) != 0);
             let free = match twin.and_then(|twin| twin["nodePort"].as_u64()) {
                 Some(port) => port,
                 None => self.free_port(context.cluster, &taken, had).await?,
@@ -240,7 +249,11 @@ impl ApiServer {
         let path = FieldPath::new("spec.ports").index(index).child("nodePort");
         let refuse = |why: String| Err(Status::invalid(&kind.names().group, &kind.names().kind, name, &vec![FieldError::invalid(&path, port, why)]));
         if u16::try_from(port).map_or(true, |p| !self.node_ports.contains(&p)) {
-            return refuse(format!("provided port is not in the valid range. The range of valid ports is {}-{}", self.node_ports.start(), self.node_ports.end()));
+            return refuse(format!(
+                "provided port is not in the valid range. The range of valid ports is {}-{}",
+                self.node_ports.start(),
+                self.node_ports.end()
+            ));
         }
         if self.store.get(&port_key(cluster, port)).await.map_err(errors::from_store)?.is_some() {
             return refuse("provided port is already allocated".into());

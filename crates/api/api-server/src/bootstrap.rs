@@ -27,7 +27,11 @@ pub async fn bootstrap(server: &ApiServer, cluster: &ClusterName, settings: &Boo
     }
     for (name, value, description) in [
         ("system-node-critical", 2_000_001_000, "Used for system critical pods that must not be moved from their current node."),
-        ("system-cluster-critical", 2_000_000_000, "Used for system critical pods that must run in the cluster, but can be moved to another node if necessary."),
+        (
+            "system-cluster-critical",
+            2_000_000_000,
+            "Used for system critical pods that must run in the cluster, but can be moved to another node if necessary.",
+        ),
     ] {
         let class = json!({ "apiVersion": "scheduling.k8s.io/v1", "kind": "PriorityClass", "metadata": { "name": name }, "value": value, "description": description, "preemptionPolicy": "PreemptLowerPriority" });
         ensure(server, cluster, class, false).await?;
@@ -113,7 +117,9 @@ async fn ensure(server: &ApiServer, cluster: &ClusterName, mut object: Value, fo
         }
     };
     let mut ops = vec![Op::Put { key: key.clone(), value: object::encode(object.as_object().expect("an object literal")) }];
-    if kind == "Service" && let Some(address) = object["spec"]["clusterIP"].as_str().filter(|a| *a != "None") {
+    if kind == "Service"
+        && let Some(address) = object["spec"]["clusterIP"].as_str().filter(|a| *a != "None")
+    {
         ops.push(crate::allocate::claim(cluster, address, &object, server.clock.now()));
     }
     match server.store.txn(Txn { preconditions: vec![precondition], ops }).await {
@@ -121,4 +127,3 @@ async fn ensure(server: &ApiServer, cluster: &ClusterName, mut object: Value, fo
         Err(error) => Err(errors::from_store(error)),
     }
 }
-

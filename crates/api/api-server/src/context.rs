@@ -39,7 +39,11 @@ impl Context<'_> {
             let field = requirement.field.as_str();
             let known = field == "metadata.name" || (field == "metadata.namespace" && kind.namespaced()) || kind.fields().iter().any(|f| f.path == field);
             if !known {
-                return Err(Status::bad_request(format!("Unable to find {:?} that match label selector \"\", field selector {:?}: field label not supported: {field}", kind.names().kind().to_string(), self.query.get("fieldSelector").unwrap_or_default())));
+                return Err(Status::bad_request(format!(
+                    "Unable to find {:?} that match label selector \"\", field selector {:?}: field label not supported: {field}",
+                    kind.names().kind().to_string(),
+                    self.query.get("fieldSelector").unwrap_or_default()
+                )));
             }
         }
         Ok(fields)

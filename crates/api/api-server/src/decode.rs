@@ -26,7 +26,9 @@ impl FieldValidation {
             Some(other) => Err(Status::new(
                 422,
                 "Invalid",
-                format!("CreateOptions.meta.k8s.io \"\" is invalid: fieldValidation: Unsupported value: {other:?}: supported values: \"Ignore\", \"Strict\", \"Warn\""),
+                format!(
+                    "CreateOptions.meta.k8s.io \"\" is invalid: fieldValidation: Unsupported value: {other:?}: supported values: \"Ignore\", \"Strict\", \"Warn\""
+                ),
             )),
         }
     }
@@ -105,7 +107,10 @@ pub fn check_kind(value: &mut Value, kind: &Kind) -> Result<(), Status> {
     match value["kind"].as_str() {
         None | Some("") => value["kind"] = own_kind.into(),
         Some(sent) if sent != own_kind => {
-            return Err(Status::bad_request(format!("{sent} in version {:?} cannot be handled as a {own_kind}: kind in the data ({sent}) does not match the expected kind ({own_kind})", &*names.version)));
+            return Err(Status::bad_request(format!(
+                "{sent} in version {:?} cannot be handled as a {own_kind}: kind in the data ({sent}) does not match the expected kind ({own_kind})",
+                &*names.version
+            )));
         }
         _ => {}
     }

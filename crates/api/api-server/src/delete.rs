@@ -63,11 +63,19 @@ impl Options {
         if options.orphan_dependents.is_some() && options.propagation_policy.is_some() {
             return invalid("propagationPolicy", "Invalid value: \"\": orphanDependents and deletionPropagation cannot be both set".into());
         }
-        if let Some(policy) = &options.propagation_policy && !matches!(policy.as_str(), "Foreground" | "Background" | "Orphan") {
-            return invalid("propagationPolicy", format!("Unsupported value: {policy:?}: supported values: \"Foreground\", \"Background\", \"Orphan\", \"nil\""));
+        if let Some(policy) = &options.propagation_policy
+            && !matches!(policy.as_str(), "Foreground" | "Background" | "Orphan")
+        {
+            return invalid(
+                "propagationPolicy",
+                format!("Unsupported value: {policy:?}: supported values: \"Foreground\", \"Background\", \"Orphan\", \"nil\""),
+            );
         }
         if options.grace_period_seconds.is_some_and(|seconds| seconds < 0) {
-            return invalid("gracePeriodSeconds", format!("Invalid value: {}: must be greater than or equal to 0", options.grace_period_seconds.unwrap_or_default()));
+            return invalid(
+                "gracePeriodSeconds",
+                format!("Invalid value: {}: must be greater than or equal to 0", options.grace_period_seconds.unwrap_or_default()),
+            );
         }
         if options.dry_run.iter().flatten().any(|value| value != "All") {
             return invalid("dryRun", "Unsupported value: supported values: \"All\"".into());

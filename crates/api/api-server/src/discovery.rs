@@ -53,12 +53,19 @@ pub fn document(path: &str, headers: &HeaderMap, kinds: &[Kind], address: &str) 
     let document = match segments[..] {
         ["api"] | ["apis"] if let Some(version) = aggregated_version(headers) => {
             let core = segments[0] == "api";
-            let items: Vec<Value> = groups.0.iter().filter(|(group, _)| group.is_empty() == core).map(|(group, versions)| aggregated(group, versions)).collect();
+            let items: Vec<Value> =
+                groups.0.iter().filter(|(group, _)| group.is_empty() == core).map(|(group, versions)| aggregated(group, versions)).collect();
             let value = json!({ "kind": "APIGroupDiscoveryList", "apiVersion": format!("apidiscovery.k8s.io/{version}"), "metadata": {}, "items": items });
-            let media_type = if version == "v2" { "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList" } else { "application/json;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList" };
+            let media_type = if version == "v2" {
+                "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
+            } else {
+                "application/json;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList"
+            };
             return Some((value, media_type));
         }
-        ["api"] => json!({ "kind": "APIVersions", "versions": ["v1"], "serverAddressByClientCIDRs": [{ "clientCIDR": "0.0.0.0/0", "serverAddress": address }] }),
+        ["api"] => {
+            json!({ "kind": "APIVersions", "versions": ["v1"], "serverAddressByClientCIDRs": [{ "clientCIDR": "0.0.0.0/0", "serverAddress": address }] })
+        }
         ["apis"] => {
             let list: Vec<Value> = groups.0.iter().filter(|(group, _)| !group.is_empty()).map(|(group, versions)| api_group(group, versions, false)).collect();
             json!({ "kind": "APIGroupList", "apiVersion": "v1", "groups": list })

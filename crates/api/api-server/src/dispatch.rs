@@ -43,6 +43,7 @@ impl ApiServer {
             return Err(Status::not_found("k3k.io", "clusters", route.cluster.as_str()));
         }
         let user = self.authenticate(&route.cluster, parts).await?;
+        let user = self.impersonated(&route.cluster, user, &parts.headers)?;
         match &route.target {
             Target::Path => {
                 self.authorize_path(&route, &user, &parts.method)?;
@@ -95,7 +96,18 @@ impl ApiServer {
             return Ok(());
         }
         let verb = method.as_str().to_ascii_lowercase();
-        let attributes = Attributes { cluster: &route.cluster, user, verb: &verb, group: "", version: "", resource: "", subresource: "", namespace: "", name: "", path: &route.path };
+        let attributes = Attributes {
+            cluster: &route.cluster,
+            user,
+            verb: &verb,
+            group: "",
+            version: "",
+            resource: "",
+            subresource: "",
+            namespace: "",
+            name: "",
+            path: &route.path,
+        };
         match self.authorizer.authorize(&attributes) {
             Decision::Allow(_) => Ok(()),
             _ if user.is_anonymous() => Err(Status::unauthorized()),
@@ -145,7 +157,9 @@ impl ApiServer {
         }
         match route.path.as_str() {
             "/version" => Ok(body::json(StatusCode::OK, &health::version())),
-            "/.well-known/openid-configuration" => Ok(body::json(StatusCode::OK, &self.authentication.tokens().openid_configuration(&format!("https://{}", self.advertised)))),
+            "/.well-known/openid-configuration" => {
+                Ok(body::json(StatusCode::OK, &self.authentication.tokens().openid_configuration(&format!("https://{}", self.advertised))))
+            }
             "/openid/v1/jwks" => Ok(body::json(StatusCode::OK, &self.authentication.tokens().jwks())),
             "/" => Ok(body::json(StatusCode::OK, &json!({ "paths": root_paths(&kinds) }))),
             _ => Err(Status::no_such_resource()),
@@ -217,8 +231,22 @@ where
 }
 
 fn root_paths(kinds: &[crate::Kind]) -> Vec<String> {
-    let mut paths: std::collections::BTreeSet<String> =
-        ["/.well-known/openid-configuration", "/api", "/api/v1", "/apis", "/healthz", "/livez", "/metrics", "/openapi/v2", "/openapi/v3", "/openid/v1/jwks", "/readyz", "/version"].map(str::to_owned).into();
+    let mut paths: std::collections::BTreeSet<String> = [
+        "/.well-known/openid-configuration",
+        "/api",
+        "/api/v1",
+        "/apis",
+        "/healthz",
+        "/livez",
+        "/metrics",
+        "/openapi/v2",
+        "/openapi/v3",
+        "/openid/v1/jwks",
+        "/readyz",
+        "/version",
+    ]
+    .map(str::to_owned)
+    .into();
     for kind in kinds {
         let names = kind.names();
         if !names.group.is_empty() {
@@ -228,4 +256,3 @@ fn root_paths(kinds: &[crate::Kind]) -> Vec<String> {
     }
     paths.into_iter().collect()
 }
-

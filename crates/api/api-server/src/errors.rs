@@ -13,7 +13,12 @@ pub fn from_store(error: StoreError) -> Status {
             status
         }
         StoreError::Slow => Status::gone("the watcher fell too far behind"),
-        StoreError::PreconditionFailed { key, .. } => Status::conflict(key.group(), key.resource(), key.name(), "the object has been modified; please apply your changes to the latest version and try again"),
+        StoreError::PreconditionFailed { key, .. } => Status::conflict(
+            key.group(),
+            key.resource(),
+            key.name(),
+            "the object has been modified; please apply your changes to the latest version and try again",
+        ),
         StoreError::Closed => Status::service_unavailable("the server is shutting down"),
         error @ StoreError::Engine(_) => {
             tracing::error!(error = &error as &dyn std::error::Error, "the store failed");

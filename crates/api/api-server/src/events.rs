@@ -35,7 +35,8 @@ async fn expire_once(server: &ApiServer) -> Result<(), StoreError> {
         if last.is_some_and(|last| now.duration_since(last) < LIFETIME) {
             continue;
         }
-        let txn = Txn { preconditions: vec![Precondition::AtRevision(record.key.clone(), record.mod_revision)], ops: vec![Op::Delete { key: record.key.clone() }] };
+        let txn =
+            Txn { preconditions: vec![Precondition::AtRevision(record.key.clone(), record.mod_revision)], ops: vec![Op::Delete { key: record.key.clone() }] };
         match server.store.txn(txn).await {
             // Written again meanwhile: it lives on.
             Ok(_) | Err(StoreError::PreconditionFailed { .. }) => {}

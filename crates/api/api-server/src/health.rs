@@ -8,7 +8,8 @@ use std::sync::atomic::Ordering;
 
 /// What anybody may ask without proving who they are.
 pub fn is_open(path: &str) -> bool {
-    matches!(path, "/healthz" | "/livez" | "/readyz" | "/version" | "/version/") || ["/healthz/", "/livez/", "/readyz/"].iter().any(|prefix| path.starts_with(prefix))
+    matches!(path, "/healthz" | "/livez" | "/readyz" | "/version" | "/version/")
+        || ["/healthz/", "/livez/", "/readyz/"].iter().any(|prefix| path.starts_with(prefix))
 }
 
 struct Check {
@@ -53,7 +54,8 @@ pub fn answer(server: &ApiServer, path: &str, query: &Query) -> Option<Answer> {
     if all_ok && !query.flag("verbose") {
         return Some(body::text(StatusCode::OK, "ok"));
     }
-    let mut text: String = checks.iter().map(|check| if check.ok { format!("[+]{} ok\n", check.name) } else { format!("[-]{} failed: reason withheld\n", check.name) }).collect();
+    let mut text: String =
+        checks.iter().map(|check| if check.ok { format!("[+]{} ok\n", check.name) } else { format!("[-]{} failed: reason withheld\n", check.name) }).collect();
     text.push_str(&format!("{base} check {}\n", if all_ok { "passed" } else { "failed" }));
     Some(body::text(if all_ok { StatusCode::OK } else { StatusCode::INTERNAL_SERVER_ERROR }, text))
 }

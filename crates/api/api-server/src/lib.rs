@@ -12,6 +12,7 @@ mod dispatch;
 mod errors;
 mod events;
 mod health;
+mod impersonate;
 mod in_process;
 mod kinds;
 mod listener;

@@ -60,7 +60,13 @@ pub fn keep_system_fields(new: &mut Value, old: &Value) {
 /// Whether anything but metadata and status differs: what bumps the generation.
 pub fn spec_changed(new: &Value, old: &Value) -> bool {
     let own = |object: &Value| -> Vec<(String, Value)> {
-        object.as_object().into_iter().flatten().filter(|(key, _)| !matches!(key.as_str(), "metadata" | "status" | "apiVersion" | "kind")).map(|(k, v)| (k.clone(), v.clone())).collect()
+        object
+            .as_object()
+            .into_iter()
+            .flatten()
+            .filter(|(key, _)| !matches!(key.as_str(), "metadata" | "status" | "apiVersion" | "kind"))
+            .map(|(k, v)| (k.clone(), v.clone()))
+            .collect()
     };
     own(new) != own(old)
 }
@@ -81,7 +87,9 @@ pub fn validate(object: &Value, kind: &dyn AnyResource) -> FieldErrors {
     } else {
         errors.extend(kind.name_rule().check(name).into_iter().map(|why| FieldError::invalid(&path.child("name"), name, why)));
     }
-    let entries = |field: &str| metadata[field].as_object().into_iter().flatten().map(|(k, v)| (k.clone(), v.as_str().unwrap_or_default().to_owned())).collect::<Vec<_>>();
+    let entries = |field: &str| {
+        metadata[field].as_object().into_iter().flatten().map(|(k, v)| (k.clone(), v.as_str().unwrap_or_default().to_owned())).collect::<Vec<_>>()
+    };
     let labels = path.child("labels");
     for (key, value) in entries("labels") {
         errors.extend(names::qualified_name(&key).into_iter().map(|why| FieldError::invalid(&labels, key.as_str(), why)));
@@ -112,7 +120,12 @@ fn owner_errors(metadata: &Value, path: &FieldPath) -> FieldErrors {
     let mut controller: Option<String> = None;
     for (index, owner) in metadata["ownerReferences"].as_array().into_iter().flatten().enumerate() {
         let at = path.index(index);
-        for (field, what) in [("apiVersion", "version must not be empty"), ("kind", "kind must not be empty"), ("name", "name must not be empty"), ("uid", "uid must not be empty")] {
+        for (field, what) in [
+            ("apiVersion", "version must not be empty"),
+            ("kind", "kind must not be empty"),
+            ("name", "name must not be empty"),
+            ("uid", "uid must not be empty"),
+        ] {
             if owner[field].as_str().unwrap_or_default().is_empty() {
                 errors.push(FieldError::invalid(&at.child(field), owner[field].as_str().unwrap_or_default(), what));
             }
@@ -145,7 +158,10 @@ pub fn validate_update(new: &Value, old: &Value, sent_name: &str) -> FieldErrors
         let added: Vec<Value> = finalizers(new).filter(|f| !before.contains(f)).map(Into::into).collect();
         if !added.is_empty() {
             let names: Vec<String> = added.iter().map(|f| format!("{f}")).collect();
-            errors.push(FieldError::forbidden(&path.child("finalizers"), format!("no new finalizers can be added if the object is being deleted, found new finalizers []string{{{}}}", names.join(", "))));
+            errors.push(FieldError::forbidden(
+                &path.child("finalizers"),
+                format!("no new finalizers can be added if the object is being deleted, found new finalizers []string{{{}}}", names.join(", ")),
+            ));
         }
     }
     errors

@@ -26,7 +26,8 @@ pub struct Accepted {
 /// The first media type of the Accept header that can be served; 406 when none can.
 pub fn accepted(headers: &HeaderMap) -> Result<Accepted, Status> {
     let default = Accepted { form: Form::Object, encoding: Encoding::Json };
-    let mut asked = headers.get_all(header::ACCEPT).iter().filter_map(|v| v.to_str().ok()).flat_map(|v| v.split(',')).map(str::trim).filter(|v| !v.is_empty()).peekable();
+    let mut asked =
+        headers.get_all(header::ACCEPT).iter().filter_map(|v| v.to_str().ok()).flat_map(|v| v.split(',')).map(str::trim).filter(|v| !v.is_empty()).peekable();
     if asked.peek().is_none() {
         return Ok(default);
     }
@@ -63,7 +64,8 @@ pub fn body_as_json(headers: &HeaderMap, body: &bytes::Bytes) -> Result<bytes::B
     match media_type.split(';').next().unwrap_or_default().trim() {
         "application/json" | "" => Ok(body.clone()),
         "application/yaml" => {
-            let value: serde_json::Value = serde_saphyr::from_slice(body).map_err(|error| Status::bad_request(format!("error converting YAML to JSON: yaml: {error}")))?;
+            let value: serde_json::Value =
+                serde_saphyr::from_slice(body).map_err(|error| Status::bad_request(format!("error converting YAML to JSON: yaml: {error}")))?;
             Ok(serde_json::to_vec(&value).expect("a value encodes").into())
         }
         "application/vnd.kubernetes.protobuf" if body.is_empty() => Ok(body.clone()),

@@ -96,12 +96,19 @@ impl ApiServer {
         self.answer_object(context, kind, StatusCode::OK, &written)
     }
 
-    async fn apply(&self, context: &Context<'_>, kind: &Kind, part: Option<&Subresource>, mut applied: Value, body: &Bytes, validation: FieldValidation) -> Result<Answer, Status> {
+    async fn apply(
+        &self,
+        context: &Context<'_>,
+        kind: &Kind,
+        part: Option<&Subresource>,
+        mut applied: Value,
+        body: &Bytes,
+        validation: FieldValidation,
+    ) -> Result<Answer, Status> {
         let name = &context.route.name;
-        let manager = context
-            .query
-            .get("fieldManager")
-            .ok_or_else(|| Status::new(422, "Invalid", "PatchOptions.meta.k8s.io \"\" is invalid: fieldManager: Required value: is required for apply patch"))?;
+        let manager = context.query.get("fieldManager").ok_or_else(|| {
+            Status::new(422, "Invalid", "PatchOptions.meta.k8s.io \"\" is invalid: fieldManager: Required value: is required for apply patch")
+        })?;
         for field in ["apiVersion", "kind"] {
             if applied[field].as_str().unwrap_or_default().is_empty() {
                 return Err(Status::bad_request(format!("invalid object type: /, Kind=: {field} must be set in an apply patch")));
@@ -117,7 +124,11 @@ impl ApiServer {
             return Err(Status::bad_request("metadata.managedFields must be nil"));
         }
         // Only JSON text can repeat a key: YAML that does is refused by its decoder.
-        let mut problems = if body.first() == Some(&b'{') { api_schema::decode(body, &api_schema::Schema::anything()).map(|d| d.strict).unwrap_or_default() } else { Vec::new() };
+        let mut problems = if body.first() == Some(&b'{') {
+            api_schema::decode(body, &api_schema::Schema::anything()).map(|d| d.strict).unwrap_or_default()
+        } else {
+            Vec::new()
+        };
         decode::checked(kind, &mut applied, &mut problems)?;
         validation.judge(context, problems)?;
         metadata::of(&mut applied).insert("name".into(), name.as_str().into());

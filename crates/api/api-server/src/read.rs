@@ -27,7 +27,9 @@ impl ApiServer {
     pub(crate) async fn get(&self, context: &Context<'_>, kind: &Kind) -> Result<Answer, Status> {
         let record = self.record(context, kind, &context.route.name).await?;
         if let Some(revision) = context.query.get("resourceVersion") {
-            let revision: u64 = revision.parse().map_err(|_| Status::bad_request(format!("invalid resource version {revision:?}: strconv.ParseUint: parsing {revision:?}: invalid syntax")))?;
+            let revision: u64 = revision
+                .parse()
+                .map_err(|_| Status::bad_request(format!("invalid resource version {revision:?}: strconv.ParseUint: parsing {revision:?}: invalid syntax")))?;
             self.check_not_future(revision)?;
         }
         self.answer_object(context, kind, StatusCode::OK, &record.value)
@@ -91,18 +93,27 @@ impl ApiServer {
                 _ => Ok(None),
             };
         }
-        let number = |text: &str| text.parse::<u64>().map_err(|_| Status::bad_request(format!("invalid resource version {text:?}: strconv.ParseUint: parsing {text:?}: invalid syntax")));
+        let number = |text: &str| {
+            text.parse::<u64>()
+                .map_err(|_| Status::bad_request(format!("invalid resource version {text:?}: strconv.ParseUint: parsing {text:?}: invalid syntax")))
+        };
         match (asked, matching) {
             (None, None) => Ok(None),
-            (None, Some(_)) => Err(errors::list_options("resourceVersionMatch", "Forbidden: resourceVersionMatch is forbidden unless resourceVersion is provided")),
-            (Some("0"), Some("Exact")) => Err(errors::list_options("resourceVersionMatch", "Forbidden: resourceVersionMatch \"Exact\" is forbidden for resourceVersion \"0\"")),
+            (None, Some(_)) => {
+                Err(errors::list_options("resourceVersionMatch", "Forbidden: resourceVersionMatch is forbidden unless resourceVersion is provided"))
+            }
+            (Some("0"), Some("Exact")) => {
+                Err(errors::list_options("resourceVersionMatch", "Forbidden: resourceVersionMatch \"Exact\" is forbidden for resourceVersion \"0\""))
+            }
             (Some(version), Some("Exact")) => number(version).map(Some),
             (Some(version), None | Some("NotOlderThan")) => {
                 // What is read is always the newest, which is not older than anything known.
                 self.check_not_future(number(version)?)?;
                 Ok(None)
             }
-            (Some(_), Some(other)) => Err(errors::list_options("resourceVersionMatch", &format!("Unsupported value: {other:?}: supported values: \"Exact\", \"NotOlderThan\", \"\""))),
+            (Some(_), Some(other)) => {
+                Err(errors::list_options("resourceVersionMatch", &format!("Unsupported value: {other:?}: supported values: \"Exact\", \"NotOlderThan\", \"\"")))
+            }
         }
     }
 
@@ -154,7 +165,8 @@ impl Selected {
     /// The list as a concatenation of stored bytes.
     pub(crate) fn answer(&self, kind: &Kind) -> Answer {
         let names = kind.names();
-        let head = format!("{{\"kind\":{},\"apiVersion\":{},\"metadata\":{},\"items\":[", json!(names.list_kind()), json!(names.api_version()), self.metadata());
+        let head =
+            format!("{{\"kind\":{},\"apiVersion\":{},\"metadata\":{},\"items\":[", json!(names.list_kind()), json!(names.api_version()), self.metadata());
         let size = head.len() + 3 + self.records.iter().map(|record| record.value.len() + 1).sum::<usize>();
         let mut pieces = Vec::with_capacity(size / PIECE + 1);
         let mut piece = Vec::with_capacity(size.min(PIECE + 4096));

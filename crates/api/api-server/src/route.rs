@@ -87,7 +87,11 @@ fn resource_target(method: &Method, path: &str, query: &Query) -> Result<Target,
     }
     route.verb = match *method {
         Method::GET | Method::HEAD if route.name.is_empty() => {
-            if watching || query.flag("watch") { "watch" } else { "list" }
+            if watching || query.flag("watch") {
+                "watch"
+            } else {
+                "list"
+            }
         }
         Method::GET | Method::HEAD if watching => "watch",
         Method::GET | Method::HEAD => "get",
@@ -99,7 +103,11 @@ fn resource_target(method: &Method, path: &str, query: &Query) -> Result<Target,
         _ => return Err(Status::new(405, "MethodNotAllowed", "the server does not allow this method on the requested resource")),
     };
     // A list of one name is authorized as that name, as upstream does.
-    if matches!(route.verb, "list" | "watch" | "deletecollection") && route.name.is_empty() && let Ok(fields) = query.fields() && let Some(name) = fields.exact("metadata.name") {
+    if matches!(route.verb, "list" | "watch" | "deletecollection")
+        && route.name.is_empty()
+        && let Ok(fields) = query.fields()
+        && let Some(name) = fields.exact("metadata.name")
+    {
         route.name = name.to_owned();
     }
     Ok(Target::Resource(route))

@@ -16,7 +16,10 @@ pub struct Stored {
 
 /// A record's object. What is in the store was encoded by this server, so it parses.
 pub fn stored(record: &Record) -> &Stored {
-    record.memo(|record| Stored { object: Arc::new(Object::parse(record.value.clone()).expect("the store holds only objects this server encoded")), fields: OnceLock::new() })
+    record.memo(|record| Stored {
+        object: Arc::new(Object::parse(record.value.clone()).expect("the store holds only objects this server encoded")),
+        fields: OnceLock::new(),
+    })
 }
 
 impl Stored {

@@ -83,18 +83,28 @@ impl ApiServer {
         let matching = context.query.get("resourceVersionMatch");
         let send = context.query.get("sendInitialEvents").map(|_| context.query.flag("sendInitialEvents"));
         match (send, matching) {
-            (Some(_), None) => return Err(errors::list_options("resourceVersionMatch", "Forbidden: sendInitialEvents requires setting resourceVersionMatch to NotOlderThan")),
+            (Some(_), None) => {
+                return Err(errors::list_options("resourceVersionMatch", "Forbidden: sendInitialEvents requires setting resourceVersionMatch to NotOlderThan"));
+            }
             (Some(_), Some(matching)) if matching != "NotOlderThan" => {
                 return Err(errors::list_options("resourceVersionMatch", &format!("Unsupported value: {matching:?}: supported values: \"NotOlderThan\"")));
             }
-            (None, Some(_)) => return Err(errors::list_options("resourceVersionMatch", "Forbidden: resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided")),
+            (None, Some(_)) => {
+                return Err(errors::list_options(
+                    "resourceVersionMatch",
+                    "Forbidden: resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided",
+                ));
+            }
             _ => {}
         }
         if send == Some(true) && !bookmarks {
             return Err(errors::list_options("allowWatchBookmarks", "Forbidden: sendInitialEvents requires setting allowWatchBookmarks to true"));
         }
         let number = version
-            .map(|text| text.parse::<u64>().map_err(|_| Status::bad_request(format!("invalid resource version {text:?}: strconv.ParseUint: parsing {text:?}: invalid syntax"))))
+            .map(|text| {
+                text.parse::<u64>()
+                    .map_err(|_| Status::bad_request(format!("invalid resource version {text:?}: strconv.ParseUint: parsing {text:?}: invalid syntax")))
+            })
             .transpose()?
             .unwrap_or(0);
         let everything = match send {

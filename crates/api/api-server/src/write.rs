@@ -54,7 +54,12 @@ impl ApiServer {
         kind.default(&mut object);
         let generated = metadata::generate_name(&mut object);
         if !tracked {
-            api_patch::track_update(None, &mut object, &kind.schema(), &Writer { manager: &context.manager(), subresource: "", reset: reset_fields(kind, None), now: context.now });
+            api_patch::track_update(
+                None,
+                &mut object,
+                &kind.schema(),
+                &Writer { manager: &context.manager(), subresource: "", reset: reset_fields(kind, None), now: context.now },
+            );
         }
         let options = json!({ "kind": "CreateOptions", "apiVersion": "meta.k8s.io/v1", "fieldManager": context.manager() });
         let name = metadata::text(&object, "name").to_owned();
@@ -118,7 +123,10 @@ impl ApiServer {
         let name = &context.route.name;
         let sent_name = metadata::text(&sent, "name");
         if sent_name.is_empty() && part.is_none() {
-            return Err(Status::bad_request(format!("the name of the object (namespace: {}, name: ) was undeterminable: name must be provided", context.namespace(kind))));
+            return Err(Status::bad_request(format!(
+                "the name of the object (namespace: {}, name: ) was undeterminable: name must be provided",
+                context.namespace(kind)
+            )));
         }
         if !sent_name.is_empty() && sent_name != name {
             return Err(Status::bad_request(format!("the name of the object ({sent_name}) does not match the name on the URL ({name})")));
@@ -129,7 +137,8 @@ impl ApiServer {
             let written = self.create_object(context, kind, object, false).await?;
             return self.answer_object(context, kind, StatusCode::CREATED, &written);
         }
-        let change = Change { part, tracked: false, options: json!({ "kind": "UpdateOptions", "apiVersion": "meta.k8s.io/v1", "fieldManager": context.manager() }) };
+        let change =
+            Change { part, tracked: false, options: json!({ "kind": "UpdateOptions", "apiVersion": "meta.k8s.io/v1", "fieldManager": context.manager() }) };
         let written = self.change_object(context, kind, name, change, |_| Ok(sent.clone())).await?;
         self.answer_object(context, kind, StatusCode::OK, &written)
     }
@@ -187,7 +196,12 @@ impl ApiServer {
         let names = kind.names();
         let (sent_uid, uid) = (metadata::text(sent, "uid"), metadata::text(old, "uid"));
         if !sent_uid.is_empty() && sent_uid != uid {
-            return Err(Status::conflict(&names.group, &names.plural, name, format!("Precondition failed: UID in precondition: {sent_uid}, UID in object meta: {uid}")));
+            return Err(Status::conflict(
+                &names.group,
+                &names.plural,
+                name,
+                format!("Precondition failed: UID in precondition: {sent_uid}, UID in object meta: {uid}"),
+            ));
         }
         if sent_version.is_empty() {
             if !kind.unconditional_update() {
@@ -202,7 +216,15 @@ impl ApiServer {
     }
 
     /// The middle of the pipeline for updates; `None` when nothing would change.
-    async fn settle(&self, context: &Context<'_>, kind: &Kind, change: &Change<'_>, mut new: Value, old: &Value, dry_run: bool) -> Result<Option<Value>, Status> {
+    async fn settle(
+        &self,
+        context: &Context<'_>,
+        kind: &Kind,
+        change: &Change<'_>,
+        mut new: Value,
+        old: &Value,
+        dry_run: bool,
+    ) -> Result<Option<Value>, Status> {
         let names = kind.names();
         let name = metadata::text(old, "name").to_owned();
         let sent_name = metadata::text(&new, "name").to_owned();
@@ -220,7 +242,12 @@ impl ApiServer {
         }
         metadata::keep_system_fields(&mut new, old);
         if !change.tracked {
-            api_patch::track_update(Some(old), &mut new, &kind.schema(), &Writer { manager: &context.manager(), subresource, reset: reset_fields(kind, change.part), now: context.now });
+            api_patch::track_update(
+                Some(old),
+                &mut new,
+                &kind.schema(),
+                &Writer { manager: &context.manager(), subresource, reset: reset_fields(kind, change.part), now: context.now },
+            );
         }
         let mut request = self.admission_request(context, kind, Operation::Update, &name, Some(new), Some(old), &change.options, dry_run);
         self.admission.mutate(&mut request, self).await?;

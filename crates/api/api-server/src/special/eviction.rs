@@ -93,7 +93,13 @@ fn selector(budget: &Arc<Object>) -> Option<LabelSelector> {
         .as_array()
         .into_iter()
         .flatten()
-        .map(|e| (e["key"].as_str().unwrap_or_default().into(), e["operator"].as_str().unwrap_or_default().into(), serde_json::from_value(e["values"].clone()).unwrap_or_default()))
+        .map(|e| {
+            (
+                e["key"].as_str().unwrap_or_default().into(),
+                e["operator"].as_str().unwrap_or_default().into(),
+                serde_json::from_value(e["values"].clone()).unwrap_or_default(),
+            )
+        })
         .collect();
     LabelSelector::from_parts(&labels, expressions.iter().map(|(k, o, v)| (k.as_str(), o.as_str(), v.as_slice()))).ok()
 }
@@ -102,7 +108,8 @@ fn disrupt(budget: &mut Value, pod: &str, now: &str) -> Result<(), Status> {
     let name = metadata::text(budget, "name").to_owned();
     let refused = |message: String| {
         let cause = StatusCause { reason: "DisruptionBudget".into(), message, field: String::new() };
-        Err(Status { details: None, ..Status::too_many_requests("Cannot evict pod as it would violate the pod's disruption budget.", 0) }.with_causes(vec![cause]))
+        Err(Status { details: None, ..Status::too_many_requests("Cannot evict pod as it would violate the pod's disruption budget.", 0) }
+            .with_causes(vec![cause]))
     };
     let status = &budget["status"];
     if status["observedGeneration"].as_i64().unwrap_or(0) < budget["metadata"]["generation"].as_i64().unwrap_or(0) {

@@ -35,7 +35,10 @@ impl ApiServer {
             *request.method_mut() = Method::GET;
         }
         for (name, value) in &parts.headers {
-            let passes = name == header::CONNECTION || name == header::UPGRADE || name.as_str().starts_with("sec-websocket") || name.as_str().starts_with("x-stream-protocol");
+            let passes = name == header::CONNECTION
+                || name == header::UPGRADE
+                || name.as_str().starts_with("sec-websocket")
+                || name.as_str().starts_with("x-stream-protocol");
             if passes {
                 request.headers_mut().append(name, value.clone());
             }
@@ -52,6 +55,9 @@ impl ApiServer {
         let mut answer = sender.send_request(request).await.map_err(|e| unreachable(&e))?;
         if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
             let (parts, incoming) = answer.into_parts();
+            if parts.status.is_client_error() || parts.status.is_server_error() {
+                return Err(refusal(parts.status, incoming).await);
+            }
             let body: Body = incoming.map_err(std::io::Error::other).boxed_unsync();
             return Ok(Answer::from_parts(parts, body));
         }
@@ -103,6 +109,20 @@ fn node_path(context: &Context, container: &str, query: &str) -> String {
         path.push_str(query);
     }
     path
+}
+
+/// The node refuses in plain text; clients are told in a Status.
+async fn refusal(code: StatusCode, body: hyper::body::Incoming) -> Status {
+    let text = match http_body_util::Limited::new(body, 64 << 10).collect().await {
+        Ok(collected) => String::from_utf8_lossy(&collected.to_bytes()).trim().to_owned(),
+        Err(error) => error.to_string(),
+    };
+    match code {
+        StatusCode::BAD_REQUEST => Status::bad_request(text),
+        StatusCode::NOT_FOUND => Status::new(404, "NotFound", text),
+        StatusCode::INTERNAL_SERVER_ERROR => Status::internal(text),
+        other => Status::new(other.as_u16(), "", text),
+    }
 }
 
 /// The container asked for, or the only one there is; upstream's words when that isn't clear.

@@ -56,12 +56,17 @@ impl ApiServer {
     fn access(&self, context: &Context<'_>, user: &User, spec: &Value) -> Result<Value, Status> {
         let (resource, path) = (&spec["resourceAttributes"], &spec["nonResourceAttributes"]);
         if resource.is_object() == path.is_object() {
-            let error = FieldError::invalid(&FieldPath::new("spec.resourceAttributes"), Value::Null, "exactly one of nonResourceAttributes or resourceAttributes must be specified");
+            let error = FieldError::invalid(
+                &FieldPath::new("spec.resourceAttributes"),
+                Value::Null,
+                "exactly one of nonResourceAttributes or resourceAttributes must be specified",
+            );
             return Err(Status::invalid("authorization.k8s.io", &context.route.resource, "", &vec![error]));
         }
         let of = |value: &'static str, from: &Value| from[value].as_str().unwrap_or_default().to_owned();
         let from = if resource.is_object() { resource } else { path };
-        let [verb, group, version, name, namespace, subresource, resource, path] = ["verb", "group", "version", "name", "namespace", "subresource", "resource", "path"].map(|field| of(field, from));
+        let [verb, group, version, name, namespace, subresource, resource, path] =
+            ["verb", "group", "version", "name", "namespace", "subresource", "resource", "path"].map(|field| of(field, from));
         // A resource attribute without a resource asks about every resource.
         let resource = if path.is_empty() && resource.is_empty() && spec["resourceAttributes"].is_object() { "*".to_owned() } else { resource };
         let attributes = Attributes {

@@ -86,7 +86,9 @@ impl ApiServer {
         let Some(object) = found else { return Err(Status::not_found("", resource, name)) };
         let meta = object.meta();
         if !uid.is_empty() && uid != &*meta.uid {
-            let why = format!("the UID in the bound object reference ({uid}) does not match the UID in record. The object might have been deleted and then recreated");
+            let why = format!(
+                "the UID in the bound object reference ({uid}) does not match the UID in record. The object might have been deleted and then recreated"
+            );
             return Err(Status::conflict("", resource, name, why));
         }
         let mut node = None;
@@ -94,7 +96,9 @@ impl ApiServer {
             let pod = object.to_value();
             let own = pod["spec"]["serviceAccountName"].as_str().unwrap_or_default();
             if own != account {
-                return Err(Status::bad_request(format!("cannot bind token for serviceaccount {account:?} to pod running with different serviceaccount name.")));
+                return Err(Status::bad_request(format!(
+                    "cannot bind token for serviceaccount {account:?} to pod running with different serviceaccount name."
+                )));
             }
             if let Some(node_name) = pod["spec"]["nodeName"].as_str().filter(|n| !n.is_empty()) {
                 let found = Lookup::get(self, context.cluster, &GroupResource::new("", "nodes"), "", node_name).await?;
