@@ -3,8 +3,8 @@ use crate::admissionregistration::webhook;
 use crate::check::{At, Report, names::c_identifier};
 use crate::fields::{Fill, Read};
 use api_meta::{FieldErrors, names};
-use api_resource::{Column, Names, Resource, ResourceScope, STATUS, Subresource, text};
-use serde_json::Value;
+use api_resource::{Column, Names, Resource, ResourceScope, STATUS, Subresource, WriteContext, text};
+use serde_json::{Value, json};
 
 pub struct ValidatingAdmissionPolicies;
 
@@ -77,5 +77,8 @@ impl Resource for ValidatingAdmissionPolicies {
             webhook::expression(&mut errors, &annotation.field("valueExpression"));
         }
         errors
+    }
+    fn prepare_create(object: &mut Value, _context: &WriteContext) {
+        object.put("status", json!({}));
     }
 }

@@ -3,8 +3,8 @@ use crate::cells::condition;
 use crate::check::{At, Report, network};
 use crate::fields::{Fill, Read};
 use api_meta::{FieldErrors, names};
-use api_resource::{Column, NameRule, Names, Resource, ResourceScope, Row, STATUS, Subresource, text};
-use serde_json::Value;
+use api_resource::{Column, NameRule, Names, Resource, ResourceScope, Row, STATUS, Subresource, WriteContext, text};
+use serde_json::{Value, json};
 
 pub struct APIServices;
 
@@ -63,6 +63,9 @@ impl Resource for APIServices {
             errors.invalid(&insecure, "may not be true if caBundle is present");
         }
         errors
+    }
+    fn prepare_create(object: &mut Value, _context: &WriteContext) {
+        object.put("status", json!({}));
     }
 }
 

@@ -5,8 +5,8 @@ use crate::fields::{Fill, Read};
 use crate::pod_spec::defaults;
 use crate::pod_spec::template;
 use api_meta::FieldErrors;
-use api_resource::{ALL, Column, Names, Resource, STATUS, Subresource, text};
-use serde_json::Value;
+use api_resource::{ALL, Column, Names, Resource, STATUS, Subresource, WriteContext, text};
+use serde_json::{Value, json};
 
 pub struct DaemonSets;
 
@@ -48,6 +48,9 @@ impl Resource for DaemonSets {
             errors.immutable(&spec.field("selector"), &old["spec"]["selector"]);
         }
         errors
+    }
+    fn prepare_create(object: &mut Value, _context: &WriteContext) {
+        object.put("status", json!({"currentNumberScheduled": 0, "desiredNumberScheduled": 0, "numberMisscheduled": 0, "numberReady": 0}));
     }
 }
 

@@ -6,8 +6,8 @@ use crate::fields::{Fill, Read};
 use crate::pod_spec::defaults;
 use crate::pod_spec::template;
 use api_meta::FieldErrors;
-use api_resource::{ALL, Column, Names, Resource, SCALE, STATUS, Subresource, text};
-use serde_json::Value;
+use api_resource::{ALL, Column, Names, Resource, SCALE, STATUS, Subresource, WriteContext, text};
+use serde_json::{Value, json};
 
 pub struct Deployments;
 
@@ -55,6 +55,9 @@ impl Resource for Deployments {
     }
     fn validate_part(_subresource: &str, new: &Value, old: &Value) -> FieldErrors {
         replica_status::deployment(new, old)
+    }
+    fn prepare_create(object: &mut Value, _context: &WriteContext) {
+        object.put("status", json!({}));
     }
 }
 

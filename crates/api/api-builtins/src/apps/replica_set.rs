@@ -6,8 +6,8 @@ use crate::fields::{Fill, selectable};
 use crate::pod_spec::defaults;
 use crate::pod_spec::template;
 use api_meta::FieldErrors;
-use api_resource::{ALL, Column, Field, Names, Resource, SCALE, STATUS, Subresource, text};
-use serde_json::Value;
+use api_resource::{ALL, Column, Field, Names, Resource, SCALE, STATUS, Subresource, WriteContext, text};
+use serde_json::{Value, json};
 
 pub struct ReplicaSets;
 
@@ -42,5 +42,8 @@ impl Resource for ReplicaSets {
     }
     fn validate_part(_subresource: &str, new: &Value, _old: &Value) -> FieldErrors {
         replica_status::replica_set(new)
+    }
+    fn prepare_create(object: &mut Value, _context: &WriteContext) {
+        object.put("status", json!({"replicas": 0}));
     }
 }

@@ -4,7 +4,7 @@ use crate::check::{At, Report, resources};
 use crate::fields::{Fill, Read};
 use crate::quantities;
 use api_meta::{FieldErrors, names};
-use api_resource::{ALL, Column, Names, Resource, Row, STATUS, Subresource, text};
+use api_resource::{ALL, Column, Names, Resource, Row, STATUS, Subresource, WriteContext, text};
 use serde_json::{Value, json};
 
 pub struct HorizontalPodAutoscalers;
@@ -71,6 +71,9 @@ impl Resource for HorizontalPodAutoscalers {
             scaling_rules(&mut errors, &behavior.field(direction));
         }
         errors
+    }
+    fn prepare_create(object: &mut Value, _context: &WriteContext) {
+        object.put("status", json!({"desiredReplicas": 0}));
     }
 }
 

@@ -5,8 +5,8 @@ use crate::check::{At, Report, numbers};
 use crate::fields::{Fill, Read};
 use crate::pod_spec::defaults;
 use api_meta::FieldErrors;
-use api_resource::{ALL, Column, Names, Resource, STATUS, Subresource, text};
-use serde_json::Value;
+use api_resource::{ALL, Column, Names, Resource, STATUS, Subresource, WriteContext, text};
+use serde_json::{Value, json};
 
 pub struct CronJobs;
 
@@ -60,6 +60,9 @@ impl Resource for CronJobs {
             errors.invalid(&root.field("metadata.name"), "must be no more than 52 characters");
         }
         errors
+    }
+    fn prepare_create(object: &mut Value, _context: &WriteContext) {
+        object.put("status", json!({}));
     }
 }
 

@@ -6,7 +6,7 @@ use crate::fields::{Fill, Read};
 use crate::pod_spec::defaults;
 use api_meta::FieldErrors;
 use api_resource::{ALL, Column, Names, Resource, Row, STATUS, Subresource, WriteContext, human_duration};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 pub struct Jobs;
 
@@ -41,8 +41,11 @@ impl Resource for Jobs {
         }
     }
     fn prepare_create(object: &mut Value, _context: &WriteContext) {
+        object.put("status", json!({}));
         if !object["spec"]["manualSelector"].flag() {
             generate_selector(object);
+            // A Job without labels of its own takes the template's, the generated ones too.
+            Self::default(object);
         }
     }
     fn validate(new: &Value, old: Option<&Value>) -> FieldErrors {

@@ -2,7 +2,7 @@
 use crate::check::{At, Report};
 use crate::core::{pod_columns, pod_status};
 use crate::fields::{Fill, Read, selectable};
-use crate::pod_spec::{defaults, qos};
+use crate::pod_spec::{defaults, label_keys, qos};
 use crate::pod_spec::{update, validate};
 use crate::subresources::{ATTACH, BINDING, EPHEMERAL_CONTAINERS, EVICTION, EXEC, LOG, POD_PROXY, PORT_FORWARD, RESIZE};
 use api_meta::FieldErrors;
@@ -31,6 +31,9 @@ impl Resource for Pods {
         defaults::pod(spec);
     }
     fn prepare_create(object: &mut Value, context: &WriteContext) {
+        // Admission may have added containers and volumes with fields left out.
+        Self::default(object);
+        label_keys::resolve(object);
         let mut status = json!({"phase": "Pending", "qosClass": qos::class(&object["spec"])});
         if !object["spec"]["schedulingGates"].list().is_empty() {
             status["conditions"] = json!([{

@@ -5,8 +5,8 @@ use crate::fields::{Fill, Read, selectable};
 use crate::pod_spec::defaults;
 use crate::pod_spec::template;
 use api_meta::FieldErrors;
-use api_resource::{ALL, Column, Field, Names, Resource, SCALE, STATUS, Subresource, text};
-use serde_json::Value;
+use api_resource::{ALL, Column, Field, Names, Resource, SCALE, STATUS, Subresource, WriteContext, text};
+use serde_json::{Value, json};
 
 pub struct ReplicationControllers;
 
@@ -51,5 +51,8 @@ impl Resource for ReplicationControllers {
             template::lasting(&mut errors, &template, Some(&selectors::parse_map(selector.value())), "ReplicationController");
         }
         errors
+    }
+    fn prepare_create(object: &mut Value, _context: &WriteContext) {
+        object.put("status", json!({"replicas": 0}));
     }
 }

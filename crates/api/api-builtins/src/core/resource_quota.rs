@@ -3,8 +3,8 @@ use crate::check::{At, Report, resources};
 use crate::fields::{Fill, Read};
 use crate::quantities;
 use api_meta::{FieldErrors, names};
-use api_resource::{Column, Names, Resource, Row, STATUS, Subresource, text};
-use serde_json::Value;
+use api_resource::{Column, Names, Resource, Row, STATUS, Subresource, WriteContext, text};
+use serde_json::{Value, json};
 
 pub struct ResourceQuotas;
 
@@ -41,6 +41,9 @@ impl Resource for ResourceQuotas {
             amounts(&mut errors, &root.field(list));
         }
         errors
+    }
+    fn prepare_create(object: &mut Value, _context: &WriteContext) {
+        object.put("status", json!({}));
     }
 }
 

@@ -3,8 +3,8 @@ use crate::cells::{AGE, NONE, condition, number, text_or};
 use crate::check::{At, Report};
 use crate::fields::{Fill, Read};
 use api_meta::{FieldErrors, names};
-use api_resource::{Column, Names, Resource, ResourceScope, STATUS, Subresource};
-use serde_json::Value;
+use api_resource::{Column, Names, Resource, ResourceScope, STATUS, Subresource, WriteContext};
+use serde_json::{Value, json};
 
 pub struct FlowSchemas;
 
@@ -70,5 +70,8 @@ impl Resource for FlowSchemas {
             }
         }
         errors
+    }
+    fn prepare_create(object: &mut Value, _context: &WriteContext) {
+        object.put("status", json!({}));
     }
 }

@@ -3,7 +3,7 @@ use crate::cells::NONE;
 use crate::check::{At, Report};
 use crate::fields::{Fill, Read};
 use api_meta::FieldErrors;
-use api_resource::{Column, Names, Resource, ResourceScope, STATUS, Subresource};
+use api_resource::{Column, Names, Resource, ResourceScope, STATUS, Subresource, WriteContext};
 use serde_json::{Value, json};
 
 pub struct PriorityLevelConfigurations;
@@ -60,6 +60,9 @@ impl Resource for PriorityLevelConfigurations {
             errors.invalid(&kind, "type must be 'Limited' if and only if name is not 'exempt'");
         }
         errors
+    }
+    fn prepare_create(object: &mut Value, _context: &WriteContext) {
+        object.put("status", json!({}));
     }
 }
 

@@ -3,8 +3,8 @@ use crate::cells::{NONE, first_three, load_balancer, text_or};
 use crate::fields::{Fill, Read};
 use crate::networking::ingress_rules;
 use api_meta::FieldErrors;
-use api_resource::{Column, Names, Resource, Row, STATUS, Subresource, text};
-use serde_json::Value;
+use api_resource::{Column, Names, Resource, Row, STATUS, Subresource, WriteContext, text};
+use serde_json::{Value, json};
 
 pub struct Ingresses;
 
@@ -23,6 +23,9 @@ impl Resource for Ingresses {
     }
     fn validate(new: &Value, old: Option<&Value>) -> FieldErrors {
         ingress_rules::ingress(new, old)
+    }
+    fn prepare_create(object: &mut Value, _context: &WriteContext) {
+        object.put("status", json!({"loadBalancer": {}}));
     }
 }
 

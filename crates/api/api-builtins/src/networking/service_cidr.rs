@@ -1,9 +1,9 @@
 //! ServiceCIDR: a range that Service addresses come from.
 use crate::check::{At, Report, network};
-use crate::fields::Read;
+use crate::fields::{Fill, Read};
 use api_meta::FieldErrors;
-use api_resource::{Column, Names, Resource, ResourceScope, STATUS, Subresource};
-use serde_json::Value;
+use api_resource::{Column, Names, Resource, ResourceScope, STATUS, Subresource, WriteContext};
+use serde_json::{Value, json};
 
 pub struct ServiceCIDRs;
 
@@ -26,5 +26,8 @@ impl Resource for ServiceCIDRs {
             errors.immutable(&ranges, &old["spec"]["cidrs"]);
         }
         errors
+    }
+    fn prepare_create(object: &mut Value, _context: &WriteContext) {
+        object.put("status", json!({}));
     }
 }

@@ -5,6 +5,7 @@ pub mod defaults;
 mod environment;
 mod handlers;
 pub mod images;
+pub mod label_keys;
 mod mounts;
 pub mod qos;
 mod scheduling;

@@ -1,10 +1,10 @@
 //! PodDisruptionBudget: how many pods may be down by choice.
 use crate::cells::{int_or_string, number};
 use crate::check::{At, Report, numbers, selectors};
-use crate::fields::Read;
+use crate::fields::{Fill, Read};
 use api_meta::FieldErrors;
-use api_resource::{Column, Names, Resource, STATUS, Subresource, text};
-use serde_json::Value;
+use api_resource::{Column, Names, Resource, STATUS, Subresource, WriteContext, text};
+use serde_json::{Value, json};
 
 pub struct PodDisruptionBudgets;
 
@@ -39,5 +39,8 @@ impl Resource for PodDisruptionBudgets {
         let status = root.field("status");
         numbers::all_non_negative(&mut errors, &status, &["disruptionsAllowed", "currentHealthy", "desiredHealthy", "expectedPods"]);
         errors
+    }
+    fn prepare_create(object: &mut Value, _context: &WriteContext) {
+        object.put("status", json!({"currentHealthy": 0, "desiredHealthy": 0, "disruptionsAllowed": 0, "expectedPods": 0}));
     }
 }

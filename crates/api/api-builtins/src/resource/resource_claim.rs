@@ -3,8 +3,8 @@ use crate::check::{At, Report};
 use crate::fields::{Fill, Read};
 use crate::resource::device_requests;
 use api_meta::FieldErrors;
-use api_resource::{Column, Names, Resource, Row, STATUS, Subresource};
-use serde_json::Value;
+use api_resource::{Column, Names, Resource, Row, STATUS, Subresource, WriteContext};
+use serde_json::{Value, json};
 
 pub struct ResourceClaims;
 
@@ -25,6 +25,9 @@ impl Resource for ResourceClaims {
             errors.immutable(&spec, &old["spec"]);
         }
         errors
+    }
+    fn prepare_create(object: &mut Value, _context: &WriteContext) {
+        object.put("status", json!({}));
     }
 }
 

@@ -2,8 +2,8 @@
 use crate::check::{At, Report};
 use crate::fields::{Fill, Read};
 use api_meta::{FieldErrors, names};
-use api_resource::{Column, Names, Resource, ResourceScope, STATUS, Subresource};
-use serde_json::Value;
+use api_resource::{Column, Names, Resource, ResourceScope, STATUS, Subresource, WriteContext};
+use serde_json::{Value, json};
 
 pub struct VolumeAttachments;
 
@@ -40,5 +40,8 @@ impl Resource for VolumeAttachments {
             errors.immutable(&spec, &old["spec"]);
         }
         errors
+    }
+    fn prepare_create(object: &mut Value, _context: &WriteContext) {
+        object.put("status", json!({"attached": false}));
     }
 }

@@ -1,0 +1,8 @@
+//! Every built-in kind: what it is called, what it becomes, what it refuses.
+mod apps;
+mod columns;
+mod core;
+mod others;
+mod pods;
+mod registry;
+mod suite;
