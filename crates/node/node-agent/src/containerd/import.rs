@@ -1,6 +1,6 @@
 //! Importing images: an archive's blobs into containerd's content store, its names into CRI.
 use super::archive::{self, Blob, Contents, Descriptor, StoredBlob};
-use crate::image_name::{ImageName, ImageNameError};
+use crate::image::{ImageName, ImageNameError};
 use cri::containerd::content::{FieldMask, Info, UpdateRequest, WriteAction, WriteContentRequest};
 use cri::containerd::images::{self, CreateImageRequest, UpdateImageRequest};
 use cri::containerd::leases::{CreateRequest, DeleteRequest};

@@ -1,0 +1,11 @@
+//! Probes and the actions they share with lifecycle hooks: commands, HTTP, TCP, gRPC.
+
+mod action;
+mod grpc;
+mod hook;
+mod http;
+mod prober;
+
+pub use action::{ActionTarget, Verdict};
+pub use hook::{HookError, run_hook};
+pub use prober::{ProbeReport, ProbeTarget, run_probe};
