@@ -81,17 +81,17 @@ pub fn label_selector(selector: &Value) -> String {
             },
         ));
     }
-    requirements.sort_by(|(a, _), (b, _)| a.cmp(b));
+    requirements.sort_by_key(|(key, _)| *key);
     let texts: Vec<String> = requirements.into_iter().map(|(_, text)| text).collect();
     if texts.is_empty() { NONE.into() } else { texts.join(",") }
 }
 
 /// The first three of a list, and how many more there are.
 pub fn first_three(texts: &[String], absent: &str) -> String {
-    match texts {
-        [] => absent.into(),
-        [first @ ..] if first.len() <= 3 => first.join(","),
-        _ => format!("{} + {} more...", texts[..3].join(","), texts.len() - 3),
+    match texts.len() {
+        0 => absent.into(),
+        1..=3 => texts.join(","),
+        count => format!("{} + {} more...", texts[..3].join(","), count - 3),
     }
 }
 

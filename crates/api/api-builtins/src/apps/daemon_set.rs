@@ -4,6 +4,7 @@ use crate::check::{At, Report, numbers};
 use crate::fields::{Fill, Read};
 use crate::pod_spec::defaults;
 use crate::pod_spec::template;
+use crate::pod_spec::warnings;
 use api_meta::FieldErrors;
 use api_resource::{ALL, Column, Names, Resource, STATUS, Subresource, WriteContext, text};
 use serde_json::{Value, json};
@@ -51,6 +52,9 @@ impl Resource for DaemonSets {
     }
     fn prepare_create(object: &mut Value, _context: &WriteContext) {
         object.put("status", json!({"currentNumberScheduled": 0, "desiredNumberScheduled": 0, "numberMisscheduled": 0, "numberReady": 0}));
+    }
+    fn warnings(new: &Value, _old: Option<&Value>) -> Vec<String> {
+        warnings::pod_spec(new, "spec.template.spec")
     }
 }
 

@@ -4,6 +4,7 @@ use crate::cells::{NONE, UNSET, container_images, container_names, label_selecto
 use crate::check::{At, Report, numbers};
 use crate::fields::{Fill, Read};
 use crate::pod_spec::defaults;
+use crate::pod_spec::warnings;
 use api_meta::FieldErrors;
 use api_resource::{ALL, Column, Names, Resource, STATUS, Subresource, WriteContext, text};
 use serde_json::{Value, json};
@@ -63,6 +64,9 @@ impl Resource for CronJobs {
     }
     fn prepare_create(object: &mut Value, _context: &WriteContext) {
         object.put("status", json!({}));
+    }
+    fn warnings(new: &Value, _old: Option<&Value>) -> Vec<String> {
+        warnings::pod_spec(new, "spec.jobTemplate.spec.template.spec")
     }
 }
 

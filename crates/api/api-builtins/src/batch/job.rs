@@ -4,6 +4,7 @@ use crate::cells::{CONTAINERS, IMAGES, SELECTOR, condition_is_true, number};
 use crate::check::{At, Report, numbers};
 use crate::fields::{Fill, Read};
 use crate::pod_spec::defaults;
+use crate::pod_spec::warnings;
 use api_meta::FieldErrors;
 use api_resource::{ALL, Column, Names, Resource, Row, STATUS, Subresource, WriteContext, human_duration};
 use serde_json::{Value, json};
@@ -81,6 +82,9 @@ impl Resource for Jobs {
             }
         }
         errors
+    }
+    fn warnings(new: &Value, _old: Option<&Value>) -> Vec<String> {
+        warnings::pod_spec(new, "spec.template.spec")
     }
 }
 

@@ -30,14 +30,10 @@ pub fn in_range(errors: &mut FieldErrors, at: &At, least: i64, most: i64) {
 /// A number that is not negative, or a percentage.
 pub fn int_or_percent(errors: &mut FieldErrors, at: &At) {
     match at.value() {
-        Value::String(text) => {
-            if percent(text).is_none() {
-                errors.invalid(
-                    at,
-                    "a valid percent string must be a numeric string followed by an ending '%' (e.g. '1%',  or '93%', regex used for validation is '[0-9]+%')",
-                );
-            }
-        }
+        Value::String(text) if percent(text).is_none() => errors.invalid(
+            at,
+            "a valid percent string must be a numeric string followed by an ending '%' (e.g. '1%',  or '93%', regex used for validation is '[0-9]+%')",
+        ),
         Value::Number(_) => non_negative(errors, at),
         _ => {}
     }

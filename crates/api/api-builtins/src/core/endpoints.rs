@@ -48,6 +48,9 @@ impl Resource for Endpoints {
         }
         errors
     }
+    fn warnings(_new: &Value, _old: Option<&Value>) -> Vec<String> {
+        vec!["v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice".into()]
+    }
 }
 
 fn endpoints(row: &Row) -> Value {

@@ -2,6 +2,7 @@
 use crate::check::{At, Report};
 use crate::core::{pod_columns, pod_status};
 use crate::fields::{Fill, Read, selectable};
+use crate::pod_spec::warnings;
 use crate::pod_spec::{defaults, label_keys, qos};
 use crate::pod_spec::{update, validate};
 use crate::subresources::{ATTACH, BINDING, EPHEMERAL_CONTAINERS, EVICTION, EXEC, LOG, POD_PROXY, PORT_FORWARD, RESIZE};
@@ -99,5 +100,8 @@ impl Resource for Pods {
             _ => {}
         }
         errors
+    }
+    fn warnings(new: &Value, _old: Option<&Value>) -> Vec<String> {
+        warnings::pod_spec(new, "spec")
     }
 }

@@ -148,6 +148,7 @@ fn readiness_gates(row: &Row) -> Value {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
     use serde_json::json;

@@ -4,6 +4,7 @@ use crate::check::At;
 use crate::fields::Fill;
 use crate::pod_spec::defaults;
 use crate::pod_spec::template;
+use crate::pod_spec::warnings;
 use api_meta::FieldErrors;
 use api_resource::{Column, Names, Resource};
 use serde_json::Value;
@@ -26,5 +27,8 @@ impl Resource for PodTemplates {
         let mut errors = FieldErrors::new();
         template::template(&mut errors, &At::root(new).field("template"));
         errors
+    }
+    fn warnings(new: &Value, _old: Option<&Value>) -> Vec<String> {
+        warnings::pod_spec(new, "template.spec")
     }
 }

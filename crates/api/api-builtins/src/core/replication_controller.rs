@@ -4,6 +4,7 @@ use crate::check::{At, Report, numbers, selectors};
 use crate::fields::{Fill, Read, selectable};
 use crate::pod_spec::defaults;
 use crate::pod_spec::template;
+use crate::pod_spec::warnings;
 use api_meta::FieldErrors;
 use api_resource::{ALL, Column, Field, Names, Resource, SCALE, STATUS, Subresource, WriteContext, text};
 use serde_json::{Value, json};
@@ -54,5 +55,8 @@ impl Resource for ReplicationControllers {
     }
     fn prepare_create(object: &mut Value, _context: &WriteContext) {
         object.put("status", json!({"replicas": 0}));
+    }
+    fn warnings(new: &Value, _old: Option<&Value>) -> Vec<String> {
+        warnings::pod_spec(new, "spec.template.spec")
     }
 }

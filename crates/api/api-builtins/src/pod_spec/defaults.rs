@@ -21,9 +21,7 @@ pub fn pod_spec(spec: &mut Value) {
         spec.each(list).for_each(container);
     }
     spec.each("volumes").for_each(volume);
-    for list in ["overhead"] {
-        quantities::canonical_map(spec, list);
-    }
+    quantities::canonical_map(spec, "overhead");
     if let Some(resources) = spec.child("resources") {
         quantities::canonical_resources(resources);
     }

@@ -14,6 +14,7 @@ pub mod template;
 pub mod update;
 pub mod validate;
 mod volumes;
+pub mod warnings;
 
 pub use scheduling::{taint_effect, tolerations as validate_tolerations};
 pub use volumes::csi_driver_name;

@@ -1,4 +1,6 @@
 //! Every built-in kind: what it is called, what it becomes, what it refuses.
+#![allow(clippy::unwrap_used)]
+
 mod apps;
 mod columns;
 mod core;
