@@ -67,7 +67,7 @@ fn image(command: ImageCommand) -> anyhow::Result<()> {
             ImageCommand::Import { files, data_dir } => {
                 let socket = node_agent::containerd_socket(&data_dir.join("agent"));
                 for file in files {
-                    for name in node_agent::images::import(&socket, &file).await? {
+                    for name in node_agent::containerd::import_archive(&socket, &file).await? {
                         println!("{name}");
                     }
                 }

@@ -3,16 +3,19 @@ mod certificates;
 mod cli;
 mod component_clients;
 mod kubeconfig;
+mod node;
 mod notify;
 mod server;
 mod store_source;
 
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
     // A container runtime calls this binary by its plugin name for every pod: before anything else is set up.
-    if prismnet::cni::is_invoked() {
-        return prismnet::cni::main();
+    let name = std::env::args_os().next().map(PathBuf::from);
+    if name.as_deref().and_then(Path::file_name).is_some_and(|name| name == "prismnet") {
+        return ExitCode::from(u8::try_from(prismnet::cni::run()).unwrap_or(1));
     }
     cli::main()
 }

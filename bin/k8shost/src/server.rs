@@ -9,6 +9,7 @@ use api_auth::{Authentication, Authorizer, RbacIndex, ServiceAccountTokens};
 use api_meta::ClusterName;
 use api_server::{ApiServer, Bootstrap, Kinds, NodeConnector, Settings, bootstrap};
 use clock::{Clock, SystemClock};
+use controller_kit::Kit;
 use settings::{ServerArgs, ServerSettings};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::unix::fs::PermissionsExt;
@@ -60,8 +61,8 @@ async fn run(settings: ServerSettings) -> Result<()> {
         &[b"h2", b"http/1.1"],
     )?;
     let serving = tokio::spawn(api_server::serve(server.clone(), listener, Arc::new(tls), shutdown.clone()));
-    let agent = (!settings.disable_agent).then(|| node::NodeSettings::of(&settings, node_address, port));
-    let dns = agent.as_ref().filter(|_| !settings.is_disabled("flashdns")).map(node::NodeSettings::dns_objects).unwrap_or_default();
+    let agent = if settings.disable_agent { None } else { Some(node::NodeSettings::of(&settings, node_address)?) };
+    let dns = agent.as_ref().map(node::NodeSettings::dns_objects).unwrap_or_default();
     let bootstrap_settings = Bootstrap { service_address: first_service_address(&settings), advertise_address: node_address, port, objects: dns };
     bootstrap(&server, &ClusterName::root(), &bootstrap_settings).await?;
     write_kubeconfig(&settings, &certificates, port)?;
@@ -71,7 +72,7 @@ async fn run(settings: ServerSettings) -> Result<()> {
     let node = match agent {
         Some(agent) => {
             let clients = ComponentClients::new(server.clone(), &format!("system:node:{}", settings.node_name), &["system:nodes", "system:masters"]);
-            Some(node::start(agent, &certificates, clients, source, clock.clone()).await?)
+            Some(node::Node::start(agent, &certificates, clients, source, clock.clone()).await?)
         }
         None => None,
     };
@@ -79,6 +80,7 @@ async fn run(settings: ServerSettings) -> Result<()> {
     tracing::info!(kubeconfig = %settings.write_kubeconfig.display(), "k8shost is ready");
 
     let stop_pods = wait_for_signal().await?;
+    tracing::info!(stop_pods, "k8shost is stopping");
     notify("STOPPING=1");
     if let Some(node) = node {
         node.stop(stop_pods).await;
@@ -145,12 +147,14 @@ fn components(
     let mut tasks = vec![tokio::spawn(compacting), tokio::spawn(api_server::expire_events(server.clone()))];
     if !settings.is_disabled("controllers") {
         let clients = ComponentClients::new(server.clone(), "system:kube-controller-manager", &["system:masters"]);
-        let controllers = controllers::ControllersSettings { root_ca_pem: certificates.server_ca.certificate_pem().to_owned() };
-        tasks.push(tokio::spawn(controllers::run(controllers, clients, source.clone(), clock.clone(), shutdown.clone())));
+        let controllers = controllers::ControllersSettings::new(certificates.server_ca.certificate_pem());
+        let kit = Kit::new(clients, source.clone(), clock.clone());
+        tasks.push(tokio::spawn(controllers::run(controllers, kit, shutdown.clone())));
     }
     if !settings.is_disabled("scheduler") {
         let clients = ComponentClients::new(server.clone(), "system:kube-scheduler", &["system:masters"]);
-        tasks.push(tokio::spawn(scheduler::run(scheduler::SchedulerSettings::default(), clients, source, clock.clone(), shutdown.clone())));
+        let kit = Kit::new(clients, source, clock.clone());
+        tasks.push(tokio::spawn(scheduler::run(scheduler::SchedulerSettings::default(), kit, shutdown.clone())));
     }
     tasks
 }
