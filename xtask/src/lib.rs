@@ -1,6 +1,7 @@
 //! The repository's own tools: its rules, its generated pages, its test run, its example cluster.
 pub mod generate;
 pub mod images;
+pub mod run;
 pub mod test;
 pub mod tidy;
 

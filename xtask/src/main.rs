@@ -17,6 +17,8 @@ enum Command {
         /// Passed on to the test runner, e.g. a part of a test's name
         arguments: Vec<String>,
     },
+    /// Start a cluster, deploy the example and show it answering; Ctrl-C stops it
+    Run,
     /// Make the images of tests and the example from Debian's packages
     Images,
     /// Write the generated pages anew
@@ -31,6 +33,7 @@ fn main() -> anyhow::Result<()> {
     match Cli::parse().command {
         Command::Tidy => xtask::tidy::main(),
         Command::Test { arguments } => xtask::test::main(&arguments),
+        Command::Run => xtask::run::main(),
         Command::Images => xtask::images::main(),
         Command::Gen { check } => xtask::generate::main(check),
     }

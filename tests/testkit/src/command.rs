@@ -42,11 +42,7 @@ impl Tool {
     pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
         let program = resolve(program.as_ref());
         let mut command = match &self.network_namespace {
-            Some(name) => {
-                let mut command = Command::new("nsenter");
-                command.arg(format!("--net=/run/netns/{name}")).arg("--").arg(program);
-                command
-            }
+            Some(name) => crate::host::in_namespace(name, program.as_os_str()),
             None => Command::new(program),
         };
         command.env("KUBECONFIG", &self.kubeconfig).env("HOME", &self.home).env_remove("KUBERNETES_MASTER").stdin(Stdio::null());

@@ -1,8 +1,14 @@
 //! What tests against real servers need: a running k8shost, kubectl and helm, hosts of their own, images.
+mod cluster;
 mod command;
+mod host;
 pub mod image;
 pub mod images;
+mod remains;
 mod server;
 
-pub use command::{Outcome, Tool};
-pub use server::{Server, ServerOptions, wait_until};
+pub use cluster::Cluster;
+pub use command::{Outcome, Tool, tools};
+pub use host::{Host, Network};
+pub use remains::{Process, Remains};
+pub use server::{Server, ServerOptions, binary, wait_until};

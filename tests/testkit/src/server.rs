@@ -1,5 +1,5 @@
 //! Server: a k8shost of the test's own, with its own data, port and kubeconfig, gone when dropped.
-use crate::Tool;
+use crate::{Remains, Tool};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::fs::File;
@@ -23,9 +23,12 @@ pub struct Server {
     pub port: u16,
     options: ServerOptions,
     child: Option<Child>,
+    /// What starts before this one logged.
+    before: String,
 }
 
-const START_TIMEOUT: Duration = Duration::from_secs(60);
+const START_TIMEOUT: Duration = Duration::from_secs(90);
+const STOP_TIMEOUT: Duration = Duration::from_secs(90);
 
 impl Server {
     /// A control plane without a node: what most API tests need.
@@ -40,7 +43,7 @@ impl Server {
         }
         // In a namespace of its own every port is free.
         let port = if options.network_namespace.is_some() { 6443 } else { free_port() };
-        let mut server = Self { directory, port, options, child: None };
+        let mut server = Self { directory, port, options, child: None, before: String::new() };
         server.launch();
         server
     }
@@ -53,11 +56,7 @@ impl Server {
         arguments.extend(["--write-kubeconfig".into(), self.kubeconfig().display().to_string()]);
         arguments.extend(self.options.arguments.iter().cloned());
         let mut command = match &self.options.network_namespace {
-            Some(name) => {
-                let mut command = Command::new("nsenter");
-                command.arg(format!("--net=/run/netns/{name}")).arg("--").arg(binary());
-                command
-            }
+            Some(name) => crate::host::in_namespace(name, binary().as_os_str()),
             None => Command::new(binary()),
         };
         if let Some(user) = self.options.user {
@@ -84,7 +83,11 @@ impl Server {
     pub fn pid(&self) -> u32 {
         self.child.as_ref().expect("the server runs").id()
     }
-    /// What this start of the server and those before it logged.
+    /// What earlier starts of the server logged.
+    pub fn earlier_log(&self) -> &str {
+        &self.before
+    }
+    /// What this start of the server has logged.
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.log_path()).unwrap_or_default()
     }
@@ -100,10 +103,28 @@ impl Server {
     /// Ends the process with a signal and waits until it is gone. The log starts anew.
     pub fn end(&mut self, signal: Signal) {
         let Some(mut child) = self.child.take() else { return };
+        let pid = Pid::from_raw(i32::try_from(child.id()).expect("a pid fits"));
         // It may have ended by itself; waiting tells.
-        let _ = kill(Pid::from_raw(i32::try_from(child.id()).expect("a pid fits")), signal);
-        child.wait().expect("a child can be waited for");
-        let _ = std::fs::rename(self.log_path(), self.directory.path().join("server.previous.log"));
+        let _ = kill(pid, signal);
+        let told = Instant::now();
+        while child.try_wait().expect("a child can be waited for").is_none() {
+            if told.elapsed() > STOP_TIMEOUT {
+                let _ = kill(pid, Signal::SIGKILL);
+                child.wait().expect("a child can be waited for");
+                assert!(std::thread::panicking(), "the server did not end within {STOP_TIMEOUT:?} of {signal}:\n{}", self.log());
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        self.before.push_str(&self.log());
+        // There is no log where the server could not be started.
+        let _ = std::fs::remove_file(self.log_path());
+    }
+
+    /// What this server and its containers have put on this machine.
+    fn remove_remains(&self) {
+        if !self.options.arguments.iter().any(|argument| argument == "--disable-agent") {
+            Remains::remove(self.directory.path(), self.options.network_namespace.as_deref());
+        }
     }
 }
 
@@ -115,6 +136,7 @@ impl Drop for Server {
             eprintln!("--- the server's log ends with\n{}", tail.into_iter().rev().collect::<Vec<_>>().join("\n"));
         }
         self.end(Signal::SIGINT);
+        self.remove_remains();
     }
 }
 

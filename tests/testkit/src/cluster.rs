@@ -1,0 +1,63 @@
+//! Cluster: a whole k8shost, node and all, on a host of its own.
+use crate::images::{BUSYBOX, Recipe};
+use crate::{Host, Remains, Server, ServerOptions, Tool, binary, wait_until};
+use std::process::Command;
+use std::time::Duration;
+
+/// A server with a node on a machine of its own. Fields are dropped in this order.
+pub struct Cluster {
+    pub server: Server,
+    pub host: Host,
+}
+
+impl Cluster {
+    /// Starts a cluster and waits until its node can run pods. It has the image `busybox:1.36`.
+    pub fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    /// As `start`, with arguments for the server.
+    pub fn start_with(arguments: &[&str]) -> Self {
+        let host = Host::new();
+        let options = ServerOptions {
+            arguments: arguments.iter().map(|argument| (*argument).to_owned()).collect(),
+            network_namespace: Some(host.namespace().to_owned()),
+            ..ServerOptions::default()
+        };
+        let cluster = Self { server: Server::start(options), host };
+        cluster.wait_for_node();
+        cluster.import(&[BUSYBOX]);
+        cluster
+    }
+
+    /// Waits until the node is ready and the namespace `default` has its service account.
+    pub fn wait_for_node(&self) {
+        let tool = self.tool();
+        wait_until("the node is ready", Duration::from_secs(90), || {
+            tool.k("get nodes -o jsonpath={.items[*].status.conditions[?(@.type==\"Ready\")].status}").stdout.contains("True")
+        });
+        wait_until("the namespace default has its service account", Duration::from_secs(30), || tool.k("get serviceaccount default").success);
+    }
+
+    /// kubectl and helm on the cluster's machine.
+    pub fn tool(&self) -> Tool {
+        self.server.tool()
+    }
+    /// Programs outside of the cluster, in its network.
+    pub fn outside(&self) -> Tool {
+        Tool { network_namespace: Some(self.host.network.namespace().to_owned()), ..self.tool() }
+    }
+
+    /// Imports images into the node.
+    pub fn import(&self, recipes: &[Recipe]) {
+        let mut command = Command::new(binary());
+        command.args(["image", "import", "--data-dir"]).arg(self.server.data_dir()).args(recipes.iter().map(Recipe::archive));
+        let output = command.output().expect("the server's binary runs");
+        assert!(output.status.success(), "the images could not be imported: {}", String::from_utf8_lossy(&output.stderr));
+    }
+
+    /// What the cluster has on this machine now.
+    pub fn remains(&self) -> Remains {
+        Remains::of(self.server.directory.path(), Some(self.host.namespace()))
+    }
+}
