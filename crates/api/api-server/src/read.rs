@@ -167,7 +167,8 @@ impl Selected {
         let names = kind.names();
         let head =
             format!("{{\"kind\":{},\"apiVersion\":{},\"metadata\":{},\"items\":[", json!(names.list_kind()), json!(names.api_version()), self.metadata());
-        let size = head.len() + 3 + self.records.iter().map(|record| record.value.len() + 1).sum::<usize>();
+        let commas = self.records.len().saturating_sub(1);
+        let size = head.len() + 3 + commas + self.records.iter().map(|record| record.value.len()).sum::<usize>();
         let mut pieces = Vec::with_capacity(size / PIECE + 1);
         let mut piece = Vec::with_capacity(size.min(PIECE + 4096));
         piece.extend_from_slice(head.as_bytes());
