@@ -2,7 +2,7 @@
 use crate::plan::{Backend, Frontend, Protocol, Rules, Target};
 use crate::script::{Elements, Script};
 use crate::settings::ProxySettings;
-use crate::tables::{ALLOWED, CLUSTER_ADDRESSES, FIREWALL, Family, HAIRPINS, OUTSIDE_SLOTS, PickChain, base, remember_definition, remember_name};
+use crate::tables::{ALLOWED, CLUSTER_ADDRESSES, FIREWALL, Family, HAIRPINS, PickChain, Set, Slot, base, remember_definition, remember_name};
 use api_cache::ObjectKey;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::{Ipv4Addr, SocketAddrV4};
@@ -40,7 +40,7 @@ pub struct Ruleset {
     claims: HashMap<Frontend, BTreeMap<Owner, Arc<Target>>>,
     installed: HashMap<Frontend, Installed>,
     /// How many need an element that several may need.
-    shared: HashMap<(&'static str, String), usize>,
+    shared: HashMap<(Set, String), usize>,
     chains: HashSet<String>,
     dirty: BTreeSet<Frontend>,
     pending: Script,
@@ -64,10 +64,10 @@ impl Ruleset {
     pub fn set(&mut self, owner: &Owner, rules: Rules) {
         let (before, addresses_before) = self.owners.remove(owner).unwrap_or_default();
         for address in addresses_before.difference(&rules.addresses) {
-            self.share((CLUSTER_ADDRESSES, address.to_string()), false);
+            self.share((Set::Named(CLUSTER_ADDRESSES), address.to_string()), false);
         }
         for address in rules.addresses.difference(&addresses_before) {
-            self.share((CLUSTER_ADDRESSES, address.to_string()), true);
+            self.share((Set::Named(CLUSTER_ADDRESSES), address.to_string()), true);
         }
         let after: BTreeSet<Frontend> = rules.frontends.keys().copied().collect();
         for frontend in before.difference(&after) {
@@ -110,14 +110,14 @@ impl Ruleset {
 
     /// The script that makes all anew, whatever is in the kernel.
     pub fn reload(&mut self) -> (String, Forgotten) {
-        let addresses: Vec<String> = self.shared.keys().filter(|(set, _)| *set == CLUSTER_ADDRESSES).map(|(_, key)| key.clone()).collect();
-        let counts: Vec<usize> = addresses.iter().map(|key| self.shared[&(CLUSTER_ADDRESSES, key.clone())]).collect();
+        let addresses: Vec<String> = self.shared.keys().filter(|(set, _)| *set == Set::Named(CLUSTER_ADDRESSES)).map(|(_, key)| key.clone()).collect();
+        let counts: Vec<usize> = addresses.iter().map(|key| self.shared[&(Set::Named(CLUSTER_ADDRESSES), key.clone())]).collect();
         self.installed.clear();
         self.shared.clear();
         self.chains.clear();
         self.pending = Script::starting_with(base(&self.settings));
         for (key, count) in addresses.into_iter().zip(counts) {
-            (0..count).for_each(|_| self.share((CLUSTER_ADDRESSES, key.clone()), true));
+            (0..count).for_each(|_| self.share((Set::Named(CLUSTER_ADDRESSES), key.clone()), true));
         }
         self.dirty = self.claims.keys().copied().collect();
         self.commit().expect("the base is never empty")
@@ -144,8 +144,8 @@ impl Ruleset {
 
         let loops = |installed: &Option<Installed>| installed.as_ref().map(|installed| hairpins(&installed.target)).unwrap_or_default();
         let (loops_before, loops_after) = (loops(&before), loops(&after));
-        loops_after.difference(&loops_before).for_each(|key| self.share((HAIRPINS, key.clone()), true));
-        loops_before.difference(&loops_after).for_each(|key| self.share((HAIRPINS, key.clone()), false));
+        loops_after.difference(&loops_before).for_each(|key| self.share((Set::Named(HAIRPINS), key.clone()), true));
+        loops_before.difference(&loops_after).for_each(|key| self.share((Set::Named(HAIRPINS), key.clone()), false));
 
         let backends = |installed: &Option<Installed>| -> BTreeSet<SocketAddrV4> {
             installed.iter().flat_map(|i| i.slots.iter().chain(&i.outside_slots)).copied().collect()
@@ -166,9 +166,13 @@ impl Ruleset {
 
     fn add_chains(&mut self, frontend: Frontend, installed: &Installed) {
         for outside in [false, true] {
-            if let Some(chain) = pick_chain(frontend, installed, outside)
-                && self.chains.insert(chain.name())
-            {
+            let Some(chain) = pick_chain(frontend, installed, outside) else { continue };
+            if self.chains.insert(chain.name()) {
+                for slot in chain.slots() {
+                    if self.chains.insert(slot.to_string()) {
+                        self.pending.chains.push_str(&slot.definition(&self.settings));
+                    }
+                }
                 self.pending.chains.push_str(&chain.definition(&self.settings));
             }
         }
@@ -180,7 +184,7 @@ impl Ruleset {
     }
 
     /// Counts one more or one fewer need of an element; the first brings it, the last takes it away.
-    fn share(&mut self, element: (&'static str, String), needed: bool) {
+    fn share(&mut self, element: (Set, String), needed: bool) {
         let only = Elements::from([(element.clone(), String::new())]);
         let count = self.shared.entry(element.clone()).or_default();
         if needed {
@@ -231,7 +235,7 @@ fn elements(frontend: Frontend, installed: &Installed) -> Elements {
     let (family, key, target) = (family(frontend), frontend.to_string(), &installed.target);
     let mut elements = Elements::new();
     let mut add = |set: &'static str, key: String, value: String| {
-        elements.insert((set, key), value);
+        elements.insert((Set::Named(set), key), value);
     };
     match pick_chain(frontend, installed, false) {
         Some(chain) => {
@@ -248,15 +252,15 @@ fn elements(frontend: Frontend, installed: &Installed) -> Elements {
         }
         None => add(family.empty(), key.clone(), if target.drop { "drop".into() } else { "goto refuse".into() }),
     }
-    for (slots, offset) in [(&installed.slots, 0), (&installed.outside_slots, OUTSIDE_SLOTS)] {
-        for (slot, backend) in slots.iter().enumerate() {
-            add(family.endpoints(), format!("{key} . {}", slot + offset), format!("{} . {}", backend.ip(), backend.port()));
-        }
-    }
     if frontend.address.is_some() && !target.sources.is_empty() {
         add(FIREWALL, key.clone(), String::new());
         for range in &target.sources {
             add(ALLOWED, format!("{key} . {range}"), String::new());
+        }
+    }
+    for (slots, outside) in [(&installed.slots, false), (&installed.outside_slots, true)] {
+        for (number, backend) in slots.iter().enumerate() {
+            elements.insert((Set::Slot(Slot { family, outside, number }), key.clone()), format!("{} . {}", backend.ip(), backend.port()));
         }
     }
     elements
@@ -310,17 +314,15 @@ mod tests {
         check(
             &mut ruleset,
             &[
-                "delete service-endpoints { 10.96.0.1 . tcp . 80 . 0, 10.96.0.1 . tcp . 80 . 2 }",
                 "delete services { 10.96.0.1 . tcp . 80 }",
-                "add service-endpoints { 10.96.0.1 . tcp . 80 . 0 : 10.244.0.3 . 8080 }",
+                "delete services-slot-0 { 10.96.0.1 . tcp . 80 }",
+                "delete services-slot-2 { 10.96.0.1 . tcp . 80 }",
                 "add services { 10.96.0.1 . tcp . 80 : goto services-cluster-2 }",
+                "add services-slot-0 { 10.96.0.1 . tcp . 80 : 10.244.0.3 . 8080 }",
             ],
         );
         ruleset.set(&owner("a"), rules(1, &[4, 3]));
-        check(
-            &mut ruleset,
-            &["delete service-endpoints { 10.96.0.1 . tcp . 80 . 1 }", "add service-endpoints { 10.96.0.1 . tcp . 80 . 1 : 10.244.0.4 . 8080 }"],
-        );
+        check(&mut ruleset, &["delete services-slot-1 { 10.96.0.1 . tcp . 80 }", "add services-slot-1 { 10.96.0.1 . tcp . 80 : 10.244.0.4 . 8080 }"]);
         ruleset.set(&owner("a"), rules(1, &[3, 4]));
         check(&mut ruleset, &[]);
     }
@@ -332,8 +334,10 @@ mod tests {
         check(
             &mut ruleset,
             &[
-                "delete service-endpoints { 10.96.0.1 . tcp . 80 . 0, 10.96.0.1 . tcp . 80 . 1, 10.96.0.1 . tcp . 80 . 2 }",
                 "delete services { 10.96.0.1 . tcp . 80 }",
+                "delete services-slot-0 { 10.96.0.1 . tcp . 80 }",
+                "delete services-slot-1 { 10.96.0.1 . tcp . 80 }",
+                "delete services-slot-2 { 10.96.0.1 . tcp . 80 }",
                 "add empty-services { 10.96.0.1 . tcp . 80 : goto refuse }",
             ],
         );

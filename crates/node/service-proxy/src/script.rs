@@ -1,15 +1,16 @@
 //! Script: one nft transaction. Chains come first, then what goes, then what comes.
+use crate::tables::Set;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
 /// Elements by the map or set they are in; a set's have no value.
-pub type Elements = BTreeMap<(&'static str, String), String>;
+pub type Elements = BTreeMap<(Set, String), String>;
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Script {
     pub chains: String,
-    deleted: BTreeMap<&'static str, BTreeSet<String>>,
-    added: BTreeMap<&'static str, BTreeMap<String, String>>,
+    deleted: BTreeMap<Set, BTreeSet<String>>,
+    added: BTreeMap<Set, BTreeMap<String, String>>,
 }
 
 impl Script {
@@ -20,16 +21,16 @@ impl Script {
     /// Notes what leads from the one to the other. nft can't overwrite, so a changed value is deleted and added.
     pub fn change(&mut self, before: &Elements, after: &Elements) {
         for ((set, key), value) in before {
-            if after.get(&(set, key.clone())) != Some(value) {
+            if after.get(&(*set, key.clone())) != Some(value) {
                 // What was only about to come never was in the kernel, or is in `deleted` already.
                 if self.added.get_mut(set).and_then(|added| added.remove(key)).is_none() {
-                    self.deleted.entry(set).or_default().insert(key.clone());
+                    self.deleted.entry(*set).or_default().insert(key.clone());
                 }
             }
         }
         for ((set, key), value) in after {
-            if before.get(&(set, key.clone())) != Some(value) {
-                self.added.entry(set).or_default().insert(key.clone(), value.clone());
+            if before.get(&(*set, key.clone())) != Some(value) {
+                self.added.entry(*set).or_default().insert(key.clone(), value.clone());
             }
         }
     }

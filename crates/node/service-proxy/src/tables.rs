@@ -1,12 +1,12 @@
 //! The fixed part of the rules: maps, base chains and the chains that pick a backend.
 //!
 //! Everything that varies lives in maps keyed by address, protocol and port, so that a change touches elements, not
-//! rules. A chain that picks is shared by all frontends with as many backends; it finds the one it drew in `endpoints`.
+//! rules. A chain that picks draws a slot and is shared by all frontends with as many backends; a slot is a map from
+//! frontend to backend. (One map for all slots, keyed by the number drawn, would need `typeof` keys, which nft 1.0.6
+//! can't read back: then every new chain would mean a full reload.)
 use crate::plan::Translation;
 use crate::settings::ProxySettings;
-
-/// Backends for clients outside the cluster have slots from here on.
-pub const OUTSIDE_SLOTS: usize = 1 << 16;
+use std::fmt;
 
 /// Which key a frontend has: its address, or only its port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -33,13 +33,6 @@ impl Family {
             Self::Ports => "outside-ports",
         }
     }
-    /// Frontend and slot to backend.
-    pub fn endpoints(self) -> &'static str {
-        match self {
-            Self::Services => "service-endpoints",
-            Self::Ports => "port-endpoints",
-        }
-    }
     /// Frontends without backend.
     pub fn empty(self) -> &'static str {
         match self {
@@ -52,6 +45,12 @@ impl Family {
         match self {
             Self::Services => "sticky-services",
             Self::Ports => "sticky-ports",
+        }
+    }
+    fn key_type(self) -> &'static str {
+        match self {
+            Self::Services => "ipv4_addr . inet_proto . inet_service",
+            Self::Ports => "inet_proto . inet_service",
         }
     }
     fn key(self) -> &'static str {
@@ -67,6 +66,51 @@ pub const ALLOWED: &str = "allowed-sources";
 pub const CLUSTER_ADDRESSES: &str = "cluster-addresses";
 pub const HAIRPINS: &str = "hairpins";
 pub const AFFINITY: &str = "affinity";
+
+/// The backends that frontends have in one place of their order: a map, and the chain that looks into it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Slot {
+    pub family: Family,
+    /// For clients outside the cluster, where they get other backends.
+    pub outside: bool,
+    pub number: usize,
+}
+
+/// The name of the map and of the chain.
+impl fmt::Display for Slot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}{}-slot-{}", self.family.name(), if self.outside { "-outside" } else { "" }, self.number)
+    }
+}
+
+impl Slot {
+    pub fn definition(&self, settings: &ProxySettings) -> String {
+        let table = &settings.table;
+        format!(
+            "add map ip {table} {self} {{ type {} : ipv4_addr . inet_service ; }}\nadd chain ip {table} {self}\nadd rule ip {table} {self} {DNAT} {} map @{self}\n",
+            self.family.key_type(),
+            self.family.key()
+        )
+    }
+}
+
+/// A map or set that elements are in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Set {
+    Named(&'static str),
+    Slot(Slot),
+}
+
+impl fmt::Display for Set {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Named(name) => f.write_str(name),
+            Self::Slot(slot) => slot.fmt(f),
+        }
+    }
+}
+
+const DNAT: &str = "meta l4proto { tcp, udp, sctp } dnat ip to";
 
 /// A chain that draws one of `count` backends and leads the connection there.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -90,6 +134,12 @@ impl PickChain {
         format!("{}-{translation}-{}{}{}", self.family.name(), self.count, suffix(self.outside, "-outside"), suffix(self.sticky, "-sticky"))
     }
 
+    pub fn slots(&self) -> impl Iterator<Item = Slot> + use<> {
+        let (family, outside) = (self.family, self.outside);
+        (0..self.count).map(move |number| Slot { family, outside, number })
+    }
+
+    /// The slots it leads to must be there.
     pub fn definition(&self, settings: &ProxySettings) -> String {
         let (table, name) = (&settings.table, self.name());
         let mut rules = vec![format!("add chain ip {table} {name}")];
@@ -101,12 +151,11 @@ impl PickChain {
             Translation::Inside => rule(format!("ip saddr != {} fib saddr type local {mark}", settings.cluster_cidr)),
             Translation::Keep => {}
         }
-        let dnat = "meta l4proto { tcp, udp, sctp } dnat ip to";
         if self.sticky {
-            rule(format!("{dnat} ip saddr . ip daddr . meta l4proto . th dport map @{AFFINITY}"));
+            rule(format!("{DNAT} ip saddr . ip daddr . meta l4proto . th dport map @{AFFINITY}"));
         }
-        let offset = if self.outside { format!(" offset {OUTSIDE_SLOTS}") } else { String::new() };
-        rule(format!("{dnat} {} . numgen random mod {}{offset} map @{}", self.family.key(), self.count, self.family.endpoints()));
+        let slots: Vec<String> = self.slots().map(|slot| format!("{} : goto {slot}", slot.number)).collect();
+        rule(format!("numgen random mod {} vmap {{ {} }}", self.count, slots.join(", ")));
         rules.join("\n") + "\n"
     }
 }
@@ -141,10 +190,8 @@ pub fn base(settings: &ProxySettings) -> String {
         .concat();
     let verdicts: String = [Family::Services, Family::Ports]
         .map(|family| {
-            let key = if family == Family::Services { "ipv4_addr . inet_proto . inet_service" } else { "inet_proto . inet_service" };
-            let map = |name: &str| format!(" map {name} {{\n  type {key} : verdict\n }}\n");
-            let endpoints = format!(" map {} {{\n  typeof {} . numgen random mod 131072 : ip daddr . th dport\n }}\n", family.endpoints(), family.key());
-            [map(family.frontends()), map(family.outside()), map(family.empty()), map(family.sticky()), endpoints].concat()
+            let map = |name: &str| format!(" map {name} {{\n  type {} : verdict\n }}\n", family.key_type());
+            [map(family.frontends()), map(family.outside()), map(family.empty()), map(family.sticky())].concat()
         })
         .concat();
     format!(
@@ -153,7 +200,7 @@ add table ip {table}
 delete table ip {table}
 table ip {table} {{
 {verdicts} map {AFFINITY} {{
-  typeof ip saddr . ip daddr . meta l4proto . th dport : ip daddr . th dport
+  type ipv4_addr . ipv4_addr . inet_proto . inet_service : ipv4_addr . inet_service
   size 262144
   flags dynamic,timeout
   timeout 3h

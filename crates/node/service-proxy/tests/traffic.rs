@@ -181,6 +181,10 @@ impl Cluster {
         }));
         self.stop = Some(stop);
     }
+    /// The table's number: another one says that all was made anew.
+    fn table(&self) -> String {
+        self.node.sh("nft -a list tables")
+    }
     fn stop(&mut self) {
         self.stop.take().unwrap().send(()).unwrap();
         self.proxy.take().unwrap().join().unwrap();
@@ -215,6 +219,8 @@ fn eventually(mut holds: impl FnMut() -> bool) {
 #[test]
 fn connections_are_balanced_and_follow_the_endpoints() {
     let mut cluster = Cluster::new();
+    eventually(|| !cluster.table().is_empty());
+    let table = cluster.table();
     cluster.service("web", json!({ "clusterIP": "10.96.0.1" }));
     cluster.both("web");
     eventually(|| cluster.client.ask("10.96.0.1:80").is_ok());
@@ -241,6 +247,8 @@ fn connections_are_balanced_and_follow_the_endpoints() {
         assert!(before.elapsed() < Duration::from_millis(500), "refused at once");
     }
 
+    assert_eq!(cluster.table(), table, "every change was taken as one");
+
     // A restart serves on with the old rules, then with the new, without a connection lost.
     cluster.both("web");
     eventually(|| cluster.client.ask("10.96.0.1:80").is_ok());
@@ -259,6 +267,8 @@ fn connections_are_balanced_and_follow_the_endpoints() {
 #[test]
 fn clients_keep_their_backend_until_it_goes() {
     let cluster = Cluster::new();
+    eventually(|| !cluster.table().is_empty());
+    let table = cluster.table();
     cluster.service(
         "web",
         json!({ "clusterIP": "10.96.0.1", "type": "NodePort", "sessionAffinity": "ClientIP", "ports": [{ "name": "tcp", "port": 80, "nodePort": 30080 }] }),
@@ -279,11 +289,14 @@ fn clients_keep_their_backend_until_it_goes() {
     cluster.both("web");
     std::thread::sleep(Duration::from_millis(200));
     assert_eq!(cluster.client.asks("10.96.0.1:80", 20), BTreeMap::from([(other.into(), 20)]), "one that comes takes no clients away");
+    assert_eq!(cluster.table(), table, "every change was taken as one");
 }
 
 #[test]
 fn outside_addresses_and_ports_lead_in() {
     let cluster = Cluster::new();
+    eventually(|| !cluster.table().is_empty());
+    let table = cluster.table();
     cluster.service(
         "web",
         json!({ "clusterIP": "10.96.0.1", "type": "NodePort", "externalIPs": ["10.9.0.77"], "ports": [{ "name": "tcp", "port": 80, "nodePort": 30080 }] }),
@@ -332,6 +345,28 @@ fn outside_addresses_and_ports_lead_in() {
     cluster.outside.sh("ip addr del 10.9.0.2/24 dev eth0; ip addr add 10.9.0.3/24 dev eth0; ip route add 10.9.0.78 via 10.9.0.1");
     assert!(cluster.outside.ask("10.9.0.78:80").is_ok());
     assert_eq!(cluster.outside.ask("10.9.0.1:8888").unwrap(), ("b".into(), "10.9.0.3".into()), "host ports show the client");
+    assert_eq!(cluster.table(), table, "every change was taken as one");
+}
+
+#[test]
+fn a_service_may_lead_to_the_node_itself() {
+    let cluster = Cluster::new();
+    cluster.node.serve("node", 10053);
+    cluster.service("dns", json!({ "clusterIP": "10.96.0.10", "ports": [{ "name": "tcp", "port": 53 }, { "name": "udp", "port": 53, "protocol": "UDP" }] }));
+    cluster.objects.endpoints("dns", 10053, &[("10.9.0.1", "n1")]);
+    eventually(|| cluster.client.ask("10.96.0.10:53").is_ok());
+    assert_eq!(cluster.client.ask("10.96.0.10:53").unwrap(), ("node".into(), "10.244.0.4".into()));
+    assert!(cluster.node.ask("10.96.0.10:53").is_ok());
+    let answer = cluster.client.within(|| {
+        let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
+        socket.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
+        // Connected: an answer from another address than was asked would not be heard.
+        socket.connect("10.96.0.10:53").unwrap();
+        socket.send(b"?").unwrap();
+        let mut buffer = [0; 64];
+        socket.recv(&mut buffer).map(|length| buffer[..length].to_vec())
+    });
+    assert_eq!(answer.unwrap(), b"node");
 }
 
 #[test]
@@ -365,6 +400,7 @@ fn one_change_among_5000_services_is_small() {
     cluster.both("web");
     eventually(|| cluster.client.ask("10.96.0.1:80").is_ok());
     println!("5,000 services took {:?}", before.elapsed());
+    let table = cluster.table();
     let mut times: Vec<Duration> = (0..20)
         .map(|round| {
             let (name, address) = if round % 2 == 0 { ("a", "10.244.0.2") } else { ("b", "10.244.0.3") };
@@ -375,5 +411,6 @@ fn one_change_among_5000_services_is_small() {
         })
         .collect();
     times.sort();
+    assert_eq!(cluster.table(), table, "every change was taken as one");
     println!("change to packets: median {:?}, slowest {:?}", times[10], times[19]);
 }
