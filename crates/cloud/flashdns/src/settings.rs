@@ -1,0 +1,86 @@
+//! Settings of the DNS server.
+use crate::Error;
+use api_meta::ClusterName;
+use ipnet::IpNet;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+/// An address to answer on, UDP and TCP, and whose view clients there get.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listener {
+    /// A certain address: answers from a wildcard one could leave from another than was asked.
+    pub address: SocketAddr,
+    pub cluster: ClusterName,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DnsSettings {
+    pub listen: Vec<Listener>,
+    /// The clusters' zone, e.g. `cluster.local`.
+    pub domain: String,
+    /// Where other names are asked, in this order. None: they fail.
+    pub upstreams: Vec<SocketAddr>,
+    /// Pod and Service addresses: reverse names in them are never asked upstream.
+    pub cluster_cidrs: Vec<IpNet>,
+    /// The address pods ask, for the zone's own name server record.
+    pub cluster_dns: Option<IpAddr>,
+    /// How long clients may keep answers.
+    pub ttl: Duration,
+    /// How long clients may keep that a name does not exist.
+    pub negative_ttl: Duration,
+    /// How long one upstream has to answer before the next is asked.
+    pub upstream_timeout: Duration,
+}
+
+impl DnsSettings {
+    pub fn new(domain: &str, listen: impl IntoIterator<Item = SocketAddr>) -> Self {
+        Self {
+            listen: listen.into_iter().map(|address| Listener { address, cluster: ClusterName::root() }).collect(),
+            domain: domain.trim_end_matches('.').to_ascii_lowercase(),
+            upstreams: Vec::new(),
+            cluster_cidrs: Vec::new(),
+            cluster_dns: None,
+            ttl: Duration::from_secs(30),
+            negative_ttl: Duration::from_secs(5),
+            upstream_timeout: Duration::from_secs(2),
+        }
+    }
+
+    pub fn check(&self) -> Result<(), Error> {
+        if let Some(reason) = api_meta::names::dns1123_subdomain(&self.domain).first() {
+            return Err(Error::Settings(format!("domain {:?}: {reason}", self.domain)));
+        }
+        let looping = self.upstreams.iter().find(|upstream| self.listen.iter().any(|listener| listener.address == **upstream));
+        match looping {
+            Some(upstream) => Err(Error::Settings(format!("upstream {upstream} is this server itself"))),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The name servers of a resolv.conf, without `except`: those that lead back to us.
+pub fn upstreams_of(resolv_conf: &str, except: &[IpAddr]) -> Vec<SocketAddr> {
+    let servers = resolv_conf.lines().filter_map(|line| {
+        let mut words = line.split_whitespace();
+        (words.next() == Some("nameserver")).then(|| words.next()?.parse::<IpAddr>().ok()).flatten()
+    });
+    servers.filter(|server| !except.contains(server)).map(|server| SocketAddr::new(server, 53)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn upstreams_come_from_resolv_conf_but_never_lead_back() {
+        let text = "# nameserver 9.9.9.9\nsearch a b\nnameserver 192.0.2.1\nnameserver 10.96.0.10\nnameserver 2001:db8::1\noptions ndots:5\n";
+        let upstreams = upstreams_of(text, &["10.96.0.10".parse().unwrap()]);
+        assert_eq!(upstreams, ["192.0.2.1:53".parse().unwrap(), "[2001:db8::1]:53".parse().unwrap()]);
+        let mut settings = DnsSettings::new("Cluster.Local.", [upstreams[0]]);
+        assert_eq!(settings.domain, "cluster.local");
+        settings.check().unwrap();
+        settings.upstreams = upstreams;
+        assert!(settings.check().is_err());
+        assert!(DnsSettings::new("under_score", []).check().is_err());
+    }
+}

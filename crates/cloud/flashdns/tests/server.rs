@@ -1,0 +1,309 @@
+//! The DNS server at work: real questions over real sockets on loopback, and a second server as its upstream.
+#![allow(clippy::unwrap_used, reason = "a test may")]
+use api_cache::{Selection, Source, SourceEvent};
+use api_meta::ClusterName;
+use bytes::Bytes;
+use flashdns::{DnsSettings, run};
+use futures::StreamExt;
+use futures::stream::BoxStream;
+use hickory_proto::op::{Edns, Message, OpCode, Query, ResponseCode};
+use hickory_proto::rr::{DNSClass, Name, RecordType};
+use serde_json::{Value, json};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream, UdpSocket};
+use tokio::sync::broadcast;
+
+/// Objects in memory, as the server's store feeds them.
+#[derive(Clone)]
+struct Objects(broadcast::Sender<(String, SourceEvent)>);
+
+impl Objects {
+    fn event(&self, resource: &str, event: SourceEvent) {
+        self.0.send((resource.into(), event)).unwrap();
+    }
+    fn apply(&self, resource: &str, mut object: Value) {
+        static VERSION: AtomicUsize = AtomicUsize::new(1);
+        object["metadata"]["resourceVersion"] = VERSION.fetch_add(1, Ordering::Relaxed).to_string().into();
+        self.event(resource, SourceEvent::Applied { cluster: ClusterName::root(), object: Bytes::from(object.to_string()) });
+    }
+    fn service(&self, name: &str, spec: Value) {
+        self.apply("services", json!({ "metadata": { "name": name, "namespace": "default" }, "spec": spec }));
+    }
+    fn endpoints(&self, service: &str, addresses: &[String]) {
+        let endpoints: Vec<Value> = addresses.iter().map(|address| json!({ "addresses": [address] })).collect();
+        let metadata = json!({ "name": service, "namespace": "default", "labels": { "kubernetes.io/service-name": service } });
+        self.apply("endpointslices", json!({ "metadata": metadata, "addressType": "IPv4", "ports": [{ "name": "http", "port": 80 }], "endpoints": endpoints }));
+    }
+}
+
+impl Source for Objects {
+    fn follow(&self, selection: Selection) -> BoxStream<'static, SourceEvent> {
+        let live = futures::stream::unfold(self.0.subscribe(), |mut live| async { live.recv().await.ok().map(|event| (event, live)) });
+        let live = live.filter_map(move |(of, event)| futures::future::ready((of == selection.resource).then_some(event)));
+        futures::stream::iter([SourceEvent::Restart, SourceEvent::Listed]).chain(live).boxed()
+    }
+}
+
+struct Server {
+    address: SocketAddr,
+    objects: Objects,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Server {
+    async fn new(domain: &str, upstreams: Vec<SocketAddr>) -> Self {
+        // A port that is free for both protocols; it is let go and taken again at once.
+        let address = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+        let mut settings = DnsSettings::new(domain, [address]);
+        settings.upstreams = upstreams;
+        settings.upstream_timeout = Duration::from_millis(300);
+        settings.cluster_cidrs = vec!["10.0.0.0/8".parse().unwrap()];
+        settings.cluster_dns = Some("10.96.0.10".parse().unwrap());
+        let objects = Objects(broadcast::channel(4096).0);
+        let source = Arc::new(objects.clone());
+        let task = tokio::spawn(async move { run(settings, source, std::future::pending()).await.unwrap() });
+        let server = Self { address, objects, task };
+        server.eventually(&format!("dns-version.{domain}"), RecordType::TXT, &["1.1.0"]).await;
+        server
+    }
+    async fn ask(&self, name: &str, kind: RecordType) -> Message {
+        udp(self.address, &question(name, kind)).await.unwrap()
+    }
+    #[track_caller]
+    fn check<'a>(&'a self, name: &'a str, kind: RecordType, expected: &'a [&'a str]) -> impl Future<Output = ()> + 'a {
+        let caller = std::panic::Location::caller();
+        async move {
+            let reply = self.ask(name, kind).await;
+            assert_eq!(
+                (show(&reply), reply.metadata.response_code),
+                (expected.iter().map(ToString::to_string).collect(), ResponseCode::NoError),
+                "{name} at {caller}"
+            );
+        }
+    }
+    async fn eventually(&self, name: &str, kind: RecordType, expected: &[&str]) {
+        for _ in 0..500 {
+            if let Some(reply) = udp(self.address, &question(name, kind)).await
+                && show(&reply) == expected
+            {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        panic!("{name} never gave {expected:?}");
+    }
+}
+
+/// The answers' data, sorted.
+fn show(reply: &Message) -> Vec<String> {
+    let mut shown: Vec<String> = reply.answers.iter().map(|record| record.data.to_string()).collect();
+    shown.sort();
+    shown
+}
+
+fn question(name: &str, kind: RecordType) -> Message {
+    let mut message = Message::query();
+    message.metadata.recursion_desired = true;
+    message.add_query(Query::query(Name::from_ascii(format!("{name}.")).unwrap(), kind));
+    message
+}
+
+async fn udp(to: SocketAddr, message: &Message) -> Option<Message> {
+    let reply = raw(to, &message.to_vec().unwrap()).await?;
+    assert_eq!(reply.metadata.id, message.metadata.id);
+    Some(reply)
+}
+
+async fn raw(to: SocketAddr, bytes: &[u8]) -> Option<Message> {
+    let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    socket.connect(to).await.unwrap();
+    socket.send(bytes).await.unwrap();
+    let mut buffer = [0; 4096];
+    let length = tokio::time::timeout(Duration::from_secs(3), socket.recv(&mut buffer)).await.ok()?.ok()?;
+    Some(Message::from_vec(&buffer[..length]).unwrap())
+}
+
+async fn tcp(to: SocketAddr, messages: &[Message]) -> Vec<Message> {
+    let mut stream = TcpStream::connect(to).await.unwrap();
+    for message in messages {
+        let bytes = message.to_vec().unwrap();
+        stream.write_u16(bytes.len().try_into().unwrap()).await.unwrap();
+        stream.write_all(&bytes).await.unwrap();
+    }
+    let mut replies = Vec::new();
+    for _ in messages {
+        let mut buffer = vec![0; stream.read_u16().await.unwrap().into()];
+        stream.read_exact(&mut buffer).await.unwrap();
+        replies.push(Message::from_vec(&buffer).unwrap());
+    }
+    replies
+}
+
+#[tokio::test]
+async fn services_answer_by_name_address_and_port() {
+    let server = Server::new("cluster.local", Vec::new()).await;
+    server
+        .objects
+        .service("kubernetes", json!({ "clusterIP": "10.96.0.1", "clusterIPs": ["10.96.0.1", "fd00::1"], "ports": [{ "name": "https", "port": 443 }] }));
+    let name = "kubernetes.default.svc.cluster.local";
+    server.eventually(name, RecordType::A, &["10.96.0.1"]).await;
+    server.check(name, RecordType::AAAA, &["fd00::1"]).await;
+    server.check("_https._tcp.kubernetes.default.svc.cluster.local", RecordType::SRV, &["0 100 443 kubernetes.default.svc.cluster.local."]).await;
+    server.check("1.0.96.10.in-addr.arpa", RecordType::PTR, &["kubernetes.default.svc.cluster.local."]).await;
+    server.check("10-244-1-5.default.pod.cluster.local", RecordType::A, &["10.244.1.5"]).await;
+    server.check("cluster.local", RecordType::NS, &["ns.dns.cluster.local."]).await;
+    server.check("ns.dns.cluster.local", RecordType::A, &["10.96.0.10"]).await;
+    assert_eq!(server.ask("cluster.local", RecordType::SOA).await.answers.len(), 1);
+
+    let reply = server.ask("Kubernetes.DEFAULT.svc.Cluster.Local", RecordType::A).await;
+    assert_eq!(reply.answers[0].name.to_ascii(), "Kubernetes.DEFAULT.svc.Cluster.Local.", "the question's own spelling");
+    assert_eq!((reply.answers[0].ttl, reply.metadata.authoritative), (30, true));
+    let reply = server.ask("_https._tcp.kubernetes.default.svc.cluster.local", RecordType::SRV).await;
+    assert_eq!(reply.additionals.len(), 2, "with its target's addresses");
+
+    server.objects.event(
+        "services",
+        SourceEvent::Deleted { cluster: ClusterName::root(), object: Bytes::from(r#"{"metadata":{"name":"kubernetes","namespace":"default"}}"#) },
+    );
+    server.eventually(name, RecordType::A, &[]).await;
+    assert_eq!(server.ask(name, RecordType::A).await.metadata.response_code, ResponseCode::NXDomain);
+}
+
+#[tokio::test]
+async fn what_does_not_exist_is_denied_for_five_seconds() {
+    let server = Server::new("cluster.local", Vec::new()).await;
+    server.objects.service("web", json!({ "clusterIP": "10.96.0.1" }));
+    server.eventually("web.default.svc.cluster.local", RecordType::A, &["10.96.0.1"]).await;
+    for (name, kind, code, zone) in [
+        ("nobody.default.svc.cluster.local", RecordType::A, ResponseCode::NXDomain, "cluster.local."),
+        ("web.default.svc.cluster.local", RecordType::AAAA, ResponseCode::NoError, "cluster.local."),
+        ("default.svc.cluster.local", RecordType::A, ResponseCode::NoError, "cluster.local."),
+        ("web.default.svc.cluster.local.default.svc.cluster.local", RecordType::A, ResponseCode::NXDomain, "cluster.local."),
+        ("9.9.96.10.in-addr.arpa", RecordType::PTR, ResponseCode::NXDomain, "in-addr.arpa."),
+    ] {
+        let reply = server.ask(name, kind).await;
+        assert_eq!((reply.metadata.response_code, show(&reply).len()), (code, 0), "{name}");
+        let soa = &reply.authorities[0];
+        assert_eq!((soa.record_type(), soa.ttl, soa.name.to_ascii().as_str()), (RecordType::SOA, 5, zone), "{name}");
+    }
+    assert_eq!(server.ask("example.com", RecordType::A).await.metadata.response_code, ResponseCode::ServFail, "there is no upstream");
+}
+
+#[tokio::test]
+async fn long_answers_are_cut_over_udp_and_whole_over_tcp() {
+    let server = Server::new("cluster.local", Vec::new()).await;
+    server.objects.service("many", json!({ "clusterIP": "None" }));
+    let addresses: Vec<String> = (0..120).map(|n| format!("10.244.0.{n}")).collect();
+    server.objects.endpoints("many", &addresses);
+    let name = "many.default.svc.cluster.local";
+    server.eventually("10-244-0-7.many.default.svc.cluster.local", RecordType::A, &["10.244.0.7"]).await;
+    let reply = server.ask(name, RecordType::A).await;
+    assert!(reply.metadata.truncation && reply.answers.is_empty());
+    let replies = tcp(server.address, &[question(name, RecordType::A), question(name, RecordType::SRV), question("x.cluster.local", RecordType::A)]).await;
+    assert_eq!((replies[0].answers.len(), replies[0].metadata.truncation), (120, false));
+    assert_eq!(replies[2].metadata.response_code, ResponseCode::NXDomain);
+
+    server.objects.endpoints("many", &addresses[..60]);
+    let mut message = question(name, RecordType::A);
+    let mut edns = Edns::new();
+    edns.set_max_payload(4096);
+    message.set_edns(edns);
+    let mut reply = udp(server.address, &message).await.unwrap();
+    while reply.answers.is_empty() {
+        reply = udp(server.address, &message).await.unwrap();
+    }
+    assert_eq!((reply.answers.len(), reply.edns.unwrap().max_payload()), (60, 1232), "EDNS makes room");
+    let mut first: Vec<String> = Vec::new();
+    for _ in 0..8 {
+        first.push(
+            udp(server.address, &{
+                let mut again = message.clone();
+                again.metadata.id = Message::query().metadata.id;
+                again
+            })
+            .await
+            .unwrap()
+            .answers[0]
+                .data
+                .to_string(),
+        );
+    }
+    first.sort();
+    first.dedup();
+    assert!(first.len() > 1, "the first answer changes");
+}
+
+#[tokio::test]
+async fn other_names_come_from_upstream() {
+    let upstream = Server::new("example.org", Vec::new()).await;
+    upstream.objects.service("db", json!({ "clusterIP": "192.0.2.7" }));
+    upstream.objects.service("many", json!({ "clusterIP": "None" }));
+    upstream.objects.endpoints("many", &(0..120).map(|n| format!("192.0.2.{n}")).collect::<Vec<_>>());
+    upstream.eventually("5.2.0.192.in-addr.arpa", RecordType::PTR, &["192-0-2-5.many.default.svc.example.org."]).await;
+    // The first answers nobody; the second is asked instead.
+    let silent = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let server = Server::new("cluster.local", vec![silent.local_addr().unwrap(), upstream.address]).await;
+    server.check("db.default.svc.example.org", RecordType::A, &["192.0.2.7"]).await;
+    let reply = server.ask("nobody.default.svc.example.org", RecordType::A).await;
+    assert_eq!((reply.metadata.response_code, reply.authorities.len(), reply.metadata.authoritative), (ResponseCode::NXDomain, 1, false));
+    let replies = tcp(server.address, &[question("many.default.svc.example.org", RecordType::A)]).await;
+    assert_eq!(replies[0].answers.len(), 120, "upstream's long answer comes over TCP");
+
+    server.objects.service("alias", json!({ "type": "ExternalName", "externalName": "db.default.svc.example.org" }));
+    server.objects.service("web", json!({ "clusterIP": "10.96.0.1" }));
+    server.objects.service("near", json!({ "type": "ExternalName", "externalName": "web.default.svc.cluster.local" }));
+    server.eventually("near.default.svc.cluster.local", RecordType::A, &["10.96.0.1", "web.default.svc.cluster.local."]).await;
+    server.check("alias.default.svc.cluster.local", RecordType::CNAME, &["db.default.svc.example.org."]).await;
+    server.check("alias.default.svc.cluster.local", RecordType::A, &["192.0.2.7", "db.default.svc.example.org."]).await;
+
+    drop(upstream);
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    server.check("db.default.svc.example.org", RecordType::A, &["192.0.2.7"]).await;
+    assert_eq!(server.ask("new.example.org", RecordType::A).await.metadata.response_code, ResponseCode::ServFail);
+}
+
+#[tokio::test]
+async fn bad_questions_get_errors_and_answers_get_nothing() {
+    let server = Server::new("cluster.local", Vec::new()).await;
+    let good = question("dns-version.cluster.local", RecordType::TXT);
+    let mut bad = good.clone();
+    bad.queries[0].set_query_class(DNSClass::CH);
+    assert_eq!(udp(server.address, &bad).await.unwrap().metadata.response_code, ResponseCode::Refused);
+    let mut bad = good.clone();
+    bad.metadata.op_code = OpCode::Notify;
+    assert_eq!(udp(server.address, &bad).await.unwrap().metadata.response_code, ResponseCode::NotImp);
+    let mut bad = good.clone();
+    bad.add_query(good.queries[0].clone());
+    assert_eq!(udp(server.address, &bad).await.unwrap().metadata.response_code, ResponseCode::FormErr);
+    let mut bad = good.clone();
+    let mut edns = Edns::new();
+    edns.set_version(1);
+    bad.set_edns(edns);
+    let reply = udp(server.address, &bad).await.unwrap();
+    assert_eq!(reply.edns.unwrap().rcode_high(), 1, "BADVERS");
+    assert_eq!(server.ask("cluster.local", RecordType::AXFR).await.metadata.response_code, ResponseCode::Refused);
+
+    let mut cut = good.to_vec().unwrap();
+    cut.truncate(20);
+    assert_eq!(raw(server.address, &cut).await.unwrap().metadata.response_code, ResponseCode::FormErr);
+    let mut answer = good.to_vec().unwrap();
+    answer[2] |= 0x80;
+    for ignored in [&answer[..], b"x"] {
+        let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        socket.send_to(ignored, server.address).await.unwrap();
+        socket.send_to(&good.to_vec().unwrap(), server.address).await.unwrap();
+        let mut buffer = [0; 512];
+        let length = socket.recv(&mut buffer).await.unwrap();
+        assert_eq!(Message::from_vec(&buffer[..length]).unwrap().metadata.id, good.metadata.id, "the first reply is to the question");
+    }
+}
