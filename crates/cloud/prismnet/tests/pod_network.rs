@@ -1,9 +1,11 @@
 //! The pod network in real network namespaces: a node, its pods, and a machine outside the cluster.
+#![allow(clippy::unwrap_used, reason = "a test may")]
 use prismnet::cni::{self, Parameters, Reply};
 use prismnet::{AddressFile, NetworkNamespace, NodeNetwork, node};
 use serde_json::{Value, json};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::process::Command;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
@@ -52,6 +54,7 @@ struct Node {
     outside: Machine,
     network: NodeNetwork,
     directory: tempfile::TempDir,
+    conf: OnceLock<Value>,
 }
 
 impl Node {
@@ -61,15 +64,18 @@ impl Node {
         outside.sh("ip link set lo up; ip addr add 10.9.0.2/24 dev eth0; ip link set eth0 up");
         let mut network = NodeNetwork::new("10.244.1.0/24".parse().unwrap(), "10.244.0.0/16".parse().unwrap());
         network.state_dir = directory.path().join("state");
-        let node = Self { machine, outside, network, directory };
+        let node = Self { machine, outside, network, directory, conf: OnceLock::new() };
         node.setup();
         node
     }
     fn setup(&self) {
         self.machine.namespace.enter(|| node::setup(&self.network).unwrap()).unwrap();
     }
-    /// The plugin's own configuration, as a runtime passes it on from the list.
+    /// The plugin's own configuration, as a runtime passes it on from the list. The node writes it once.
     fn conf(&self) -> Value {
+        self.conf.get_or_init(|| self.write_conf()).clone()
+    }
+    fn write_conf(&self) -> Value {
         let (conf_dir, bin_dir) = (self.directory.path().join("net.d"), self.directory.path().join("bin"));
         let path = self.machine.namespace.enter(|| node::write_conf(&conf_dir, &bin_dir, "/bin/k8shost".as_ref(), &self.network).unwrap()).unwrap();
         assert_eq!(std::fs::read_link(bin_dir.join("prismnet")).unwrap().to_str(), Some("/bin/k8shost"));
@@ -227,4 +233,23 @@ fn many_pods_at_once_get_addresses_of_their_own() {
     addresses.sort();
     addresses.dedup();
     assert_eq!((addresses.len(), node.ports()), (16, 16));
+}
+
+#[test]
+fn services_work_on_a_node_without_default_route() {
+    let mut node = Node::new();
+    node.network.service_cidr = Some("10.96.0.0/12".parse().unwrap());
+    node.setup();
+    let (server, client) = (Machine::new("server"), Machine::new("client"));
+    let (server_address, client_address) = (node.add(&server), node.add(&client));
+    node.machine.sh("ip route del default");
+    node.machine.sh(&format!(
+        "nft \"add table ip t; add chain ip t pre {{ type nat hook prerouting priority dstnat; }}; add chain ip t out {{ type nat hook output priority -100; }}; \
+         add rule ip t pre ip daddr 10.96.0.1 dnat to {server_address}; add rule ip t out ip daddr 10.96.0.1 dnat to {server_address}\""
+    ));
+    let listener = server.listen("0.0.0.0:80");
+    client.connect("10.96.0.1:80".parse().unwrap()).unwrap();
+    assert_eq!(peer_of(&listener), client_address.to_string());
+    node.machine.connect("10.96.0.1:80".parse().unwrap()).unwrap();
+    assert_eq!(peer_of(&listener), "10.244.1.1");
 }
