@@ -22,7 +22,8 @@ use tokio_util::sync::CancellationToken;
 /// The prefix length of a node's share of the cluster's pod range.
 const NODE_PREFIX: u8 = 24;
 const KUBELET_PORT: u16 = 10250;
-const DNS_PORT: u16 = 53;
+/// Not 53, which a resolver of the machine may hold on every address.
+const DNS_PORT: u16 = 10_053;
 /// How long pods get when everything is stopped.
 const STOP_GRACE: Duration = Duration::from_secs(10);
 
