@@ -188,6 +188,9 @@ impl ApiServer {
             if special::is_stream(route) {
                 return self.node_stream(context, parts, incoming).await;
             }
+            if special.name == "proxy" {
+                return self.proxy(context, parts, incoming).await;
+            }
             let body = read_body(incoming).await?;
             return self.special(context, &kind, special, &body).await;
         }

@@ -2,6 +2,7 @@
 mod binding;
 mod eviction;
 mod node_stream;
+mod proxy;
 mod reviews;
 mod token;
 

@@ -76,7 +76,7 @@ impl ApiServer {
     }
 
     /// Where a node's streaming server listens. Nodes belong to the host cluster.
-    async fn node_address(&self, name: &str) -> Result<SocketAddr, Status> {
+    pub(super) async fn node_address(&self, name: &str) -> Result<SocketAddr, Status> {
         use api_resource::Lookup;
         let resource = api_meta::GroupResource::new("", "nodes");
         let found = Lookup::get(self, &api_meta::ClusterName::root(), &resource, "", name).await?;
