@@ -1,6 +1,7 @@
 //! The command line.
+use anyhow::Context;
 use clap::{CommandFactory, Parser, Subcommand};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 /// Where data lives unless told otherwise, as `server` has it.
@@ -65,20 +66,27 @@ fn image(command: ImageCommand) -> anyhow::Result<()> {
     runtime.block_on(async {
         match command {
             ImageCommand::Import { files, data_dir } => {
-                let socket = node_agent::containerd_socket(&data_dir.join("agent"));
                 for file in files {
-                    for name in node_agent::containerd::import_archive(&socket, &file).await? {
+                    let names = node_agent::containerd::import_archive(&socket(&data_dir), &file).await;
+                    for name in names.with_context(|| format!("importing {}", file.display()))? {
                         println!("{name}");
                     }
                 }
             }
             ImageCommand::Ls { data_dir } => {
-                let socket = node_agent::containerd_socket(&data_dir.join("agent"));
-                for name in node_agent::images::list(&socket).await? {
-                    println!("{name}");
+                let socket = socket(&data_dir);
+                let runtime = cri::Runtime::connect(&socket).await.with_context(|| format!("no container runtime at {}: is the server running?", socket.display()))?;
+                for image in runtime.list_images().await? {
+                    let name = image.repo_tags.first().or(image.repo_digests.first()).unwrap_or(&image.id);
+                    println!("{name}\t{}\t{}", image.id, image.size);
                 }
             }
         }
         Ok(())
     })
+}
+
+/// The socket of the containerd that a server with this data directory runs.
+fn socket(data_dir: &Path) -> PathBuf {
+    node_agent::containerd::ContainerdSettings::under(&data_dir.join("agent"), PathBuf::new(), PathBuf::new()).socket()
 }
