@@ -30,6 +30,13 @@ impl Cluster {
         cluster
     }
 
+    /// As `start`, with these images besides.
+    pub fn with_images(recipes: &[Recipe]) -> Self {
+        let cluster = Self::start();
+        cluster.import(recipes);
+        cluster
+    }
+
     /// Waits until the node is ready and the namespace `default` has its service account.
     pub fn wait_for_node(&self) {
         let tool = self.tool();

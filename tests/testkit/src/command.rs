@@ -1,4 +1,5 @@
 //! Running kubectl, helm and curl as a user would, and reading what they say.
+use crate::Background;
 use std::ffi::OsStr;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -61,6 +62,45 @@ impl Tool {
     /// kubectl reading `input`, e.g. `apply -f -`.
     pub fn kubectl_with(&self, line: &str, input: &str) -> Outcome {
         finish(self.command("kubectl").args(line.split_whitespace()).stdin(Stdio::piped()), Some(input))
+    }
+    /// A line, or several, of bash: each must succeed. kubectl and helm are in its PATH.
+    pub fn sh(&self, script: &str) -> Outcome {
+        finish(&mut self.shell(script), None)
+    }
+    /// As `sh`, not started yet: for what runs beside the test.
+    pub fn shell(&self, script: &str) -> Command {
+        let mut command = self.command("bash");
+        let path = std::env::var("PATH").unwrap_or_default();
+        // A leading `exec` is not always possible, so the whole group is to be ended at the end.
+        command.args(["-euo", "pipefail", "-c", script]).env("PATH", format!("{}/bin:{path}", tools().display())).current_dir(&self.home);
+        command
+    }
+    /// Starts a script that runs beside the test, its output kept; it ends with the value.
+    pub fn background(&self, script: &str) -> Background {
+        Background::start(self.shell(script))
+    }
+    /// `kubectl apply` of manifests.
+    #[track_caller]
+    pub fn apply(&self, manifests: &str) {
+        self.kubectl_with("apply -f -", manifests).ok();
+    }
+    /// Runs a script again and again until what it prints is accepted; gives that.
+    #[track_caller]
+    pub fn until(&self, script: &str, timeout: std::time::Duration, accepted: impl Fn(&str) -> bool) -> String {
+        let started = std::time::Instant::now();
+        loop {
+            let outcome = self.sh(script);
+            if outcome.success && accepted(outcome.stdout.trim_end()) {
+                return outcome.stdout.trim_end().to_owned();
+            }
+            assert!(started.elapsed() < timeout, "not within {timeout:?}: {script}\nlast stdout: {}\nlast stderr: {}", outcome.stdout, outcome.stderr);
+            std::thread::sleep(std::time::Duration::from_millis(200));
+        }
+    }
+    /// As `until`, for one expected output.
+    #[track_caller]
+    pub fn until_it_prints(&self, script: &str, expected: &str) {
+        self.until(script, std::time::Duration::from_secs(90), |printed| printed == expected);
     }
     pub fn helm(&self, line: &str) -> Outcome {
         self.run("helm", line.split_whitespace())

@@ -1,4 +1,5 @@
 //! What tests against real servers need: a running k8shost, kubectl and helm, hosts of their own, images.
+mod background;
 mod cluster;
 mod command;
 mod host;
@@ -7,6 +8,7 @@ pub mod images;
 mod remains;
 mod server;
 
+pub use background::Background;
 pub use cluster::Cluster;
 pub use command::{Outcome, Tool, tools};
 pub use host::{Host, Network};

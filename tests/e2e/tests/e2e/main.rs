@@ -1,1 +1,20 @@
 //! End to end: real clusters with real containers, used as people use them, through kubectl and helm.
+mod apply;
+mod crash;
+mod deployments;
+mod example;
+mod helm;
+mod jobs;
+mod pod_failures;
+mod pod_lifecycle;
+mod pod_settings;
+mod pod_volumes;
+mod services;
+mod stop;
+mod streams;
+mod unprivileged;
+
+use std::time::Duration;
+
+/// Long enough for anything that is expected on a busy machine.
+const SOON: Duration = Duration::from_secs(90);

@@ -1,0 +1,49 @@
+//! The example: visits kept in PostgreSQL, rolled to version 2 and back while visitors come.
+use crate::SOON;
+use nix::sys::signal::Signal;
+use testkit::images::{POSTGRES, VISITS, VISITS_2};
+use testkit::{Cluster, Tool};
+
+/// Visits again and again; writes what went wrong to stderr, where the test sees it.
+const VISITORS: &str =
+    r#"visit() { while true; do curl -fsS --max-time 10 http://ADDRESS/ || echo FAILED; sleep 0.02; done; }; visit & visit & visit & visit & wait"#;
+
+fn number(tool: &Tool, address: &str) -> u64 {
+    let answer = tool.until(&format!("curl -fsS --max-time 10 http://{address}/"), SOON, |answer| answer.starts_with("visit "));
+    answer["visit ".len()..].split(',').next().unwrap().parse().unwrap()
+}
+
+#[test]
+fn visits_are_counted_through_a_rollout_and_a_restart() {
+    let mut cluster = Cluster::with_images(&[POSTGRES, VISITS, VISITS_2]);
+    let kubectl = cluster.tool();
+    let data = cluster.server.directory.path().join("example");
+    let manifest = include_str!("../../../../examples/visits/visits.yaml").replace("/var/lib/k8shost-example", &data.display().to_string());
+    kubectl.apply(&manifest);
+    kubectl.sh("kubectl -n visits rollout status deployment/postgres --timeout=180s && kubectl -n visits rollout status deployment/web --timeout=180s").ok();
+    let address = format!("{}:30080", cluster.host.address);
+    let first = number(&kubectl, &address);
+    assert_eq!(number(&kubectl, &address), first + 1);
+
+    let visitors = cluster.outside().background(&VISITORS.replace("ADDRESS", &address));
+    visitors.until_printed("version 1", SOON);
+    kubectl.sh("kubectl -n visits set image deployment/web web=visits-web:v2 && kubectl -n visits rollout status deployment/web --timeout=180s").ok();
+    visitors.until_printed("version 2", SOON);
+    kubectl.sh("kubectl -n visits rollout undo deployment/web && kubectl -n visits rollout status deployment/web --timeout=180s").ok();
+    std::thread::sleep(std::time::Duration::from_secs(2));
+    let printed = visitors.printed();
+    drop(visitors);
+    let failed = printed.lines().filter(|line| !line.starts_with("visit ")).collect::<Vec<_>>();
+    assert!(failed.is_empty(), "requests failed: {failed:?}");
+    let counted = printed.lines().count() as u64;
+    assert!(counted > 100, "only {counted} visits");
+    // Every acknowledged visit was counted once. A visitor who was on the way when the test ended may have been, too.
+    let last = number(&kubectl, &address);
+    assert!((first + 2 + counted..=first + 2 + counted + 8).contains(&last), "{counted} visits after {first}, but the last is {last}");
+
+    cluster.server.end(Signal::SIGINT);
+    cluster.server.launch();
+    cluster.wait_for_node();
+    kubectl.sh("kubectl -n visits rollout status deployment/postgres --timeout=180s && kubectl -n visits rollout status deployment/web --timeout=180s").ok();
+    assert!(number(&kubectl, &address) > last);
+}
