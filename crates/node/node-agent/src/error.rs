@@ -18,6 +18,8 @@ pub enum AgentError {
     SandboxImage(#[source] crate::containerd::ImportError),
     #[error("cannot read the machine's {what}")]
     Machine { what: &'static str, source: std::io::Error },
+    #[error("cannot keep volumes")]
+    Volumes(#[source] volumes::VolumeError),
     #[error("cannot register node {node:?}")]
     Register { node: String, source: Box<kube::Error> },
     #[error("the kubelet server failed")]

@@ -1,13 +1,16 @@
 //! What the machine is and has: memory, processors, kernel, capabilities.
 use crate::AgentError;
+use std::collections::BTreeMap;
 use std::path::Path;
 
 /// Facts for the Node object, which don't change while the machine runs.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Machine {
     pub processors: u64,
     /// Bytes.
     pub memory: u64,
+    /// Page size in bytes to how many there are.
+    pub hugepages: BTreeMap<u64, u64>,
     pub machine_id: String,
     pub system_uuid: String,
     pub boot_id: String,
@@ -27,6 +30,7 @@ impl Machine {
         Ok(Self {
             processors: processors.get() as u64,
             memory,
+            hugepages: hugepages(),
             machine_id,
             system_uuid,
             boot_id: text("/proc/sys/kernel/random/boot_id"),
@@ -69,6 +73,28 @@ pub fn processes() -> Option<(u64, u64)> {
     let load = std::fs::read_to_string("/proc/loadavg").ok()?;
     let all = load.split(' ').nth(3)?.split_once('/')?.1.parse().ok()?;
     Some((limit, all))
+}
+
+/// Processor time used since the machine started, of all processors together.
+pub fn processor_nanoseconds() -> Option<u64> {
+    /// What `/proc` counts in, on every Linux.
+    const TICKS_PER_SECOND: u64 = 100;
+    let stat = std::fs::read_to_string("/proc/stat").ok()?;
+    let fields: Vec<u64> = stat.lines().next()?.split_whitespace().skip(1).filter_map(|n| n.parse().ok()).collect();
+    // user nice system (idle iowait) irq softirq steal; guests are part of user.
+    let ticks: u64 = [0, 1, 2, 5, 6, 7].iter().filter_map(|at| fields.get(*at)).sum();
+    Some(ticks * (1_000_000_000 / TICKS_PER_SECOND))
+}
+
+fn hugepages() -> BTreeMap<u64, u64> {
+    let entries = std::fs::read_dir("/sys/kernel/mm/hugepages").into_iter().flatten().flatten();
+    let one = |entry: std::fs::DirEntry| {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let kibibytes: u64 = name.strip_prefix("hugepages-")?.strip_suffix("kB")?.parse().ok()?;
+        let count = std::fs::read_to_string(entry.path().join("nr_hugepages")).ok()?.trim().parse().ok()?;
+        Some((kibibytes * 1024, count))
+    };
+    entries.filter_map(one).collect()
 }
 
 /// Whether processes may get an oom_score_adj below their parent's (CAP_SYS_RESOURCE).

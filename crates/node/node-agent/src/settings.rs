@@ -43,7 +43,6 @@ pub struct AgentSettings {
     pub reserved: BTreeMap<String, String>,
     /// Sysctls that pods may set beside the safe ones: names, or prefixes ending in `*`.
     pub allowed_unsafe_sysctls: Vec<String>,
-    pub on_shutdown: OnShutdown,
 }
 
 /// What a stopping agent does with its pods.
@@ -79,7 +78,6 @@ impl AgentSettings {
             resolv_conf: "/etc/resolv.conf".into(),
             reserved: BTreeMap::new(),
             allowed_unsafe_sysctls: Vec::new(),
-            on_shutdown: OnShutdown::LeavePods,
             data_dir,
         }
     }

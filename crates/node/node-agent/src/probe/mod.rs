@@ -6,6 +6,6 @@ mod hook;
 mod http;
 mod prober;
 
-pub use action::{ActionTarget, Verdict};
-pub use hook::{HookError, run_hook};
+pub use action::ActionTarget;
+pub use hook::run_hook;
 pub use prober::{ProbeReport, ProbeTarget, run_probe};

@@ -1,0 +1,56 @@
+//! AgentContext: what every pod's worker uses.
+use crate::cgroup::Cgroups;
+use crate::events::EventRecorder;
+use crate::image::ImagePuller;
+use crate::machine::Machine;
+use crate::pod::dns::DnsSettings;
+use crate::pod::identity::PodId;
+use crate::pod::resources::NodeLimits;
+use crate::pod_table::PodTable;
+use crate::settings::AgentSettings;
+use api_cache::Cache;
+use api_client::Clients;
+use clock::Clock;
+use cri::Runtime;
+use k8s_openapi::api::core::v1::{Pod, Service};
+use std::path::PathBuf;
+use std::sync::Arc;
+use volumes::{NodeFacts, VolumeManager};
+
+/// Shared by all workers.
+pub struct AgentContext {
+    pub settings: AgentSettings,
+    pub machine: Machine,
+    /// Connects again by itself when the runtime restarts.
+    pub runtime: Runtime,
+    pub clients: Arc<dyn Clients>,
+    pub clock: Arc<dyn Clock>,
+    pub volumes: Arc<VolumeManager>,
+    pub events: EventRecorder,
+    /// Pods of this node, of all clusters.
+    pub pods: Arc<Cache<Pod>>,
+    /// Of all clusters: for environments.
+    pub services: Arc<Cache<Service>>,
+    pub images: ImagePuller,
+    pub table: PodTable,
+    pub cgroups: Cgroups,
+    pub dns: DnsSettings,
+    pub limits: NodeLimits,
+    pub facts: NodeFacts,
+}
+
+impl AgentContext {
+    pub fn seccomp_root(&self) -> PathBuf {
+        self.settings.data_dir.join("seccomp")
+    }
+
+    /// The node's addresses, primary first.
+    pub fn host_ips(&self) -> Vec<String> {
+        self.settings.node_ips.iter().map(ToString::to_string).collect()
+    }
+
+    /// A client of the pod's cluster.
+    pub fn client(&self, id: &PodId) -> kube::Client {
+        self.clients.cluster(&id.cluster)
+    }
+}

@@ -1,0 +1,128 @@
+//! The other effects of a plan: sandboxes, ending containers, cleaning up.
+use super::identity::PodId;
+use super::paths::PodPaths;
+use super::plan::{Kill, remaining_grace};
+use super::resources::pod_resources;
+use super::runtime_state::PodRuntime;
+use super::start::{container_of, sandbox_config_of};
+use super::worker::PodMessage;
+use crate::context::AgentContext;
+use crate::events::EventType;
+use crate::probe::{ActionTarget, run_hook};
+use cri::CriError;
+use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::node::v1::RuntimeClass;
+use kube::api::Api;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{mpsc::UnboundedSender, watch};
+use volumes::VolumeError;
+
+/// Makes and starts a sandbox; gives its id. The error is the text of an event.
+pub async fn create_sandbox(context: &AgentContext, id: &PodId, pod: &Pod, attempt: u32, owner: &UnboundedSender<PodMessage>) -> Result<String, String> {
+    let paths = PodPaths::new(&context.settings.data_dir, id, pod);
+    std::fs::create_dir_all(&paths.logs).map_err(|error| format!("failed to create pod log directory: {error}"))?;
+    let config = sandbox_config_of(context, id, pod, attempt);
+    let cgroup = context.cgroups.path_of(id, pod);
+    if let Err(error) = context.cgroups.create(&cgroup, &pod_resources(pod)) {
+        return Err(format!("failed to ensure that the pod: {} cgroups exist and are correctly applied: {error}", id.uid));
+    }
+    let handler = runtime_handler(context, id, pod).await?;
+    let sandbox = context.runtime.run_pod_sandbox(config, &handler).await.map_err(|error| error.to_string())?;
+    context.table.own(&sandbox, owner);
+    Ok(sandbox)
+}
+
+async fn runtime_handler(context: &AgentContext, id: &PodId, pod: &Pod) -> Result<String, String> {
+    let Some(name) = super::containers::spec(pod).runtime_class_name.as_deref().filter(|name| !name.is_empty()) else { return Ok(String::new()) };
+    let api: Api<RuntimeClass> = Api::all(context.client(id));
+    let class = api.get(name).await.map_err(|error| format!("failed to get sandbox runtime: {}", volumes_message(&error)))?;
+    Ok(class.handler)
+}
+
+fn volumes_message(error: &kube::Error) -> String {
+    match error {
+        kube::Error::Api(status) => status.message.clone(),
+        other => other.to_string(),
+    }
+}
+
+/// Ends a container: preStop, its turn among sidecars, the signal.
+pub async fn kill(
+    context: Arc<AgentContext>,
+    id: PodId,
+    pod: Arc<Pod>,
+    address: String,
+    kill: Kill,
+    mut running: watch::Receiver<BTreeSet<String>>,
+) -> Result<(), CriError> {
+    context.events.container(&id.cluster, &pod, &kill.container, EventType::Normal, "Killing", kill.message.clone());
+    let begun = context.clock.instant();
+    let used = || context.clock.instant().duration_since(begun);
+    let container = container_of(&pod, &kill.container);
+    let pre_stop = container.as_ref().and_then(|c| c.lifecycle.as_ref()).and_then(|l| l.pre_stop.clone());
+    if let (Some(container), Some(handler)) = (container, pre_stop)
+        && !kill.grace.is_zero()
+    {
+        let target = ActionTarget { runtime: context.runtime.clone(), container_id: kill.id.clone(), container, address };
+        let hook = run_hook(&target, &pod, &handler, Some(kill.grace));
+        match tokio::time::timeout(kill.grace, hook).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                tracing::info!(pod = %id, container = kill.container, %error, "a preStop hook failed");
+                context.events.container(&id.cluster, &pod, &kill.container, EventType::Warning, "FailedPreStopHook", "PreStopHook failed");
+            }
+            Err(_) => context.events.container(&id.cluster, &pod, &kill.container, EventType::Warning, "FailedPreStopHook", "PreStopHook failed"),
+        }
+    }
+    let turn = running.wait_for(|running| !kill.after.iter().any(|id| running.contains(id)));
+    // When the grace is over its turn has come anyway.
+    let _ = tokio::time::timeout(kill.grace.saturating_sub(used()), turn).await;
+    match context.runtime.stop_container(&kill.id, remaining_grace(kill.grace, used())).await {
+        Err(error) if !error.is_not_found() => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// Takes away what a pod holds beside its records: volumes and cgroup.
+pub async fn clean_up(context: &AgentContext, id: &PodId, pod: &Pod) -> Result<(), VolumeError> {
+    context.volumes.unmount(&id.cluster, &id.uid).await?;
+    context.cgroups.remove(&context.cgroups.path_of(id, pod));
+    Ok(())
+}
+
+/// Removes everything the runtime and the disk keep of a pod that is gone.
+pub async fn forget(context: &AgentContext, id: &PodId, pod: &Pod, runtime: &PodRuntime) {
+    for sandbox in &runtime.sandboxes {
+        remove_sandbox(context, &sandbox.id).await;
+        context.table.disown(&sandbox.id);
+    }
+    for container in &runtime.containers {
+        context.table.disown(&container.id);
+    }
+    context.cgroups.remove(&context.cgroups.path_of(id, pod));
+    let paths = PodPaths::new(&context.settings.data_dir, id, pod);
+    for dir in [&paths.logs, &paths.files] {
+        match std::fs::remove_dir_all(dir) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => tracing::warn!(dir = %dir.display(), %error, "a pod's files can't be removed"),
+            _ => {}
+        }
+    }
+}
+
+/// Stops and removes a sandbox with all its containers.
+pub async fn remove_sandbox(context: &AgentContext, id: &str) {
+    for attempt in 0..3 {
+        let stopped = context.runtime.stop_pod_sandbox(id).await;
+        match match stopped {
+            Ok(()) => context.runtime.remove_pod_sandbox(id).await,
+            Err(error) => Err(error),
+        } {
+            Ok(()) => return,
+            Err(error) if error.is_not_found() => return,
+            Err(error) if attempt == 2 => tracing::warn!(sandbox = id, %error, "a sandbox can't be removed"),
+            Err(_) => tokio::time::sleep(Duration::from_millis(200)).await,
+        }
+    }
+}
