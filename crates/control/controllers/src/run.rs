@@ -1,5 +1,8 @@
 //! Starts every controller and waits for their end.
-use crate::{ControllersSettings, deployment, endpoint_slice, endpoints, namespace, replica_set, root_ca, service_account};
+use crate::{
+    ControllersSettings, deployment, endpoint_slice, endpoints, garbage_collector, job, namespace, node_lifecycle, pod_gc, replica_set, root_ca,
+    service_account, taint_eviction,
+};
 use controller_kit::{CancellationToken, Kit};
 use futures::future::{BoxFuture, FutureExt, join_all};
 use k8s_openapi::api::apps::v1::ReplicaSet;
@@ -12,11 +15,17 @@ pub async fn run(settings: ControllersSettings, kit: Kit, shutdown: Cancellation
         replica_set::runner::<ReplicaSet>(&kit).run(stop()).boxed(),
         replica_set::runner::<ReplicationController>(&kit).run(stop()).boxed(),
         deployment::runner(&kit).run(stop()).boxed(),
+        job::runner(&kit).run(stop()).boxed(),
+        job::ttl::runner(&kit).run(stop()).boxed(),
         namespace::runner(&kit).run(stop()).boxed(),
         service_account::runner(&kit).run(stop()).boxed(),
         root_ca::runner(&kit, settings.root_ca_pem.clone()).run(stop()).boxed(),
         endpoint_slice::runner(&kit, settings.max_endpoints_per_slice).run(stop()).boxed(),
         endpoints::runner(&kit).run(stop()).boxed(),
+        garbage_collector::run(kit.clone(), stop()).boxed(),
+        node_lifecycle::runner(&kit, settings.node_monitor_grace_period).run(stop()).boxed(),
+        taint_eviction::runner(&kit).run(stop()).boxed(),
+        pod_gc::runner(&kit, settings.terminated_pod_gc_threshold).run(stop()).boxed(),
     ];
     join_all(all.into_iter().map(tokio::spawn)).await;
 }

@@ -4,6 +4,7 @@ mod reconcile;
 #[cfg(test)]
 mod tests;
 
+pub use ranking::deletion_order;
 pub use reconcile::{Action, World};
 
 use crate::owners::{self, BY_CONTROLLER};

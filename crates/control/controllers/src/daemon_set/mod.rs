@@ -1,0 +1,1 @@
+//! DaemonSet: keeps a pod of a template on every node that fits.
