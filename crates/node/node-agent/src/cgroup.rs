@@ -3,7 +3,7 @@ use crate::pod::identity::PodId;
 use crate::pod::resources::qos_class;
 use cri::v1::LinuxContainerResources;
 use k8s_openapi::api::core::v1::Pod;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -16,6 +16,8 @@ pub struct Cgroups {
     controllers: BTreeMap<String, PathBuf>,
     /// The unified hierarchy, if it holds the controllers.
     unified: Option<PathBuf>,
+    /// Every hierarchy: runtimes put processes into all of them.
+    roots: BTreeSet<PathBuf>,
 }
 
 impl Cgroups {
@@ -40,9 +42,10 @@ impl Cgroups {
                 _ => {}
             }
         }
+        let roots = controllers.values().chain(&unified).cloned().collect();
         // On a hybrid machine the controllers are those of v1.
         let unified = unified.filter(|_| !controllers.contains_key("memory"));
-        Self { parent: format!("/{}", parent.trim_matches('/')), controllers, unified }
+        Self { parent: format!("/{}", parent.trim_matches('/')), controllers, unified, roots }
     }
 
     pub fn is_unified(&self) -> bool {
@@ -94,12 +97,12 @@ impl Cgroups {
 
     /// Removes a pod's cgroup from every hierarchy. What still holds processes stays.
     pub fn remove(&self, path: &str) {
-        self.roots().for_each(|root| remove_tree(&root.join(path.trim_start_matches('/'))));
+        self.roots.iter().for_each(|root| remove_tree(&root.join(path.trim_start_matches('/'))));
     }
 
     /// Removes the cgroups of pods for which `keep` (of the directory's name without "pod") is false.
     pub fn remove_others(&self, keep: impl Fn(&str) -> bool) {
-        for root in self.roots() {
+        for root in &self.roots {
             let parent = root.join(self.parent.trim_start_matches('/'));
             for dir in [parent.clone(), parent.join("burstable"), parent.join("besteffort")] {
                 for entry in std::fs::read_dir(&dir).into_iter().flatten().flatten() {
@@ -115,13 +118,6 @@ impl Cgroups {
     /// Removes the cgroup of all pods, once it is empty.
     pub fn remove_all(&self) {
         self.remove(&self.parent);
-    }
-
-    fn roots(&self) -> impl Iterator<Item = PathBuf> {
-        let mut roots: Vec<PathBuf> = self.controllers.values().chain(&self.unified).cloned().collect();
-        roots.sort();
-        roots.dedup();
-        roots.into_iter()
     }
 }
 
@@ -171,6 +167,7 @@ mod tests {
             2 0 0:2 / /sys/fs/cgroup/cpu rw - cgroup cgroup rw,cpu,cpuacct\n3 0 0:3 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n";
         let cgroups = Cgroups::of_mounts("kubepods/", mounts);
         assert!(!cgroups.is_unified());
+        assert_eq!(cgroups.roots.len(), 3);
         assert_eq!(cgroups.controllers["cpuacct"], Path::new("/sys/fs/cgroup/cpu"));
         let pod: Pod = serde_json::from_value(serde_json::json!({"spec": {"containers": [{"name": "c"}]}})).unwrap();
         let id = PodId { cluster: api_meta::ClusterName::root(), uid: "u".into() };

@@ -43,13 +43,24 @@ impl PodManager {
         let (events_in, mut events) = mpsc::unbounded_channel();
         // Before the first look at the runtime, so that nothing falls between.
         let (ready, is_ready) = tokio::sync::oneshot::channel();
-        let follower = tokio::spawn(follow_runtime(self.context.clone(), self.socket.clone(), process, events_in, ready));
+        let follower = tokio::spawn(follow_runtime(self.context.clone(), self.socket.clone(), process.clone(), events_in, ready));
         let _follower = tokio_util::task::AbortOnDropHandle::new(follower);
         // Its sender goes only with the follower, which lives as long as this.
         let _ = is_ready.await;
         self.context.pods.synced().await;
         self.sync_all();
-        self.remove_orphans().await;
+        if !self.remove_orphans().await
+            && let Some(process) = &process
+        {
+            // A removal that was cut off can leave containerd with a container that it can neither use nor
+            // remove, until it reads its records again. Containers survive its restart.
+            tracing::info!("containerd is started anew, since it can't remove a sandbox");
+            process.stop().await;
+            if let Err(error) = process.ensure_running().await {
+                tracing::error!(error = &error as &dyn std::error::Error, "containerd can't be started again");
+            }
+            self.remove_orphans().await;
+        }
         let mut relist = tokio::time::interval(RELIST);
         relist.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
@@ -166,7 +177,10 @@ impl PodManager {
     }
 
     /// Removes sandboxes, volumes, files and cgroups of pods that are not wanted here any more.
-    async fn remove_orphans(&self) {
+    ///
+    /// Returns whether the runtime let go of all of them.
+    async fn remove_orphans(&self) -> bool {
+        let mut all_removed = true;
         let wanted: BTreeSet<&PodId> = self.workers.keys().collect();
         match self.context.runtime.list_pod_sandboxes(BTreeMap::new()).await {
             Ok(sandboxes) => {
@@ -174,9 +188,9 @@ impl PodManager {
                 let orphans = sandboxes.into_iter().filter(|s| PodId::of_labels(&s.labels).is_some_and(|id| !wanted.contains(&id)));
                 let removals = orphans.map(|sandbox| async move {
                     tracing::info!(sandbox = sandbox.id, "a sandbox of a pod that is gone is removed");
-                    remove_sandbox(&self.context, &sandbox.id).await;
+                    remove_sandbox(&self.context, &sandbox.id).await
                 });
-                futures::future::join_all(removals).await;
+                all_removed = futures::future::join_all(removals).await.into_iter().all(|removed| removed);
             }
             Err(error) => tracing::warn!(%error, "the runtime's sandboxes can't be listed"),
         }
@@ -194,6 +208,7 @@ impl PodManager {
         remove_others(&files_root(data_dir), |name| names.contains(name));
         // `{namespace}_{name}_{uid}`: neither of the first two can hold an underscore.
         remove_others(&logs_root(data_dir), |name| name.splitn(3, '_').nth(2).is_some_and(|uid| names.contains(uid)));
+        all_removed
     }
 }
 

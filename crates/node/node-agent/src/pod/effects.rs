@@ -111,18 +111,26 @@ pub async fn forget(context: &AgentContext, id: &PodId, pod: &Pod, runtime: &Pod
     }
 }
 
-/// Stops and removes a sandbox with all its containers.
-pub async fn remove_sandbox(context: &AgentContext, id: &str) {
-    for attempt in 0..3 {
-        let stopped = context.runtime.stop_pod_sandbox(id).await;
-        match match stopped {
+/// Stops and removes a sandbox with all its containers. Returns whether it is gone.
+pub async fn remove_sandbox(context: &AgentContext, id: &str) -> bool {
+    for attempt in 0..REMOVAL_TRIES {
+        let removed = match context.runtime.stop_pod_sandbox(id).await {
             Ok(()) => context.runtime.remove_pod_sandbox(id).await,
             Err(error) => Err(error),
-        } {
-            Ok(()) => return,
-            Err(error) if error.is_not_found() => return,
-            Err(error) if attempt == 2 => tracing::warn!(sandbox = id, %error, "a sandbox can't be removed"),
-            Err(_) => tokio::time::sleep(Duration::from_millis(200)).await,
+        };
+        let Err(error) = removed else { return true };
+        // The answer may speak of one of its containers.
+        if context.runtime.pod_sandbox_status(id).await.is_err_and(|error| error.is_not_found()) {
+            return true;
+        }
+        if attempt + 1 == REMOVAL_TRIES {
+            tracing::warn!(sandbox = id, %error, "a sandbox can't be removed");
+        } else {
+            tokio::time::sleep(BETWEEN_TRIES).await;
         }
     }
+    false
 }
+
+const REMOVAL_TRIES: usize = 3;
+const BETWEEN_TRIES: Duration = Duration::from_millis(200);

@@ -68,7 +68,9 @@ pub fn status(observed: &Observed<'_>) -> PodStatus {
     let sandbox_serves = sandbox_need(pod, observed.runtime) == SandboxNeed::Serves;
     let conditions = conditions(pod, old, &phase, &init, &regular, sandbox_serves, observed.now);
     let (pod_ip, pod_ips) = addresses(observed);
-    let list = |statuses: Vec<ContainerStatus>| (!statuses.is_empty()).then_some(statuses);
+    // A pod that the node refused never had containers.
+    let refused = observed.ending.is_some_and(|ending| ending.failure.is_some()) && observed.runtime.is_empty() && old.container_statuses.is_none();
+    let list = |statuses: Vec<ContainerStatus>| (!statuses.is_empty() && !refused).then_some(statuses);
     PodStatus {
         phase: Some(phase),
         reason,
@@ -131,9 +133,9 @@ fn finalize(phase: &mut String, init: &mut [ContainerStatus], regular: &mut [Con
     };
     // Containers that could not have started yet were not lost.
     let last_begun = init.iter().rposition(super::phase::has_started);
-    let initialized = last_begun.map_or(init.is_empty(), |at| at + 1 == init.len()) || regular.iter().any(super::phase::has_started);
-    let begun = regular.iter().any(super::phase::has_started);
-    if initialized && (begun || !init.is_empty()) {
+    let succeeded = |s: &ContainerStatus| [&s.state, &s.last_state].into_iter().flatten().any(|s| s.terminated.as_ref().is_some_and(|t| t.exit_code == 0));
+    let initialized = init.last().is_none_or(|last| last.ready || succeeded(last)) || regular.iter().any(super::phase::has_started);
+    if initialized {
         regular.iter_mut().for_each(settle);
     }
     if let Some(last) = last_begun {

@@ -5,12 +5,12 @@ use node_agent::containerd::{ContainerdProcess, RuntimeEvents, import, import_ar
 use std::io::Write;
 use std::time::Duration;
 
-fn sandbox(name: &str) -> PodSandboxConfig {
+fn sandbox(name: &str, cgroup_parent: &str) -> PodSandboxConfig {
     let namespace_options = Some(NamespaceOption { network: NamespaceMode::Node.into(), ..Default::default() });
     PodSandboxConfig {
         metadata: Some(PodSandboxMetadata { name: name.into(), uid: name.into(), namespace: "default".into(), attempt: 0 }),
         linux: Some(LinuxPodSandboxConfig {
-            cgroup_parent: format!("/k8shost-test-{}", std::process::id()),
+            cgroup_parent: cgroup_parent.into(),
             security_context: Some(LinuxSandboxSecurityContext { namespace_options, ..Default::default() }),
             ..Default::default()
         }),
@@ -34,7 +34,7 @@ async fn images_are_imported_and_sandboxes_survive_containerd() {
     assert_eq!(image.repo_tags.len(), 2, "{image:?}");
 
     let mut events = RuntimeEvents::subscribe(&machine.runtime, &machine.socket()).await.unwrap();
-    let config = sandbox("survivor");
+    let config = sandbox("survivor", &machine.cgroup_parent);
     let id = machine.runtime.run_pod_sandbox(config.clone(), "").await.unwrap();
     let started = tokio::time::timeout(Duration::from_secs(10), events.next()).await.unwrap().unwrap();
     assert_eq!((started.container, started.ended), (id.clone(), false));

@@ -8,6 +8,7 @@ pub const BUSYBOX: &str = "busybox:test";
 
 pub struct TestMachine {
     pub dir: TempDir,
+    pub cgroup_parent: String,
     pub process: ContainerdProcess,
     pub runtime: Runtime,
 }
@@ -15,10 +16,11 @@ pub struct TestMachine {
 impl TestMachine {
     pub async fn start() -> Self {
         let dir = tempfile::Builder::new().prefix("k8shost-node-").tempdir().unwrap();
-        let settings = ContainerdSettings::under(dir.path(), dir.path().join("cni/bin"), dir.path().join("cni/conf"));
+        let cgroup_parent = format!("/{}", dir.path().file_name().unwrap().to_str().unwrap());
+        let settings = ContainerdSettings::under(dir.path(), dir.path().join("cni/bin"), dir.path().join("cni/net.d"));
         let (process, runtime) = ContainerdProcess::ensure(settings).await.expect("containerd and runc must be installed: apt-get install containerd runc");
         import_sandbox_image(&runtime, &process.settings().socket()).await.unwrap();
-        Self { dir, process, runtime }
+        Self { dir, cgroup_parent, process, runtime }
     }
 
     pub fn socket(&self) -> PathBuf {
@@ -31,14 +33,64 @@ impl TestMachine {
         assert_eq!(names, ["docker.io/library/busybox:test"]);
     }
 
+    /// Cgroups of this test's pods that are left.
+    pub fn cgroups(&self) -> Vec<PathBuf> {
+        let hierarchies = std::fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten().map(|entry| entry.path());
+        let all = hierarchies.chain([PathBuf::from("/sys/fs/cgroup")]).map(|root| root.join(self.cgroup_parent.trim_start_matches('/')));
+        all.filter(|path| path.exists()).collect()
+    }
+
+    /// Mount points below this test's directory.
+    pub fn mounts(&self) -> Vec<PathBuf> {
+        let table = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+        let points = table.lines().filter_map(|line| line.split(' ').nth(4)).map(PathBuf::from);
+        points.filter(|point| point.starts_with(self.dir.path())).collect()
+    }
+
     /// Ends every pod and containerd.
     pub async fn stop(self) {
-        for sandbox in self.runtime.list_pod_sandboxes(Default::default()).await.unwrap() {
-            self.runtime.stop_pod_sandbox(&sandbox.id).await.unwrap();
-            self.runtime.remove_pod_sandbox(&sandbox.id).await.unwrap();
+        for sandbox in self.runtime.list_pod_sandboxes(Default::default()).await.unwrap_or_default() {
+            // What the agent was removing at the moment it stopped may fail here; `drop` takes care of it.
+            let _ = self.runtime.stop_pod_sandbox(&sandbox.id).await;
+            let _ = self.runtime.remove_pod_sandbox(&sandbox.id).await;
         }
         self.process.stop().await;
     }
+}
+
+impl Drop for TestMachine {
+    /// Whatever a test that failed left running or mounted.
+    fn drop(&mut self) {
+        let marks = [self.dir.path().to_string_lossy().into_owned().into_bytes(), self.cgroup_parent.clone().into_bytes()];
+        let ours = |pid: i32| {
+            let texts = ["cmdline", "cgroup"].map(|file| std::fs::read(format!("/proc/{pid}/{file}")).unwrap_or_default());
+            texts.iter().any(|text| marks.iter().any(|mark| text.windows(mark.len()).any(|window| window == mark)))
+        };
+        for _ in 0..200 {
+            let pids = std::fs::read_dir("/proc").unwrap().flatten().filter_map(|entry| entry.file_name().to_string_lossy().parse::<i32>().ok());
+            let left: Vec<i32> = pids.filter(|pid| ours(*pid)).collect();
+            if left.is_empty() {
+                break;
+            }
+            for pid in left {
+                let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL);
+            }
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+        for point in self.mounts().iter().rev() {
+            let _ = nix::mount::umount2(point, nix::mount::MntFlags::MNT_DETACH);
+        }
+        for cgroup in self.cgroups() {
+            remove_tree(&cgroup);
+        }
+    }
+}
+
+fn remove_tree(dir: &std::path::Path) {
+    for entry in std::fs::read_dir(dir).into_iter().flatten().flatten().filter(|entry| entry.path().is_dir()) {
+        remove_tree(&entry.path());
+    }
+    let _ = std::fs::remove_dir(dir);
 }
 
 /// A `docker save` archive of a statically linked busybox.
