@@ -12,9 +12,9 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    // A container runtime calls this binary by its plugin name for every pod: before anything else is set up.
+    // A container runtime calls this binary by its plugins' names for every pod: before anything else is set up.
     let name = std::env::args_os().next().map(PathBuf::from);
-    if name.as_deref().and_then(Path::file_name).is_some_and(|name| name == "prismnet") {
+    if name.as_deref().and_then(Path::file_name).is_some_and(|name| name == "prismnet" || name == "loopback") {
         return ExitCode::from(u8::try_from(prismnet::cni::run()).unwrap_or(1));
     }
     cli::main()

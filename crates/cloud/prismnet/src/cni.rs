@@ -2,6 +2,7 @@
 //!
 //! <https://github.com/containernetworking/cni/blob/main/SPEC.md>
 use crate::kubernetes::PodIdentity;
+use crate::loopback;
 use crate::network_namespace::identity_at;
 use crate::node::is_alive;
 use crate::plan::host_interface;
@@ -126,6 +127,9 @@ struct ValidAttachment {
 }
 
 fn call(parameters: &Parameters, input: &[u8], engine: &dyn Engine) -> Result<Option<Value>, Failure> {
+    if kind(input) == loopback::TYPE {
+        return call_loopback(parameters, input);
+    }
     match parameters.command.as_str() {
         "VERSION" => {
             let asked: Versioned = serde_json::from_slice(input).map_err(undecodable)?;
@@ -137,6 +141,27 @@ fn call(parameters: &Parameters, input: &[u8], engine: &dyn Engine) -> Result<Op
         "GC" => collect_garbage(&configuration(input)?, input, engine).map(|()| None),
         "STATUS" => status(&configuration(input)?, engine).map(|()| None),
         "" => Err(Failure::new(INVALID_ENVIRONMENT, "CNI_COMMAND is not set", "this is a CNI plugin: a container runtime calls it")),
+        other => Err(Failure::new(INVALID_ENVIRONMENT, &format!("unknown CNI_COMMAND \"{other}\""), "")),
+    }
+}
+
+/// The plugin a configuration is for.
+fn kind(input: &[u8]) -> String {
+    #[derive(Deserialize)]
+    struct Typed {
+        #[serde(rename = "type", default)]
+        kind: String,
+    }
+    serde_json::from_slice::<Typed>(input).map(|conf| conf.kind).unwrap_or_default()
+}
+
+fn call_loopback(parameters: &Parameters, input: &[u8]) -> Result<Option<Value>, Failure> {
+    let Versioned { cni_version } = serde_json::from_slice(input).map_err(undecodable)?;
+    match parameters.command.as_str() {
+        "VERSION" => Ok(Some(json!({ "cniVersion": cni_version, "supportedVersions": VERSIONS }))),
+        "ADD" => Ok(Some(loopback::add(&cni_version, &namespace(parameters)?)?)),
+        // The interface goes with its namespace, so there is nothing to take back or to look after.
+        "DEL" | "CHECK" | "GC" | "STATUS" => Ok(None),
         other => Err(Failure::new(INVALID_ENVIRONMENT, &format!("unknown CNI_COMMAND \"{other}\""), "")),
     }
 }

@@ -6,6 +6,7 @@ pub mod cni;
 mod engine;
 mod error;
 pub mod kubernetes;
+mod loopback;
 mod native_engine;
 mod netlink;
 mod network_namespace;

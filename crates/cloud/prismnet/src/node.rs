@@ -67,7 +67,10 @@ pub fn write_conf(conf_dir: &Path, bin_dir: &Path, executable: &Path, network: &
     for directory in [conf_dir, bin_dir] {
         fs::create_dir_all(directory).map_err(Error::file(directory))?;
     }
-    link(executable, &bin_dir.join("prismnet"))?;
+    // Runtimes up to containerd 1.6 call `loopback` for every pod besides the configured plugin.
+    for name in ["prismnet", crate::loopback::TYPE] {
+        link(executable, &bin_dir.join(name))?;
+    }
     let mtu = mtu(network, &mut Netlink::open()?)?;
     let plugin = NetworkConf {
         cni_version: CONF_VERSION.into(),
