@@ -13,6 +13,7 @@ mod error;
 mod events;
 mod go_duration;
 mod image;
+mod log_rotation;
 mod machine;
 mod node;
 mod pod;

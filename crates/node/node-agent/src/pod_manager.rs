@@ -1,6 +1,7 @@
 //! PodManager: a worker for each pod bound to this node; takes up what runs and takes down what nobody wants.
 use crate::containerd::{ContainerdProcess, RuntimeEvent, RuntimeEvents};
 use crate::context::AgentContext;
+use crate::log_rotation::rotate_logs;
 use crate::pod::effects::remove_sandbox;
 use crate::pod::identity::PodId;
 use crate::pod::paths::{files_root, logs_root};
@@ -174,6 +175,10 @@ impl PodManager {
             }
         }
         self.seen = now;
+        let (context, logs) = (self.context.clone(), logs_root(&self.context.settings.data_dir));
+        if let Err(error) = rotate_logs(&context.runtime, &logs, context.clock.now()).await {
+            tracing::debug!(%error, "the runtime can't be asked for logs to rotate");
+        }
     }
 
     /// Removes sandboxes, volumes, files and cgroups of pods that are not wanted here any more.

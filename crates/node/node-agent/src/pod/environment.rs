@@ -166,7 +166,8 @@ pub fn service_variables(pod: &Pod, services: &[std::sync::Arc<Service>]) -> BTr
     for service in services {
         let (name, of) = (service.metadata.name.as_deref().unwrap_or_default(), service.metadata.namespace.as_deref().unwrap_or_default());
         let is_api = name == "kubernetes" && of == "default";
-        if !is_api && !(links && of == namespace(pod)) {
+        let linked = links && of == namespace(pod);
+        if !is_api && !linked {
             continue;
         }
         let Some(service) = &service.spec else { continue };

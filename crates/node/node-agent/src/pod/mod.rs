@@ -7,6 +7,8 @@ pub mod containers;
 pub mod dns;
 pub mod effects;
 pub mod environment;
+#[cfg(test)]
+mod fixture;
 pub mod hosts_file;
 pub mod identity;
 pub mod paths;
@@ -21,4 +23,6 @@ pub mod start;
 pub mod start_history;
 pub mod status;
 pub mod status_patch;
+#[cfg(test)]
+mod status_tests;
 pub mod worker;

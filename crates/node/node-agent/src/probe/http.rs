@@ -93,10 +93,10 @@ pub async fn send(get: &Get, timeout: Duration) -> Result<(u16, Option<String>),
         let name = ServerName::try_from(get.host.trim_matches(['[', ']']).to_owned()).map_err(|error| failed(&error))?;
         let stream = connector.connect(name, stream).await.map_err(|error| failed(&error))?;
         let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(|error| failed(&error))?;
-        (sender, tokio::spawn(async move { connection.await }))
+        (sender, tokio::spawn(connection))
     } else {
         let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(|error| failed(&error))?;
-        (sender, tokio::spawn(async move { connection.await }))
+        (sender, tokio::spawn(connection))
     };
     // The connection ends with the request, however that goes.
     let _background = tokio_util::task::AbortOnDropHandle::new(background);

@@ -9,10 +9,12 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
+type RunningAgent = (JoinHandle<Result<(), AgentError>>, oneshot::Sender<OnShutdown>);
+
 struct TestNode {
     machine: TestMachine,
     api: TestApi,
-    agent: Option<(JoinHandle<Result<(), AgentError>>, oneshot::Sender<OnShutdown>)>,
+    agent: Option<RunningAgent>,
 }
 
 const LIMIT: Duration = Duration::from_secs(60);

@@ -2,28 +2,30 @@
 //!
 //! It is one task a pod, driven by messages: the pod changed, the runtime said something, a probe decided,
 //! an action ended. Nothing is polled; times to look again come from the plan.
+mod actions;
+mod outcomes;
+mod probing;
+mod reporting;
+
 use super::back_off::later;
-use super::containers::{self, is_host_network, spec};
-use super::effects::{clean_up, create_sandbox, forget, kill};
+use super::containers::spec;
+use super::effects::forget;
 use super::identity::{MESSAGE_POLICY_ANNOTATION, PodId, pod_text};
 use super::paths::PodPaths;
-use super::plan::{Action, Busy, Ending, Kill, VolumesState, World, plan};
+use super::plan::{Busy, Ending, VolumesState, World, plan};
 use super::probe_results::{ProbeKind, ProbeResults};
 use super::runtime_state::{PodRuntime, RunState};
-use super::start::{Start, StartError, container_of, prune};
+use super::start::StartError;
 use super::start_history::{StartHistory, Waiting};
-use super::status::{Observed, container_id, is_terminal, status};
-use super::status_patch::status_patch;
+use super::status::is_terminal;
 use crate::admission::refusal;
 use crate::context::AgentContext;
 use crate::events::EventType;
-use crate::pod_table::PodView;
-use crate::probe::{ActionTarget, ProbeReport, ProbeTarget, run_probe};
+use crate::probe::ProbeReport;
 use crate::termination_message::termination_message;
 use api_cache::ObjectKey;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Pod, PodStatus};
-use kube::api::{Api, DeleteParams, Patch, PatchParams, Preconditions};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
 use std::sync::Arc;
@@ -260,131 +262,6 @@ impl Worker {
         }
     }
 
-    fn take_outcome(&mut self, outcome: Outcome) {
-        let now = self.context.clock.now();
-        let backoff = |tries: u32| later(now, RETRY.saturating_mul(1 << tries.min(10)).min(LONGEST_RETRY));
-        self.stale = true;
-        match outcome {
-            Outcome::Volumes(result) => {
-                self.busy.volumes = false;
-                match result {
-                    Ok(mounted) => {
-                        self.mounted = Arc::new(mounted);
-                        self.volumes = VolumesState::Mounted;
-                        self.volume_tries = 0;
-                    }
-                    Err(error) => {
-                        self.event(EventType::Warning, error.reason(), error.to_string());
-                        self.volumes = VolumesState::Failed(backoff(self.volume_tries));
-                        self.volume_tries += 1;
-                    }
-                }
-            }
-            Outcome::Sandbox(result) => {
-                self.busy.sandbox = false;
-                match result {
-                    Ok(_) => (self.sandbox_tries, self.sandbox_retry_at) = (0, None),
-                    Err(error) => {
-                        self.event(EventType::Warning, "FailedCreatePodSandBox", format!("Failed to create pod sandbox: {error}"));
-                        self.sandbox_retry_at = Some(backoff(self.sandbox_tries));
-                        self.sandbox_tries += 1;
-                    }
-                }
-            }
-            Outcome::SandboxStopped(result) => {
-                self.busy.sandbox = false;
-                if let Err(error) = result {
-                    self.event(EventType::Warning, "FailedKillPod", format!("error killing pod: {error}"));
-                    self.wake_in(RETRY);
-                }
-            }
-            Outcome::Started { container, result } => {
-                self.busy.start = None;
-                match result {
-                    Some(Ok(_)) => {
-                        self.history.started(&container);
-                        self.prune(container);
-                    }
-                    Some(Err(error)) => {
-                        let waiting = Waiting { reason: error.reason, message: error.message };
-                        if error.crashed {
-                            // The back-off of crashes applies, since there is a container that ended.
-                            self.history.set_waiting(&container, waiting);
-                            self.prune(container);
-                        } else {
-                            self.history.failed(&container, waiting, error.image, now);
-                        }
-                    }
-                    None => {}
-                }
-            }
-            Outcome::Killed { id, result } => {
-                self.busy.kills.remove(&id);
-                self.kills.remove(&id);
-                match result {
-                    Ok(()) => {
-                        self.exits.insert(id, 0);
-                    }
-                    Err(error) => {
-                        self.to_restart.remove(&id);
-                        self.event(EventType::Warning, "FailedKillPod", format!("error killing pod: failed to kill container: {error}"));
-                        self.wake_in(RETRY);
-                    }
-                }
-            }
-            Outcome::CleanedUp(result) => {
-                self.busy.volumes = false;
-                match result {
-                    Ok(()) => self.volumes = VolumesState::Unmounted,
-                    Err(error) => {
-                        tracing::warn!(pod = %self.id, %error, "a pod's volumes can't be taken down yet");
-                        self.wake_in(RETRY);
-                    }
-                }
-            }
-            Outcome::Written(result) => {
-                self.writing = false;
-                match *result {
-                    Ok(pod) => {
-                        let version = version_of(&pod);
-                        if version >= self.known_version {
-                            self.known_version = version;
-                            self.known = pod.status.unwrap_or_default();
-                        }
-                    }
-                    // Deleted, or another pod of the same name: the cache will tell.
-                    Err(error) if api_client::is_not_found(&error) || api_client::is_conflict(&error) => {
-                        self.write_again_at = Some(later(now, RETRY));
-                    }
-                    Err(error) => {
-                        tracing::warn!(pod = %self.id, %error, "a pod's status can't be written");
-                        self.write_again_at = Some(later(now, RETRY));
-                    }
-                }
-            }
-            Outcome::Deleted(result) => {
-                if let Err(error) = result
-                    && !api_client::is_not_found(&error)
-                    && !api_client::is_conflict(&error)
-                {
-                    tracing::warn!(pod = %self.id, %error, "a pod that ended can't be deleted");
-                    self.deleting = false;
-                    self.wake_in(RETRY);
-                }
-            }
-            Outcome::Pruned => {}
-        }
-    }
-
-    /// Takes away what the attempt that was just made supersedes.
-    fn prune(&mut self, container: String) {
-        let (context, runtime) = (self.context.clone(), self.runtime.clone());
-        self.operations.spawn(async move {
-            prune(&context, &runtime, &container).await;
-            Outcome::Pruned
-        });
-    }
-
     /// Reads the runtime, if something changed there.
     async fn refresh(&mut self) {
         if !std::mem::take(&mut self.stale) && self.exits.is_empty() {
@@ -514,211 +391,6 @@ impl Worker {
         }
         if self.ending.is_some() {
             self.start_cancelled.cancel();
-        }
-    }
-
-    fn status(&self, finished: bool, now: Timestamp) -> PodStatus {
-        status(&Observed {
-            pod: &self.pod,
-            old: &self.known,
-            runtime: &self.runtime,
-            probes: &self.probes,
-            history: &self.history,
-            to_restart: &self.to_restart,
-            ending: self.ending.as_ref(),
-            finished,
-            host_ips: &self.context.host_ips(),
-            now,
-        })
-    }
-
-    fn carry_out(&mut self, action: Action, now: Timestamp) {
-        let (context, id, pod) = (self.context.clone(), self.id.clone(), self.pod.clone());
-        match action {
-            Action::Wake(at) => self.wake(at),
-            Action::MountVolumes => {
-                self.busy.volumes = true;
-                self.mounted_for = Some(mount_key(&pod));
-                self.operations.spawn(async move { Outcome::Volumes(context.volumes.mount(&id.cluster, &pod, &context.facts).await) });
-            }
-            Action::CleanUp => {
-                self.busy.volumes = true;
-                self.operations.spawn(async move { Outcome::CleanedUp(clean_up(&context, &id, &pod).await) });
-            }
-            Action::CreateSandbox { attempt } => {
-                self.busy.sandbox = true;
-                let owner = self.messages.clone();
-                self.operations.spawn(async move { Outcome::Sandbox(create_sandbox(&context, &id, &pod, attempt, &owner).await) });
-            }
-            Action::StopSandbox { id: sandbox, replaced } => {
-                self.busy.sandbox = true;
-                if replaced {
-                    self.event(EventType::Normal, "SandboxChanged", "Pod sandbox changed, it will be killed and re-created.".into());
-                }
-                self.operations.spawn(async move { Outcome::SandboxStopped(context.runtime.stop_pod_sandbox(&sandbox).await) });
-            }
-            Action::HoldBack { container, waiting, event } => {
-                self.history.set_waiting(&container, waiting);
-                let type_ = if event.starts_with("Back-off pulling") { EventType::Normal } else { EventType::Warning };
-                self.context.events.container(&self.id.cluster, &self.pod, &container, type_, "BackOff", event);
-                // The status written below shows it.
-            }
-            Action::Start { container: name, kind: _, restart_count } => {
-                let Some(container) = container_of(&pod, &name) else { return };
-                let crashed = self.runtime.latest(&name).filter(|r| r.state == RunState::Exited).map(|r| r.finished_at.unwrap_or(r.created_at));
-                if let Some(crashed) = crashed {
-                    self.history.restarting(&name, &containers::hash(&container), crashed, now);
-                }
-                self.busy.start = Some(name.clone());
-                self.start_cancelled = CancellationToken::new();
-                let start = Start {
-                    context,
-                    id,
-                    pod,
-                    container,
-                    restart_count,
-                    runtime: self.runtime.clone(),
-                    volumes: self.mounted.clone(),
-                    owner: self.messages.clone(),
-                    cancelled: self.start_cancelled.clone(),
-                };
-                self.operations.spawn(async move { Outcome::Started { container: name, result: start.run().await } });
-            }
-            Action::Kill(what) => self.carry_out_kill(what),
-        }
-    }
-
-    fn carry_out_kill(&mut self, what: Kill) {
-        let container = what.id.clone();
-        self.busy.kills.insert(container.clone());
-        if what.restart {
-            self.to_restart.insert(container.clone());
-        }
-        // A container that is being ended is not probed.
-        self.probers.retain(|(id, _), prober| {
-            if *id == container {
-                prober.abort();
-            }
-            *id != container
-        });
-        let work = kill(self.context.clone(), self.id.clone(), self.pod.clone(), self.address(), what, self.running.subscribe());
-        let killed = container.clone();
-        let task = self.operations.spawn(async move { Outcome::Killed { id: killed, result: work.await } });
-        self.kills.insert(container, task);
-    }
-
-    /// The pod's address, the node's in its network.
-    fn address(&self) -> String {
-        if is_host_network(&self.pod) {
-            return self.context.host_ips().into_iter().next().unwrap_or_default();
-        }
-        self.runtime.sandbox().and_then(|s| s.addresses.first().cloned()).unwrap_or_default()
-    }
-
-    /// Volumes that show the pod's labels and annotations follow them.
-    fn remount_if_changed(&mut self) {
-        let key = mount_key(&self.pod);
-        if self.volumes == VolumesState::Mounted && !self.busy.volumes && self.ending.is_none() && self.mounted_for.as_ref() != Some(&key) {
-            self.carry_out(Action::MountVolumes, self.context.clock.now());
-        }
-    }
-
-    /// Containers adopted from an earlier agent keep what was known of them.
-    fn adopt_results(&mut self) {
-        for record in self.runtime.containers.iter().filter(|c| c.state == RunState::Running) {
-            let id = container_id(&record.id);
-            let lists = [&self.known.container_statuses, &self.known.init_container_statuses];
-            let Some(before) = lists.into_iter().flatten().flatten().find(|s| s.container_id.as_ref() == Some(&id)) else { continue };
-            if before.started == Some(true) && self.probes.get(&record.id, ProbeKind::Startup).is_none() {
-                self.probes.set(&record.id, ProbeKind::Startup, true);
-            }
-            if before.ready && self.probes.get(&record.id, ProbeKind::Readiness).is_none() {
-                self.probes.set(&record.id, ProbeKind::Readiness, true);
-            }
-        }
-    }
-
-    /// Starts the probes that are due, and ends those of containers that ended.
-    fn run_probers(&mut self, now: Timestamp) {
-        let runtime = &self.runtime;
-        self.probers.retain(|(id, _), prober| {
-            let keep = runtime.container(id).is_some_and(|c| c.state == RunState::Running);
-            if !keep {
-                prober.abort();
-            }
-            keep
-        });
-        let address = self.address();
-        for record in self.runtime.containers.iter().filter(|c| c.state == RunState::Running) {
-            if self.busy.kills.contains(&record.id) {
-                continue;
-            }
-            let Some((container, _)) = containers::find(&self.pod, &record.name) else { continue };
-            for kind in ProbeKind::ALL {
-                let Some(probe) = kind.of(&container) else { continue };
-                let started = self.probes.has_started(&container, &record.id);
-                let key = (record.id.clone(), kind);
-                let wanted = match kind {
-                    ProbeKind::Startup => !started && self.probes.get(&record.id, kind).is_none(),
-                    // A pod that ends is still taken out of Services by its readiness, but not ended for its liveness.
-                    ProbeKind::Liveness => started && self.ending.is_none() && self.probes.get(&record.id, kind) != Some(false),
-                    ProbeKind::Readiness => started,
-                };
-                if !wanted || self.probers.contains_key(&key) {
-                    continue;
-                }
-                let target = ProbeTarget {
-                    action: ActionTarget {
-                        runtime: self.context.runtime.clone(),
-                        container_id: record.id.clone(),
-                        container: container.clone().into_owned(),
-                        address: address.clone(),
-                    },
-                    kind,
-                    probe: probe.clone(),
-                    running_for: record.started_at.and_then(|at| Duration::try_from(now.duration_since(at)).ok()).unwrap_or_default(),
-                    known: self.probes.get(&record.id, kind),
-                };
-                let prober = tokio::spawn(run_probe(target, self.reports.clone())).abort_handle();
-                self.probers.insert(key, prober);
-            }
-        }
-    }
-
-    /// Publishes the status, writes it to the API where it differs, and deletes a pod that is done.
-    fn report(&mut self, finished: bool, now: Timestamp) {
-        let status = self.status(finished, now);
-        let mut view = Pod::clone(&self.pod);
-        view.status = Some(status.clone());
-        self.context.table.publish(self.key.clone(), PodView { pod: Arc::new(view), sandbox: self.runtime.sandbox().map(|s| s.id.clone()) });
-        // With its pods stopped by the agent itself there is nothing to tell: they start again with it.
-        if self.stopping || self.gone || self.writing {
-            return;
-        }
-        // The last word was said, perhaps by an earlier agent; what it was said of is gone.
-        let is_settled = self.known.phase.as_deref().is_some_and(is_terminal) && self.runtime.is_empty();
-        match self.write_again_at {
-            Some(at) if now < at => return self.wake(at),
-            _ => self.write_again_at = None,
-        }
-        let api: Api<Pod> = Api::namespaced(self.context.client(&self.id), &self.key.namespace);
-        let name = self.key.name.clone();
-        if let Some(patch) = status_patch(&self.id.uid, &self.known, &status).filter(|_| !is_settled) {
-            self.writing = true;
-            self.operations.spawn(async move {
-                let written = api.patch_status(&name, &PatchParams::default(), &Patch::Strategic(patch)).await;
-                Outcome::Written(Box::new(written))
-            });
-            return;
-        }
-        if finished && self.pod.metadata.deletion_timestamp.is_some() && !self.deleting {
-            self.deleting = true;
-            let uid = self.id.uid.to_string();
-            self.operations.spawn(async move {
-                let preconditions = Some(Preconditions { uid: Some(uid), resource_version: None });
-                let parameters = DeleteParams { grace_period_seconds: Some(0), preconditions, ..Default::default() };
-                Outcome::Deleted(api.delete(&name, &parameters).await.map(|_| ()))
-            });
         }
     }
 

@@ -3,10 +3,17 @@
 //! The rules are those of the kubelet (`computePodActions`): sandbox first, init containers in order,
 //! sidecars gate what follows them, regular containers by restart policy. Actions in flight are part of
 //! the world, so that deciding again at any moment repeats nothing.
+mod ending;
+#[cfg(test)]
+mod tests;
+mod wanted;
+
+use self::ending::plan_ending;
+use self::wanted::{Wanted, want_init_containers, want_regular_containers};
 use super::back_off::later;
-use super::containers::{self, ContainerKind, ephemeral_containers, init_containers, is_host_network, is_sidecar, spec};
+use super::containers::{self, ContainerKind, ephemeral_containers, is_host_network, spec};
 use super::identity::pod_text;
-use super::probe_results::{ProbeKind, ProbeResults};
+use super::probe_results::ProbeResults;
 use super::runtime_state::{ContainerRecord, PodRuntime, RunState};
 use super::start_history::{StartHistory, Waiting};
 use crate::go_duration::go_duration;
@@ -223,147 +230,7 @@ fn plan_sandbox(world: &World<'_>, attempt: u32, volumes_ready: bool, actions: &
     }
 }
 
-#[derive(Default)]
-struct Wanted {
-    /// In order.
-    starts: Vec<String>,
-    kills: Vec<Kill>,
-    pod_ends: bool,
-}
-
-/// As upstream's `computeInitContainerActions`; returns whether the pod is initialized.
-fn want_init_containers(world: &World<'_>, wanted: &mut Wanted) -> bool {
-    let (pod, runtime) = (world.pod, world.runtime);
-    let all = init_containers(pod);
-    if all.is_empty() {
-        return true;
-    }
-    let sandbox = runtime.sandbox().map(|s| s.id.as_str()).unwrap_or_default();
-    // Records of an earlier sandbox say nothing about this one.
-    let latest = |name: &str| runtime.latest(name).filter(|record| record.sandbox == sandbox);
-    // A regular container of this sandbox proves that initialization is over, even if its records are gone.
-    let mut initialized = spec(pod).containers.iter().any(|c| latest(&c.name).is_some());
-    let mut earlier_are_done = initialized;
-    for (at, container) in all.iter().enumerate().rev() {
-        let sidecar = is_sidecar(container);
-        let Some(record) = latest(&container.name) else {
-            if earlier_are_done && sidecar {
-                wanted.starts.insert(0, container.name.clone());
-            }
-            continue;
-        };
-        if earlier_are_done && !sidecar {
-            continue;
-        }
-        let mut next = |wanted: &mut Wanted| match all.get(at + 1) {
-            Some(next) => wanted.starts.insert(0, next.name.clone()),
-            None => initialized = true,
-        };
-        match record.state {
-            // Left by an agent that was killed before it started it.
-            RunState::Created if world.busy.start.is_none() => wanted.starts.insert(0, container.name.clone()),
-            RunState::Created => {}
-            RunState::Running if !sidecar => {}
-            RunState::Running => {
-                let startup = container.startup_probe.as_ref().map(|_| world.probes.get(&record.id, ProbeKind::Startup));
-                match startup {
-                    Some(None) => {}
-                    Some(Some(false)) => wanted.kill(world, container, record, KillReason::Startup, true),
-                    None | Some(Some(true)) => {
-                        if !earlier_are_done {
-                            next(wanted);
-                        }
-                        if world.probes.get(&record.id, ProbeKind::Liveness) == Some(false) {
-                            wanted.kill(world, container, record, KillReason::Liveness, true);
-                        } else if containers::hash(container) != record.hash {
-                            wanted.kill(world, container, record, KillReason::Changed, true);
-                        }
-                    }
-                }
-            }
-            RunState::Exited if sidecar => wanted.starts.insert(0, container.name.clone()),
-            RunState::Exited if record.exit_code == 0 => next(wanted),
-            RunState::Exited => {
-                if containers::restarts_after(pod, container, ContainerKind::Init, record.exit_code) {
-                    wanted.starts.insert(0, container.name.clone());
-                } else {
-                    wanted.pod_ends = true;
-                    return false;
-                }
-            }
-            RunState::Unknown => wanted.kill(world, container, record, KillReason::Unknown, true),
-        }
-        earlier_are_done = true;
-    }
-    if !earlier_are_done {
-        wanted.starts.push(all[0].name.clone());
-    }
-    initialized
-}
-
-fn want_regular_containers(world: &World<'_>, wanted: &mut Wanted) {
-    let (pod, runtime) = (world.pod, world.runtime);
-    let mut kept = false;
-    let sidecar_starts = std::mem::take(&mut wanted.starts);
-    for container in &spec(pod).containers {
-        let record = runtime.latest(&container.name);
-        let Some(record) = record.filter(|record| record.state == RunState::Running) else {
-            if should_start(world, container, ContainerKind::Regular) {
-                wanted.starts.push(container.name.clone());
-                if let Some(record) = record.filter(|r| r.state == RunState::Unknown) {
-                    wanted.kill(world, container, record, KillReason::Unknown, true);
-                }
-            }
-            continue;
-        };
-        // What is being ended is decided already.
-        if world.busy.kills.contains(&record.id) {
-            kept = true;
-            continue;
-        }
-        let restarts = containers::restart_policy(pod) != "Never" || container.restart_policy.as_deref().is_some_and(|policy| policy != "Never");
-        if containers::hash(container) != record.hash {
-            wanted.kill(world, container, record, KillReason::Changed, true);
-        } else if world.probes.get(&record.id, ProbeKind::Liveness) == Some(false) {
-            wanted.kill(world, container, record, KillReason::Liveness, restarts);
-        } else if world.probes.get(&record.id, ProbeKind::Startup) == Some(false) {
-            wanted.kill(world, container, record, KillReason::Startup, restarts);
-        }
-        kept = true;
-    }
-    if !kept && wanted.starts.is_empty() {
-        // Sidecars alone don't keep a pod alive.
-        wanted.pod_ends = true;
-        return;
-    }
-    wanted.starts.splice(0..0, sidecar_starts);
-}
-
-impl Wanted {
-    fn kill(&mut self, world: &World<'_>, container: &Container, record: &ContainerRecord, reason: KillReason, restart: bool) {
-        if world.busy.kills.contains(&record.id) {
-            return;
-        }
-        let (kind, name) = (if init_containers(world.pod).iter().any(|c| c.name == container.name) { "Init container" } else { "Container" }, &container.name);
-        let message = match reason {
-            KillReason::Changed => format!("{kind} {name} definition changed"),
-            KillReason::Liveness => format!("{kind} {name} failed liveness probe"),
-            KillReason::Startup => format!("{kind} {name} failed startup probe"),
-            KillReason::Unknown => format!("{kind} is in \"unknown\" state, try killing it before restart"),
-            KillReason::PodEnds => format!("Stopping container {name}"),
-        };
-        let message = if restart && reason != KillReason::Unknown { format!("{message}, will be restarted") } else { message };
-        let grace = grace(world.pod, Some(container), reason, None);
-        self.kills.push(Kill { id: record.id.clone(), container: name.clone(), reason, message, restart, grace, after: Vec::new() });
-    }
-}
-
 /// Whether a container that does not run is to be started (upstream's `ShouldContainerBeRestarted`).
-pub fn should_start(world: &World<'_>, container: &Container, kind: ContainerKind) -> bool {
-    should_restart(world.pod, world.runtime, world.to_restart, container, kind)
-}
-
-/// As `should_start`, without the whole world.
 pub fn should_restart(pod: &Pod, runtime: &PodRuntime, to_restart: &BTreeSet<String>, container: &Container, kind: ContainerKind) -> bool {
     if pod.metadata.deletion_timestamp.is_some() {
         return false;
@@ -454,39 +321,6 @@ pub fn grace(pod: &Pod, container: Option<&Container>, reason: KillReason, force
     let of_pod = pod.metadata.deletion_grace_period_seconds.or(of_probe).or(spec(pod).termination_grace_period_seconds);
     let seconds = of_pod.unwrap_or(DEFAULT_GRACE_SECONDS);
     forced.unwrap_or_else(|| Duration::from_secs(u64::try_from(seconds).unwrap_or(0)))
-}
-
-fn plan_ending(world: &World<'_>, ending: &Ending) -> Vec<Action> {
-    let (pod, runtime, busy) = (world.pod, world.runtime, world.busy);
-    let mut actions = Vec::new();
-    let alive = || runtime.containers.iter().filter(|c| matches!(c.state, RunState::Running | RunState::Unknown));
-    let sidecars: Vec<&Container> = init_containers(pod).iter().filter(|c| is_sidecar(c)).collect();
-    // Sidecars outlive the other containers and each other, in the reverse order of their start.
-    let mut earlier: Vec<String> = alive().filter(|c| !sidecars.iter().any(|s| s.name == c.name)).map(|c| c.id.clone()).collect();
-    let mut order: Vec<(String, Vec<String>)> = earlier.iter().map(|id| (id.clone(), Vec::new())).collect();
-    for sidecar in sidecars.iter().rev() {
-        let ids: Vec<String> = alive().filter(|c| c.name == sidecar.name).map(|c| c.id.clone()).collect();
-        order.extend(ids.iter().map(|id| (id.clone(), earlier.clone())));
-        earlier.extend(ids);
-    }
-    for (id, after) in order {
-        if busy.kills.contains(&id) {
-            continue;
-        }
-        let Some(record) = runtime.container(&id) else { continue };
-        let container = containers::find(pod, &record.name).map(|(container, _)| container.into_owned());
-        let grace = grace(pod, container.as_ref(), KillReason::PodEnds, ending.grace);
-        let message = format!("Stopping container {}", record.name);
-        actions.push(Action::Kill(Kill { id, container: record.name.clone(), reason: KillReason::PodEnds, message, restart: false, grace, after }));
-    }
-    if !actions.is_empty() || !busy.is_idle() {
-        return actions;
-    }
-    actions.extend(runtime.sandboxes.iter().filter(|s| s.ready).map(|s| Action::StopSandbox { id: s.id.clone(), replaced: false }));
-    if actions.is_empty() && world.volumes != VolumesState::Unmounted {
-        actions.push(Action::CleanUp);
-    }
-    actions
 }
 
 /// What of the grace is left for the signal itself, after `used` went into hooks and waiting.
