@@ -3,7 +3,7 @@ use crate::body::{self, Answer};
 use crate::kinds::Kind;
 use crate::query::Query;
 use api_meta::Status;
-use api_schema::openapi::{self, Served, ServedSubresource};
+use api_schema::openapi::{self, Served, ServedSubresource, v2_protobuf};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 
 /// The release the documents say they describe.
@@ -22,7 +22,11 @@ pub fn answer(path: &str, query: &Query, headers: &HeaderMap, kinds: &[Kind]) ->
             if matches(headers, &tag) {
                 return Some(Ok(not_modified(&tag)));
             }
-            (openapi::v2_document(&served, RELEASE), tag)
+            let document = openapi::v2_document(&served, RELEASE);
+            if wants_protobuf(headers) {
+                return Some(protobuf(&document, &tag));
+            }
+            (document, tag)
         }
         "/openapi/v3" => (openapi::v3_index(&served), openapi::hash(&served)),
         _ => {
@@ -49,6 +53,21 @@ pub fn answer(path: &str, query: &Query, headers: &HeaderMap, kinds: &[Kind]) ->
         answer.headers_mut().insert(header::EXPIRES, HeaderValue::from_static("Thu, 31 Dec 2037 23:55:55 GMT"));
     }
     Some(Ok(answer))
+}
+
+/// kubectl reads v2 only as protobuf.
+fn wants_protobuf(headers: &HeaderMap) -> bool {
+    let accept = headers.get(header::ACCEPT).and_then(|v| v.to_str().ok()).unwrap_or_default();
+    accept.split(',').next().is_some_and(|first| first.trim().starts_with("application/com.github.proto-openapi.spec.v2"))
+}
+
+fn protobuf(document: &[u8], tag: &str) -> Result<Answer, Status> {
+    let document = serde_json::from_slice(document).map_err(Status::internal)?;
+    let mut answer = body::json_bytes(StatusCode::OK, v2_protobuf::encode(&document));
+    answer.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(v2_protobuf::MEDIA_TYPE));
+    answer.headers_mut().insert(header::VARY, HeaderValue::from_static("Accept"));
+    tagged(&mut answer, tag);
+    Ok(answer)
 }
 
 fn matches(headers: &HeaderMap, tag: &str) -> bool {

@@ -6,6 +6,7 @@ mod definitions;
 mod operations;
 mod parameters;
 mod v2;
+pub mod v2_protobuf;
 mod v3;
 
 pub use v2::document as v2_document;
