@@ -1,0 +1,86 @@
+//! ClusterRole aggregation: a role with an aggregation rule holds the rules of all roles it selects.
+use controller_kit::{Controller, Error, Kit, ObjectKey, Objects, Plan, Preconditions, Runner, async_trait, selector};
+use k8s_openapi::api::rbac::v1::{ClusterRole, PolicyRule};
+use serde_json::json;
+use std::sync::Arc;
+
+pub struct Aggregation {
+    roles: Objects<ClusterRole>,
+}
+
+pub struct World {
+    pub role: Arc<ClusterRole>,
+    pub roles: Vec<Arc<ClusterRole>>,
+}
+
+#[derive(Debug, PartialEq)]
+pub enum Action {
+    SetRules(Vec<PolicyRule>),
+}
+
+pub fn runner(kit: &Kit) -> Runner<Aggregation> {
+    let roles = kit.objects::<ClusterRole>();
+    let all = roles.clone();
+    Runner::new(Aggregation { roles: roles.clone() }).watch(&roles, move |change| {
+        let aggregating = all.list(&change.key.cluster, None).into_iter().filter(|role| role.aggregation_rule.is_some());
+        aggregating.map(|role| ObjectKey::of(&change.key.cluster, &role.metadata)).collect()
+    })
+}
+
+#[async_trait]
+impl Controller for Aggregation {
+    type World = World;
+    type Action = Action;
+
+    fn name(&self) -> &'static str {
+        "clusterrole-aggregation-controller"
+    }
+
+    fn observe(&self, key: &ObjectKey) -> Option<World> {
+        let role = self.roles.get(key)?;
+        role.aggregation_rule.as_ref()?;
+        Some(World { role, roles: self.roles.list(&key.cluster, None) })
+    }
+
+    fn reconcile(world: &World) -> Plan<Action> {
+        let selectors = world.role.aggregation_rule.iter().flat_map(|rule| rule.cluster_role_selectors.iter().flatten());
+        let mut rules: Vec<PolicyRule> = Vec::new();
+        for of in selectors.filter_map(|of| selector(of).ok()) {
+            for role in world.roles.iter().filter(|role| role.metadata.name != world.role.metadata.name && of.matches(&role.metadata.labels)) {
+                for rule in role.rules.iter().flatten() {
+                    if !rules.contains(rule) {
+                        rules.push(rule.clone());
+                    }
+                }
+            }
+        }
+        if world.role.rules.as_deref().unwrap_or_default() == rules { Plan::nothing() } else { vec![Action::SetRules(rules)].into() }
+    }
+
+    async fn act(&self, key: &ObjectKey, Action::SetRules(rules): Action) -> Result<(), Error> {
+        if let Some(role) = self.roles.get(key) {
+            self.roles.patch(key, "", &json!({ "rules": rules }), &Preconditions::exactly(&role.metadata)).await?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rules_of_selected_roles_are_gathered_once() {
+        let role = |name: &str, label: &str| -> Arc<ClusterRole> {
+            let value = json!({"metadata": {"name": name, "labels": {"to": label}}, "rules": [{"verbs": ["get"], "resources": [label]}]});
+            Arc::new(serde_json::from_value(value).unwrap())
+        };
+        let admin = json!({"metadata": {"name": "admin"}, "aggregationRule": {"clusterRoleSelectors": [{"matchLabels": {"to": "admin"}}]}});
+        let mut world =
+            World { role: Arc::new(serde_json::from_value(admin).unwrap()), roles: vec![role("a", "admin"), role("b", "admin"), role("c", "view")] };
+        let Some(Action::SetRules(rules)) = Aggregation::reconcile(&world).actions.pop() else { panic!() };
+        assert_eq!(rules.len(), 1);
+        Arc::make_mut(&mut world.role).rules = Some(rules);
+        assert_eq!(Aggregation::reconcile(&world), Plan::nothing());
+    }
+}

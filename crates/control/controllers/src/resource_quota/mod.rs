@@ -1,0 +1,178 @@
+//! ResourceQuota: tells in each quota's status how much of it is used.
+mod usage;
+
+use crate::discovery;
+use api_meta::Quantity;
+use controller_kit::pod_resources::{self, Resources};
+use controller_kit::{Controller, Error, Kit, ObjectKey, Objects, Plan, Runner, async_trait};
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, ResourceQuota, ResourceQuotaStatus, Service};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity as WireQuantity;
+use serde::Deserialize;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Objects nobody here watches are counted again after this long, as upstream.
+const RECOUNT: Duration = Duration::from_secs(300);
+/// Kinds a quota may name without `count/`.
+const PLAIN_COUNTS: [(&str, &str); 4] = [("secrets", ""), ("configmaps", ""), ("replicationcontrollers", ""), ("resourcequotas", "")];
+
+pub struct ResourceQuotas {
+    kit: Kit,
+    quotas: Objects<ResourceQuota>,
+    pods: Objects<Pod>,
+    services: Objects<Service>,
+    claims: Objects<PersistentVolumeClaim>,
+}
+
+pub struct World {
+    pub quota: Arc<ResourceQuota>,
+    pub pods: Vec<Arc<Pod>>,
+    pub services: Vec<Arc<Service>>,
+    pub claims: Vec<Arc<PersistentVolumeClaim>>,
+}
+
+#[derive(Debug, PartialEq)]
+pub enum Action {
+    /// What is used of the things in the caches; the named kinds are still to be counted: name, resource, group.
+    SetStatus { used: Resources, count: Vec<(String, String, String)> },
+}
+
+pub fn runner(kit: &Kit) -> Runner<ResourceQuotas> {
+    let (quotas, pods) = (kit.objects::<ResourceQuota>(), kit.objects::<Pod>());
+    let (services, claims) = (kit.objects::<Service>(), kit.objects::<PersistentVolumeClaim>());
+    let controller = ResourceQuotas { kit: kit.clone(), quotas: quotas.clone(), pods: pods.clone(), services: services.clone(), claims: claims.clone() };
+    let of = |key: &ObjectKey, quotas: &Objects<ResourceQuota>| -> Vec<ObjectKey> {
+        quotas.list(&key.cluster, Some(&key.namespace)).iter().map(|quota| ObjectKey::of(&key.cluster, &quota.metadata)).collect()
+    };
+    let (by_pod, by_service, by_claim) = (quotas.clone(), quotas.clone(), quotas.clone());
+    Runner::new(controller)
+        .watch_own(&quotas)
+        .watch(&pods, move |change| {
+            // Use changes when a pod comes, ends, goes or is resized.
+            let weight = |pod: &Option<Arc<Pod>>| pod.as_ref().map(|pod| (crate::pods::is_finished(pod), pod.spec.clone()));
+            if weight(&change.old) == weight(&change.new) { Vec::new() } else { of(&change.key, &by_pod) }
+        })
+        .watch(&services, move |change| of(&change.key, &by_service))
+        .watch(&claims, move |change| of(&change.key, &by_claim))
+}
+
+#[async_trait]
+impl Controller for ResourceQuotas {
+    type World = World;
+    type Action = Action;
+
+    fn name(&self) -> &'static str {
+        "resourcequota-controller"
+    }
+
+    fn observe(&self, key: &ObjectKey) -> Option<World> {
+        let quota = self.quotas.get(key)?;
+        let namespace = Some(&*key.namespace);
+        Some(World {
+            quota,
+            pods: self.pods.list(&key.cluster, namespace),
+            services: self.services.list(&key.cluster, namespace),
+            claims: self.claims.list(&key.cluster, namespace),
+        })
+    }
+
+    fn reconcile(world: &World) -> Plan<Action> {
+        let hard = pod_resources::parse(world.quota.spec.as_ref().and_then(|spec| spec.hard.as_ref()));
+        let mut all = Resources::new();
+        world.pods.iter().filter(|pod| usage::in_scope(&world.quota, pod)).for_each(|pod| usage::add_pod(&mut all, pod));
+        let scoped = world.quota.spec.as_ref().is_some_and(|spec| spec.scopes.as_ref().is_some_and(|s| !s.is_empty()) || spec.scope_selector.is_some());
+        if !scoped {
+            world.services.iter().for_each(|service| usage::add_service(&mut all, service));
+            world.claims.iter().for_each(|claim| usage::add_claim(&mut all, claim));
+        }
+        let mut used = Resources::new();
+        let mut count = Vec::new();
+        for name in hard.keys() {
+            let known = ["count/pods", "count/services", "count/persistentvolumeclaims"].contains(&name.as_str());
+            let plain = PLAIN_COUNTS.iter().find(|(plain, _)| plain == name).map(|(resource, group)| ((*resource).to_owned(), (*group).to_owned()));
+            let counted = name
+                .strip_prefix("count/")
+                .filter(|_| !known)
+                .map(|of| of.split_once('.').map_or((of.to_owned(), String::new()), |(r, g)| (r.to_owned(), g.to_owned())));
+            match plain.or(counted) {
+                Some((resource, group)) => count.push((name.clone(), resource, group)),
+                None => {
+                    used.insert(name.clone(), all.get(name).copied().unwrap_or_else(|| Quantity::from_units(0)));
+                }
+            }
+        }
+        let mut plan = Plan::nothing();
+        if !count.is_empty() {
+            plan.look_again(RECOUNT);
+        }
+        let status = world.quota.status.clone().unwrap_or_default();
+        if !count.is_empty() || pod_resources::parse(status.used.as_ref()) != used || pod_resources::parse(status.hard.as_ref()) != hard {
+            plan.push(Action::SetStatus { used, count });
+        }
+        plan
+    }
+
+    async fn act(&self, key: &ObjectKey, Action::SetStatus { mut used, count }: Action) -> Result<(), Error> {
+        for (name, resource, group) in count {
+            used.insert(name, Quantity::from_units(self.count(key, &resource, &group).await?));
+        }
+        let Some(quota) = self.quotas.get(key) else { return Ok(()) };
+        let used = used.into_iter().map(|(name, quantity)| (name, WireQuantity(quantity.to_string()))).collect();
+        let hard = quota.spec.as_ref().and_then(|spec| spec.hard.clone());
+        let status = Some(ResourceQuotaStatus { hard, used: Some(used) });
+        if quota.status != status {
+            self.quotas.replace_status(&key.cluster, &ResourceQuota { status, ..(*quota).clone() }).await?;
+        }
+        Ok(())
+    }
+}
+
+impl ResourceQuotas {
+    /// Objects of a resource in the namespace; a resource that is not served has none.
+    async fn count(&self, key: &ObjectKey, resource: &str, group: &str) -> Result<i64, Error> {
+        #[derive(Deserialize)]
+        struct Listed {
+            items: Vec<serde::de::IgnoredAny>,
+        }
+        let (served, _) = discovery::served(&self.kit, &key.cluster).await?;
+        let Some(found) = served.iter().find(|other| other.plural == resource && other.group == group && other.namespaced && other.can("list")) else {
+            return Ok(0);
+        };
+        let request = http::Request::get(found.path(&key.namespace)).body(Vec::new()).map_err(|error| Error::Request(Box::new(error)))?;
+        let listed: Listed = self.kit.clients().cluster(&key.cluster).request(request).await?;
+        Ok(i64::try_from(listed.items.len()).unwrap_or(i64::MAX))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    fn used(hard: Value, scopes: Value) -> (String, usize) {
+        let pod = |phase: &str, cpu: &str| {
+            let value = json!({"spec": {"containers": [{"name": "c", "resources": {"requests": {"cpu": cpu}, "limits": {"memory": "1Gi"}}}]}, "status": {"phase": phase}});
+            Arc::new(serde_json::from_value(value).unwrap())
+        };
+        let world = World {
+            quota: Arc::new(serde_json::from_value(json!({"spec": {"hard": hard, "scopes": scopes}})).unwrap()),
+            pods: vec![pod("Running", "500m"), pod("Pending", "1"), pod("Succeeded", "9")],
+            services: vec![Arc::new(serde_json::from_value(json!({"spec": {"type": "LoadBalancer", "ports": [{"port": 1}, {"port": 2}]}})).unwrap())],
+            claims: vec![Arc::new(
+                serde_json::from_value(json!({"spec": {"storageClassName": "fast", "resources": {"requests": {"storage": "3Gi"}}}})).unwrap(),
+            )],
+        };
+        let Some(Action::SetStatus { used, count }) = ResourceQuotas::reconcile(&world).actions.pop() else { panic!() };
+        (used.iter().map(|(name, quantity)| format!("{name}={quantity}")).collect::<Vec<_>>().join(" "), count.len())
+    }
+
+    #[test]
+    fn use_is_counted_under_the_names_the_quota_has() {
+        let hard = json!({"pods": "9", "requests.cpu": "9", "limits.memory": "9Gi", "services.nodeports": "9", "requests.storage": "9Gi", "count/pods": "9", "secrets": "9", "count/deployments.apps": "9",
+            "fast.storageclass.storage.k8s.io/persistentvolumeclaims": "1"});
+        let want = "count/pods=3 fast.storageclass.storage.k8s.io/persistentvolumeclaims=1 limits.memory=2Gi pods=2 requests.cpu=1500m requests.storage=3Gi services.nodeports=2";
+        assert_eq!(used(hard, json!(null)), (want.into(), 2));
+        assert_eq!(used(json!({"pods": "9"}), json!(["BestEffort"])).0, "pods=0");
+        assert_eq!(used(json!({"pods": "9"}), json!(["NotBestEffort", "NotTerminating"])).0, "pods=2");
+    }
+}

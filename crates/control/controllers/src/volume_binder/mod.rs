@@ -1,0 +1,4 @@
+//! Volume binder: brings claims and volumes together.
+pub mod claims;
+mod find;
+pub mod volumes;
