@@ -23,7 +23,7 @@ pub fn format(indexes: &BTreeSet<i32>) -> String {
     }
     let text = |(first, last): (i32, i32)| match last - first {
         0 => first.to_string(),
-        // Two in a row are a range too, as upstream writes them.
+        1 => format!("{first},{last}"),
         _ => format!("{first}-{last}"),
     };
     parts.into_iter().map(text).collect::<Vec<_>>().join(",")
@@ -35,9 +35,9 @@ mod tests {
 
     #[test]
     fn sets_survive_their_text() {
-        for text in ["", "0", "0-1", "0,2-4,9"] {
+        for text in ["", "0", "0,1", "0,2-4,9"] {
             assert_eq!(format(&parse(text, 10)), text);
         }
-        assert_eq!(format(&parse("x,1,3-7", 5)), "1,3-4");
+        assert_eq!(format(&parse("x,1,3-7", 5)), "1,3,4");
     }
 }

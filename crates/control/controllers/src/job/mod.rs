@@ -1,6 +1,7 @@
 //! Job: runs pods until enough of them have succeeded, and counts each exactly once.
 mod failure_policy;
 mod indexes;
+pub mod orphans;
 mod reconcile;
 mod tally;
 #[cfg(test)]
@@ -11,7 +12,9 @@ pub use reconcile::{Action, World, condition_of, is_finished};
 
 use crate::owners::{self, BY_CONTROLLER};
 use crate::{pods, templates};
+use api_meta::ClusterName;
 use controller_kit::{Controller, Deletion, Error, Kit, ObjectKey, Objects, Plan, Preconditions, Recorder, Runner, async_trait, selector, slow_start};
+use futures::future::try_join_all;
 use k8s_openapi::api::batch::v1::{Job, JobStatus};
 use k8s_openapi::api::core::v1::{EnvVar, EnvVarSource, ObjectFieldSelector, Pod};
 use serde_json::json;
@@ -61,34 +64,11 @@ impl Jobs {
             }
             Ok(())
         };
-        futures::future::try_join_all(doomed.into_iter().map(delete)).await.map(|_| ())
+        try_join_all(doomed.into_iter().map(delete)).await.map(|_| ())
     }
 
-    /// Takes the tracking finalizer off pods.
-    async fn let_go(&self, key: &ObjectKey, pods: Vec<Arc<Pod>>) -> Result<(), Error> {
-        let remove = |pod: Arc<Pod>| async move {
-            // The newest known: the pod may have been deleted in this same round.
-            let pod_key = ObjectKey::of(&key.cluster, &pod.metadata);
-            let Some(pod) = self.pods.get(&pod_key).filter(|now| now.metadata.uid == pod.metadata.uid) else { return Ok(()) };
-            if !tally::has_finalizer(&pod) {
-                return Ok(());
-            }
-            let mut left = pod.metadata.finalizers.clone().unwrap_or_default();
-            left.retain(|finalizer| finalizer != tally::FINALIZER);
-            let patch = json!({"metadata": {"finalizers": left}});
-            match self.pods.patch(&pod_key, "", &patch, &Preconditions::exactly(&pod.metadata)).await {
-                Ok(after) => {
-                    // The last finalizer of a deleted pod takes it away.
-                    if after.metadata.deletion_timestamp.is_some() && left.is_empty() && after.metadata.deletion_grace_period_seconds == Some(0) {
-                        self.pods.removed(&pod_key, after.metadata.uid.as_deref().unwrap_or_default());
-                    }
-                    Ok(())
-                }
-                Err(error) if error.is_not_found() => Ok(()),
-                Err(error) => Err(error),
-            }
-        };
-        futures::future::try_join_all(pods.into_iter().map(remove)).await.map(|_| ())
+    async fn let_go(&self, key: &ObjectKey, pods: &[Arc<Pod>]) -> Result<(), Error> {
+        try_join_all(pods.iter().map(|pod| let_go(&self.pods, &key.cluster, pod))).await.map(|_| ())
     }
 
     async fn create(&self, key: &ObjectKey, job: &Job, pods: Vec<Pod>) -> Result<(), Error> {
@@ -107,6 +87,27 @@ impl Jobs {
             }
         };
         slow_start(pods, create).await.1
+    }
+}
+
+/// Takes the tracking finalizer off a pod; one that is gone is no error.
+async fn let_go(pods: &Objects<Pod>, cluster: &ClusterName, pod: &Pod) -> Result<(), Error> {
+    let key = ObjectKey::of(cluster, &pod.metadata);
+    // The newest known: it may have been deleted in this same round.
+    let Some(pod) = pods.get(&key).filter(|now| now.metadata.uid == pod.metadata.uid && tally::has_finalizer(now)) else { return Ok(()) };
+    let mut left = pod.metadata.finalizers.clone().unwrap_or_default();
+    left.retain(|finalizer| finalizer != tally::FINALIZER);
+    let patch = json!({"metadata": {"finalizers": left}});
+    match pods.patch(&key, "", &patch, &Preconditions::exactly(&pod.metadata)).await {
+        Ok(after) => {
+            // The last finalizer of a deleted pod takes it away.
+            if after.metadata.deletion_timestamp.is_some() && left.is_empty() && after.metadata.deletion_grace_period_seconds == Some(0) {
+                pods.removed(&key, after.metadata.uid.as_deref().unwrap_or_default());
+            }
+            Ok(())
+        }
+        Err(error) if error.is_not_found() => Ok(()),
+        Err(error) => Err(error),
     }
 }
 
@@ -180,11 +181,11 @@ impl Controller for Jobs {
             Action::FailPods(doomed) => self.delete(key, &job, doomed).await,
             Action::EndPods(doomed) => {
                 // Without the finalizer they go uncounted.
-                self.let_go(key, doomed.clone()).await?;
+                self.let_go(key, &doomed).await?;
                 self.delete(key, &job, doomed).await
             }
             Action::SetStatus(status) => self.set_status(key, *status).await,
-            Action::RemoveFinalizers(pods) => self.let_go(key, pods).await,
+            Action::RemoveFinalizers(pods) => self.let_go(key, &pods).await,
             Action::Tell { warning, reason, message } => {
                 if warning {
                     self.events.warning(&key.cluster, &*job, &reason, message);

@@ -93,68 +93,74 @@ impl Sync<'_> {
     fn run(mut self) -> Plan<Action> {
         let job = self.world.job.clone();
         let now = self.world.now;
-        let suspended = job.spec.as_ref().and_then(|spec| spec.suspend).unwrap_or_default();
+        let Some(spec) = &job.spec else { return self.plan };
+        let suspended = spec.suspend.unwrap_or_default();
         let mut status = std::mem::take(&mut self.tally.status);
         if status.start_time.is_none() && !suspended {
             status.start_time = Some(whole_seconds(now));
         }
-        let mut active = self.tally.active.len();
         let target = condition_of(Some(&status), "FailureTarget").map(|c| ("Failed", c.clone()));
         let target = target.or_else(|| condition_of(Some(&status), "SuccessCriteriaMet").map(|c| ("Complete", c.clone())));
         let verdict = target.or_else(|| self.verdict(&status));
+        let ended;
+        let mut telling = Vec::new();
         if let Some((end, reached)) = &verdict {
             let kind = if *end == "Failed" { "FailureTarget" } else { "SuccessCriteriaMet" };
             set(&mut status, JobCondition { type_: kind.into(), ..reached.clone() });
-            let rest = self.tally.active.clone();
-            if *end == "Failed" && !rest.is_empty() {
-                self.plan.push(Action::FailPods(rest));
-            } else {
-                self.end(rest);
+            self.tally.settle_delayed();
+            if *end == "Complete" {
+                self.tally.settle_rest(&self.owned);
             }
-            active = 0;
+            ended = self.end(Action::FailPods, self.tally.active.clone());
         } else if suspended {
-            self.end(self.tally.active.clone());
-            active = 0;
+            ended = self.end(Action::EndPods, self.tally.active.clone());
             status.start_time = None;
             if set(&mut status, condition("Suspended", "True", "JobSuspended", "Job suspended", now)) {
-                self.tell(false, "Suspended", "Job suspended");
+                telling.push(tell(false, "Suspended", "Job suspended"));
             }
         } else {
-            let was_suspended = condition_of(Some(&status), "Suspended").is_some();
-            if was_suspended && set(&mut status, condition("Suspended", "False", "JobResumed", "Job resumed", now)) {
+            if condition_of(Some(&status), "Suspended").is_some() {
+                set(&mut status, condition("Suspended", "False", "JobResumed", "Job resumed", now));
                 status.start_time = Some(whole_seconds(now));
-                self.tell(false, "Resumed", "Job resumed");
+                telling.push(tell(false, "Resumed", "Job resumed"));
             }
-            active = self.manage(active);
+            ended = self.drop_superfluous();
         }
-        status.active = Some(i32::try_from(active).unwrap_or(i32::MAX)).filter(|n| *n > 0);
-        status.terminating = Some(i32::try_from(self.tally.terminating).unwrap_or(i32::MAX));
-        status.ready = Some(i32::try_from(self.tally.active.iter().filter(|pod| pods::is_ready(pod)).count()).unwrap_or(i32::MAX));
-        let all_counted = !self.owned.iter().any(|pod| has_finalizer(pod))
-            && status.uncounted_terminated_pods.as_ref().is_none_or(|u| u.succeeded.is_none() && u.failed.is_none());
-        if let Some((end, reached)) = verdict
-            && all_counted
+        let count = |n: usize| i32::try_from(n).unwrap_or(i32::MAX);
+        let active = count(self.tally.active.len() - ended);
+        status.active = Some(active).filter(|n| *n > 0);
+        status.terminating = Some(count(self.tally.terminating + ended));
+        let ready = if ended == self.tally.active.len() { 0 } else { self.tally.active.iter().filter(|pod| pods::is_ready(pod)).count() };
+        status.ready = Some(count(ready).min(active));
+        self.tally.write_uncounted(&mut status);
+        let counted = !self.owned.iter().any(|pod| has_finalizer(pod)) && self.tally.uncounted_succeeded.is_empty() && self.tally.uncounted_failed.is_empty();
+        if let Some((end, reached)) = &verdict
+            && counted
             && self.tally.active.is_empty()
             && self.tally.terminating == 0
         {
-            set(&mut status, JobCondition { type_: end.into(), last_transition_time: Some(whole_seconds(now)), ..reached.clone() });
-            if end == "Complete" {
+            set(&mut status, JobCondition { type_: (*end).into(), last_transition_time: Some(whole_seconds(now)), ..reached.clone() });
+            if *end == "Complete" {
                 status.completion_time = Some(whole_seconds(now));
-                self.tell(false, "Completed", "Job completed");
+                telling.push(tell(false, "Completed", "Job completed"));
             } else {
-                self.tell(true, reached.reason.as_deref().unwrap_or_default(), reached.message.as_deref().unwrap_or_default());
+                telling.push(tell(true, reached.reason.as_deref().unwrap_or_default(), reached.message.as_deref().unwrap_or_default()));
             }
         }
-        if self.world.job.status.as_ref() != Some(&status) {
-            // Written before anything is told or let go: what is told must be true, what is let go must be counted.
-            let at = self.plan.actions.iter().position(|action| matches!(action, Action::Tell { .. })).unwrap_or(self.plan.actions.len());
-            self.plan.actions.insert(at, Action::SetStatus(Box::new(status.clone())));
+        // INVARIANT: what is let go is counted before, and what is told is so. Pods are started last, because
+        // that may be refused for long (quotas), and ended pods must be counted all the same.
+        if job.status.as_ref() != Some(&status) {
+            self.plan.push(Action::SetStatus(Box::new(status.clone())));
         }
         if !self.tally.settled.is_empty() {
             let settled = std::mem::take(&mut self.tally.settled);
             self.plan.push(Action::RemoveFinalizers(settled));
         }
-        if let (Some(deadline), Some(start)) = (job.spec.as_ref().and_then(|spec| spec.active_deadline_seconds), &status.start_time)
+        self.plan.actions.extend(telling);
+        if verdict.is_none() && !suspended && ended == 0 {
+            self.start();
+        }
+        if let (Some(deadline), Some(start), None) = (spec.active_deadline_seconds, &status.start_time, &verdict)
             && let Some(left) = until(start.0, Duration::from_secs(deadline.unsigned_abs()), now)
         {
             self.plan.look_again(left);
@@ -197,7 +203,7 @@ impl Sync<'_> {
         let complete = match completions {
             // A work queue: once one pod succeeded and no pod works any more, all is done.
             None => tally.succeeded > 0 && tally.active.is_empty(),
-            Some(n) => tally.succeeded >= n,
+            Some(n) => tally.succeeded >= n && tally.active.is_empty(),
         };
         complete.then(|| ("Complete", condition("SuccessCriteriaMet", "True", "CompletionsReached", "Reached expected number of succeeded pods", *now)))
     }
@@ -230,50 +236,52 @@ impl Sync<'_> {
         })
     }
 
-    /// Starts or ends pods; gives how many will be active.
-    fn manage(&mut self, active: usize) -> usize {
-        let World { job, now, .. } = self.world;
-        let Some(spec) = &job.spec else { return active };
+    fn wanted(&self) -> usize {
+        let Some(spec) = &self.world.job.spec else { return 0 };
         let parallelism = usize::try_from(spec.parallelism.unwrap_or(1)).unwrap_or_default();
-        let wanted = match spec.completions {
-            None if self.tally.succeeded > 0 => active,
+        match spec.completions {
+            None if self.tally.succeeded > 0 => self.tally.active.len(),
             None => parallelism,
             Some(n) => usize::try_from(n - self.tally.succeeded).unwrap_or_default().min(parallelism),
-        };
-        let mut doomed = if is_indexed(job) { self.superfluous() } else { Vec::new() };
+        }
+    }
+
+    /// Ends pods nobody needs; gives how many.
+    fn drop_superfluous(&mut self) -> usize {
+        let (wanted, active) = (self.wanted(), self.tally.active.len());
+        let mut doomed = if is_indexed(&self.world.job) { self.superfluous() } else { Vec::new() };
         let kept: Vec<Arc<Pod>> = self.tally.active.iter().filter(|pod| !doomed.contains(pod)).cloned().collect();
         if kept.len() > wanted {
-            let mut ordered = crate::replica_set::deletion_order(kept, &Default::default(), *now);
+            let mut ordered = crate::replica_set::deletion_order(kept, &Default::default(), self.world.now);
             ordered.truncate(active.saturating_sub(doomed.len() + wanted));
             doomed.extend(ordered);
         }
-        if !doomed.is_empty() {
-            doomed.truncate(BURST);
-            let left = active - doomed.len();
-            self.end(doomed);
-            return left;
-        }
+        doomed.truncate(BURST);
+        self.end(Action::EndPods, doomed)
+    }
+
+    /// Starts the pods that are missing.
+    fn start(&mut self) {
+        let (job, active) = (&self.world.job, self.tally.active.len());
         let occupied = if replaces_only_failed(job) { active + self.tally.terminating } else { active };
-        if occupied >= wanted {
-            return active;
+        let count = self.wanted().saturating_sub(occupied).min(BURST);
+        if count == 0 {
+            return;
         }
-        let count = (wanted - occupied).min(BURST);
         if is_indexed(job) {
-            return active + self.create_indexed(count);
-        }
-        if let Some(left) = self.backoff_left(|_| true) {
+            self.create_indexed(count);
+        } else if let Some(left) = self.backoff_left(|_| true) {
             self.plan.look_again(left);
-            return active;
+        } else {
+            self.plan.push(Action::CreatePods(count));
         }
-        self.plan.push(Action::CreatePods(count));
-        active + count
     }
 
     /// Active pods whose index is done, failed, out of range or had twice.
     fn superfluous(&self) -> Vec<Arc<Pod>> {
         let completions = self.world.job.spec.as_ref().and_then(|spec| spec.completions).unwrap_or_default();
         let mut seen = BTreeSet::new();
-        let useful = |pod: &Arc<Pod>| {
+        let mut useful = |pod: &Arc<Pod>| {
             index_of(pod).is_some_and(|index| {
                 (0..completions).contains(&index)
                     && !self.tally.completed_indexes.contains(&index)
@@ -281,16 +289,15 @@ impl Sync<'_> {
                     && seen.insert(index)
             })
         };
-        let mut useful = useful;
         self.tally.active.iter().filter(|pod| !useful(pod)).cloned().collect()
     }
 
-    fn create_indexed(&mut self, count: usize) -> usize {
-        let Some(spec) = &self.world.job.spec else { return 0 };
+    fn create_indexed(&mut self, count: usize) {
+        let Some(spec) = &self.world.job.spec else { return };
         let per_index = spec.backoff_limit_per_index.is_some();
         if !per_index && let Some(left) = self.backoff_left(|_| true) {
             self.plan.look_again(left);
-            return 0;
+            return;
         }
         let only_failed = replaces_only_failed(&self.world.job);
         let taken = self.owned.iter().filter(|pod| pods::is_active(pod) || (only_failed && pods::is_terminating(pod) && !pods::is_finished(pod)));
@@ -309,17 +316,15 @@ impl Sync<'_> {
             }
             chosen.push((index, per_index.then(|| self.tally.failures_of.get(&index).copied().unwrap_or_default())));
         }
-        let made = chosen.len();
-        if made > 0 {
+        if !chosen.is_empty() {
             self.plan.push(Action::CreateIndexed(chosen));
         }
-        made
     }
 
     /// How long to wait yet: 10 s after the last failure, doubling with every failure since the last success.
     fn backoff_left(&self, of: impl Fn(&Pod) -> bool) -> Option<Duration> {
         let job = &self.world.job;
-        let ended = |pod: &Arc<Pod>| finish_time(pod).unwrap_or(self.world.now);
+        let ended = |pod: &Arc<Pod>| finish_time(pod).unwrap_or(Timestamp::MIN);
         let mine = || self.owned.iter().filter(|pod| of(pod));
         let last_success = mine().filter(|pod| pods::phase(pod) == "Succeeded").map(ended).max();
         let failures: Vec<Timestamp> = mine()
@@ -332,15 +337,17 @@ impl Sync<'_> {
         until(*last, FIRST_BACKOFF.saturating_mul(1 << doublings).min(LAST_BACKOFF), self.world.now)
     }
 
-    fn end(&mut self, pods: Vec<Arc<Pod>>) {
-        if !pods.is_empty() {
-            self.plan.push(Action::EndPods(pods));
+    fn end(&mut self, how: fn(Vec<Arc<Pod>>) -> Action, pods: Vec<Arc<Pod>>) -> usize {
+        let count = pods.len();
+        if count > 0 {
+            self.plan.push(how(pods));
         }
+        count
     }
+}
 
-    fn tell(&mut self, warning: bool, reason: &str, message: &str) {
-        self.plan.push(Action::Tell { warning, reason: reason.into(), message: message.into() });
-    }
+fn tell(warning: bool, reason: &str, message: &str) -> Action {
+    Action::Tell { warning, reason: reason.into(), message: message.into() }
 }
 
 fn condition(kind: &str, status: &str, reason: &str, message: &str, now: Timestamp) -> JobCondition {
@@ -370,13 +377,11 @@ fn set(status: &mut JobStatus, condition: JobCondition) -> bool {
     }
 }
 
-/// When the last of its containers ended.
+/// When the last of its containers ended; else when it ceased to be ready, was to be gone, or was made.
 fn finish_time(pod: &Pod) -> Option<Timestamp> {
-    let statuses = pod.status.as_ref()?.container_statuses.iter().flatten();
-    let ends = statuses.filter_map(|status| status.state.as_ref()?.terminated.as_ref()?.finished_at.as_ref().map(|time| time.0));
-    ends.max().or_else(|| pods::condition(pod, "Ready").and_then(|c| c.last_transition_time.as_ref()).map(|time| time.0)).or(pod
-        .metadata
-        .deletion_timestamp
-        .as_ref()
-        .map(|t| t.0))
+    let statuses = pod.status.as_ref().and_then(|status| status.container_statuses.as_deref()).unwrap_or_default();
+    let ends: Option<Vec<Timestamp>> = statuses.iter().map(|status| Some(status.state.as_ref()?.terminated.as_ref()?.finished_at.as_ref()?.0)).collect();
+    let unready = || pods::condition(pod, "Ready").filter(|condition| condition.status == "False")?.last_transition_time.as_ref().map(|time| time.0);
+    let other = || pod.metadata.deletion_timestamp.as_ref().or(pod.metadata.creation_timestamp.as_ref()).map(|time| time.0);
+    ends.and_then(|ends| ends.into_iter().max()).or_else(unready).or_else(other)
 }

@@ -136,6 +136,7 @@ fn suspended_jobs_have_no_pods_and_start_anew() {
     Arc::make_mut(&mut world.job).spec.as_mut().unwrap().suspend = Some(true);
     world = settle(world);
     assert_eq!((active(&world), status(&world).start_time, conditions(&world)), (0, None, vec!["Suspended:JobSuspended".into()]));
+    assert_eq!(status(&world).failed, None);
     Arc::make_mut(&mut world.job).spec.as_mut().unwrap().suspend = Some(false);
     world.now += SignedDuration::from_secs(100);
     world = settle(world);
@@ -208,4 +209,37 @@ fn fewer_in_parallel_ends_some() {
     let mut world = settle(world(json!({"completions": 5, "parallelism": 4})));
     Arc::make_mut(&mut world.job).spec.as_mut().unwrap().parallelism = Some(1);
     assert_eq!(active(&settle(world)), 1);
+}
+
+#[test]
+fn an_index_keeps_its_failures_until_the_next_pod_knows_them() {
+    let spec = json!({"completionMode": "Indexed", "completions": 1, "parallelism": 1, "backoffLimit": i32::MAX, "backoffLimitPerIndex": 1});
+    let mut world = settle(world(spec));
+    end(&mut world, "Failed");
+    world = settle(world);
+    assert!(active(&world) == 0 && tally::has_finalizer(&world.pods[0]));
+    world.now += SignedDuration::from_secs(10);
+    world = settle(world);
+    assert!(active(&world) == 1 && !tally::has_finalizer(&world.pods[0]));
+    assert_eq!((world.pods[1].metadata.annotations.as_ref().unwrap()[tally::FAILURE_COUNT].as_str(), status(&world).failed), ("1", Some(1)));
+    end(&mut world, "Failed");
+    assert_eq!(conditions(&settle(world))[1], "Failed:FailedIndexes");
+}
+
+#[test]
+fn success_rules_end_the_job_without_counting_the_rest_as_failed() {
+    let spec = json!({"completionMode": "Indexed", "completions": 3, "parallelism": 3, "successPolicy": {"rules": [{"succeededIndexes": "0"}]}});
+    let mut world = settle(world(spec));
+    end(&mut world, "Succeeded");
+    world = settle(world);
+    assert_eq!(conditions(&world), ["SuccessCriteriaMet:SuccessPolicy", "Complete:SuccessPolicy"]);
+    assert_eq!((status(&world).failed, status(&world).succeeded), (None, Some(1)));
+}
+
+#[test]
+fn pods_are_counted_although_no_more_can_be_started() {
+    let mut world = settle(world(json!({"completions": 3, "parallelism": 1})));
+    end(&mut world, "Succeeded");
+    let actions = reconcile(&world).actions;
+    assert!(matches!(&actions[..], [Action::SetStatus(_), Action::RemoveFinalizers(_), Action::CreatePods(1)]), "{actions:#?}");
 }
