@@ -1,7 +1,8 @@
 //! Starts every controller and waits for their end.
 use crate::{
-    ControllersSettings, deployment, endpoint_slice, endpoints, garbage_collector, job, namespace, node_lifecycle, pod_gc, replica_set, root_ca,
-    service_account, taint_eviction,
+    ControllersSettings, cluster_role_aggregation, cron_job, daemon_set, deployment, disruption, endpoint_slice, endpoint_slice_mirroring, endpoints,
+    garbage_collector, job, namespace, node_lifecycle, pod_gc, replica_set, resource_quota, root_ca, service_account, stateful_set, taint_eviction,
+    volume_binder, volume_protection,
 };
 use controller_kit::{CancellationToken, Kit};
 use futures::future::{BoxFuture, FutureExt, join_all};
@@ -15,8 +16,21 @@ pub async fn run(settings: ControllersSettings, kit: Kit, shutdown: Cancellation
         replica_set::runner::<ReplicaSet>(&kit).run(stop()).boxed(),
         replica_set::runner::<ReplicationController>(&kit).run(stop()).boxed(),
         deployment::runner(&kit).run(stop()).boxed(),
+        stateful_set::runner(&kit).run(stop()).boxed(),
+        daemon_set::runner(&kit).run(stop()).boxed(),
         job::runner(&kit).run(stop()).boxed(),
+        job::orphans::runner(&kit).run(stop()).boxed(),
         job::ttl::runner(&kit).run(stop()).boxed(),
+        disruption::runner(&kit).run(stop()).boxed(),
+        disruption::stale::runner(&kit).run(stop()).boxed(),
+        cron_job::runner(&kit).run(stop()).boxed(),
+        resource_quota::runner(&kit).run(stop()).boxed(),
+        volume_binder::claims::runner(&kit).run(stop()).boxed(),
+        volume_binder::volumes::runner(&kit).run(stop()).boxed(),
+        volume_protection::claim_runner(&kit).run(stop()).boxed(),
+        volume_protection::volume_runner(&kit).run(stop()).boxed(),
+        endpoint_slice_mirroring::runner(&kit).run(stop()).boxed(),
+        cluster_role_aggregation::runner(&kit).run(stop()).boxed(),
         namespace::runner(&kit).run(stop()).boxed(),
         service_account::runner(&kit).run(stop()).boxed(),
         root_ca::runner(&kit, settings.root_ca_pem.clone()).run(stop()).boxed(),

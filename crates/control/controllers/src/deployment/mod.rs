@@ -7,6 +7,7 @@ mod status;
 #[cfg(test)]
 mod tests;
 
+pub use limits::scaled;
 pub use reconcile::{Action, World};
 
 use crate::owners::{self, BY_CONTROLLER};

@@ -1,69 +1,97 @@
-//! Identity: a pod's ordinal, and what follows from it: name, host, labels, claims.
-use super::claims;
-use crate::controller_revisions::{self, REVISION_LABEL};
-use crate::{owners, pods, templates};
-use k8s_openapi::api::apps::v1::{ControllerRevision, StatefulSet, StatefulSetSpec};
-use k8s_openapi::api::core::v1::{PersistentVolumeClaimVolumeSource, Pod, Volume};
+//! Identity: what makes the nth pod of a set that pod: name, labels, claims.
+use crate::history::POD_REVISION;
+use crate::owners;
+use k8s_openapi::api::apps::v1::StatefulSet;
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, PersistentVolumeClaimVolumeSource, Pod, PodTemplateSpec, Volume};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 
-pub const POD_NAME: &str = "statefulset.kubernetes.io/pod-name";
-pub const POD_INDEX: &str = "apps.kubernetes.io/pod-index";
+const POD_NAME: &str = "statefulset.kubernetes.io/pod-name";
+const POD_INDEX: &str = "apps.kubernetes.io/pod-index";
 
 pub fn set_name(set: &StatefulSet) -> &str {
     set.metadata.name.as_deref().unwrap_or_default()
 }
 
-pub fn spec(set: &StatefulSet) -> StatefulSetSpec {
-    set.spec.clone().unwrap_or_default()
+pub fn first_ordinal(set: &StatefulSet) -> i32 {
+    set.spec.ordinals.as_ref().and_then(|ordinals| ordinals.start).unwrap_or_default()
 }
 
-/// The ordinal in a name `{set}-{ordinal}`; `None` for any other name.
-pub fn ordinal(set: &StatefulSet, name: &str) -> Option<i32> {
-    let digits = name.strip_prefix(set_name(set))?.strip_prefix('-')?;
-    let plain = digits.bytes().all(|byte| byte.is_ascii_digit());
-    digits.parse().ok().filter(|_| plain)
+/// The ordinal in a pod's name, if it is the set's.
+pub fn ordinal(set: &StatefulSet, pod: &Pod) -> Option<i32> {
+    let (parent, ordinal) = pod.metadata.name.as_deref()?.rsplit_once('-')?;
+    (parent == set_name(set)).then(|| ordinal.parse().ok())?
 }
 
-/// The first ordinal, and the one after the last.
-pub fn range(set: &StatefulSet) -> std::ops::Range<i32> {
-    let spec = set.spec.as_ref();
-    let start = spec.and_then(|spec| spec.ordinals.as_ref()).and_then(|ordinals| ordinals.start).unwrap_or_default();
-    let replicas = spec.and_then(|spec| spec.replicas).unwrap_or(1);
-    start..start.saturating_add(replicas)
+pub fn revision(pod: &Pod) -> &str {
+    pod.metadata.labels.as_ref().and_then(|labels| labels.get(POD_REVISION)).map(String::as_str).unwrap_or_default()
 }
 
-/// The pod of this ordinal, made of a revision's template.
-pub fn new_pod(set: &StatefulSet, revision: &ControllerRevision, ordinal: i32) -> Pod {
-    let spec = spec(set);
-    let template = controller_revisions::template(revision).unwrap_or_else(|| spec.template.clone());
-    let mut pod = templates::pod_from_template(&template, set.metadata.namespace.as_deref().unwrap_or_default(), set_name(set), owners::controller_reference(set));
+fn claim_name(set: &StatefulSet, template: &PersistentVolumeClaim, ordinal: i32) -> String {
+    format!("{}-{}-{ordinal}", template.metadata.name.as_deref().unwrap_or_default(), set_name(set))
+}
+
+fn deletes(set: &StatefulSet, of: impl Fn(&k8s_openapi::api::apps::v1::StatefulSetPersistentVolumeClaimRetentionPolicy) -> Option<&String>) -> bool {
+    set.spec.persistent_volume_claim_retention_policy.as_ref().and_then(of).is_some_and(|policy| policy == "Delete")
+}
+
+/// The pod's claims. They outlive the pod, and the set too unless its retention policy says otherwise.
+pub fn claims(set: &StatefulSet, ordinal: i32) -> Vec<PersistentVolumeClaim> {
+    let owner = deletes(set, |policy| policy.when_deleted.as_ref()).then(|| OwnerReference {
+        controller: None,
+        block_owner_deletion: None,
+        ..owners::controller_reference(set)
+    });
+    let templates = set.spec.volume_claim_templates.iter().flatten();
+    let claim = templates.map(|template| {
+        let mut labels = template.metadata.labels.clone().unwrap_or_default();
+        labels.extend(set.spec.selector.match_labels.clone().unwrap_or_default());
+        PersistentVolumeClaim {
+            metadata: ObjectMeta {
+                name: Some(claim_name(set, template, ordinal)),
+                namespace: set.metadata.namespace.clone(),
+                labels: Some(labels),
+                annotations: template.metadata.annotations.clone(),
+                owner_references: owner.clone().map(|owner| vec![owner]),
+                ..Default::default()
+            },
+            spec: template.spec.clone(),
+            status: None,
+        }
+    });
+    claim.collect()
+}
+
+/// Whether the claims of a pod that is scaled away go with it.
+pub fn deletes_claims_when_scaled(set: &StatefulSet) -> bool {
+    deletes(set, |policy| policy.when_scaled.as_ref())
+}
+
+pub fn pod(set: &StatefulSet, template: &PodTemplateSpec, ordinal: i32, revision: &str) -> Pod {
     let name = format!("{}-{ordinal}", set_name(set));
+    let mut pod =
+        crate::templates::pod_from_template(template, set.metadata.namespace.as_deref().unwrap_or_default(), set_name(set), owners::controller_reference(set));
     pod.metadata.generate_name = None;
     pod.metadata.name = Some(name.clone());
-    pod = identified(set, &pod);
-    pod.metadata.labels.get_or_insert_default().insert(REVISION_LABEL.to_owned(), controller_revisions::name(revision).to_owned());
-    let pod_spec = pod.spec.get_or_insert_default();
-    pod_spec.hostname = Some(name.clone());
-    pod_spec.subdomain = spec.service_name.filter(|name| !name.is_empty());
-    let templates = spec.volume_claim_templates.unwrap_or_default();
-    let mut volumes: Vec<Volume> = templates.iter().map(|template| claim_volume(set, template.metadata.name.as_deref().unwrap_or_default(), ordinal)).collect();
-    let others = pod_spec.volumes.take().unwrap_or_default();
-    volumes.extend(others.into_iter().filter(|other| templates.iter().all(|template| template.metadata.name.as_deref() != Some(&other.name))));
-    pod_spec.volumes = Some(volumes).filter(|all| !all.is_empty());
-    pod
-}
-
-fn claim_volume(set: &StatefulSet, template: &str, ordinal: i32) -> Volume {
-    let source = PersistentVolumeClaimVolumeSource { claim_name: claims::name(set, template, ordinal), read_only: Some(false) };
-    Volume { name: template.to_owned(), persistent_volume_claim: Some(source), ..Default::default() }
-}
-
-/// The pod with the labels its name calls for.
-pub fn identified(set: &StatefulSet, pod: &Pod) -> Pod {
-    let mut pod = pod.clone();
-    let name = pods::name(&pod).to_owned();
-    let ordinal = ordinal(set, &name).map(|ordinal| ordinal.to_string()).unwrap_or_default();
     let labels = pod.metadata.labels.get_or_insert_default();
-    labels.insert(POD_NAME.to_owned(), name);
-    labels.insert(POD_INDEX.to_owned(), ordinal);
+    labels.insert(POD_NAME.into(), name.clone());
+    labels.insert(POD_INDEX.into(), ordinal.to_string());
+    labels.insert(POD_REVISION.into(), revision.to_owned());
+    let spec = pod.spec.get_or_insert_default();
+    spec.hostname = Some(name);
+    spec.subdomain = set.spec.service_name.clone().filter(|name| !name.is_empty());
+    let templates = set.spec.volume_claim_templates.as_deref().unwrap_or_default();
+    if !templates.is_empty() {
+        let claimed = |volume: &Volume| templates.iter().any(|template| template.metadata.name.as_deref() == Some(&volume.name));
+        let mut volumes: Vec<Volume> = templates
+            .iter()
+            .map(|template| Volume {
+                name: template.metadata.name.clone().unwrap_or_default(),
+                persistent_volume_claim: Some(PersistentVolumeClaimVolumeSource { claim_name: claim_name(set, template, ordinal), read_only: None }),
+                ..Default::default()
+            })
+            .collect();
+        volumes.extend(spec.volumes.take().unwrap_or_default().into_iter().filter(|volume| !claimed(volume)));
+        spec.volumes = Some(volumes);
+    }
     pod
 }

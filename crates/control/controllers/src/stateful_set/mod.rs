@@ -1,87 +1,85 @@
-//! StatefulSet: keeps pods with stable names, hosts and volumes, in order.
-mod claims;
+//! StatefulSet: pods with an order and an identity that outlives them.
 mod identity;
 mod reconcile;
-mod status;
 #[cfg(test)]
 mod tests;
 
-pub use reconcile::{Action, World};
-
+use crate::history::Step;
 use crate::owners::{self, BY_CONTROLLER};
-use crate::{controller_revisions, pods};
-use api_meta::ClusterName;
-use controller_kit::{Controller, Deletion, Error, Kit, ObjectKey, Objects, Plan, Preconditions, Recorder, Runner, async_trait, selector};
-use k8s_openapi::api::apps::v1::{ControllerRevision, StatefulSet, StatefulSetStatus};
+use crate::pods;
+use controller_kit::{Controller, Deletion, Error, Kit, ObjectKey, Objects, Plan, Preconditions, Recorder, Runner, async_trait, reference, selector};
+use k8s_openapi::api::apps::v1::{ControllerRevision, StatefulSet};
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use reconcile::{Action, World};
 use serde_json::json;
 
 pub struct StatefulSets {
     kit: Kit,
     sets: Objects<StatefulSet>,
     pods: Objects<Pod>,
-    revisions: Objects<ControllerRevision>,
     claims: Objects<PersistentVolumeClaim>,
+    revisions: Objects<ControllerRevision>,
     events: Recorder,
 }
 
-/// Wires the controller: sets, their pods and the end of their claims wake it.
 pub fn runner(kit: &Kit) -> Runner<StatefulSets> {
     let (sets, pods) = (kit.objects::<StatefulSet>(), kit.objects::<Pod>());
-    let (revisions, claims) = (kit.objects::<ControllerRevision>(), kit.objects::<PersistentVolumeClaim>());
+    let (claims, revisions) = (kit.objects::<PersistentVolumeClaim>(), kit.objects::<ControllerRevision>());
     pods.add_index(BY_CONTROLLER, owners::by_controller);
     revisions.add_index(BY_CONTROLLER, owners::by_controller);
     let controller = StatefulSets {
         kit: kit.clone(),
         sets: sets.clone(),
         pods: pods.clone(),
-        revisions: revisions.clone(),
         claims: claims.clone(),
+        revisions: revisions.clone(),
         events: kit.recorder("statefulset-controller"),
     };
-    let (of_pods, of_claims) = (sets.clone(), sets.clone());
-    Runner::new(controller)
-        .watch_own(&sets)
-        .watch(&pods, move |change| owners::owner_keys(change, "StatefulSet", |key, metadata| selecting(&of_pods, &key.cluster, &key.namespace, metadata)))
-        .watch(&claims, move |change| {
-            // A set waits only for claims of earlier pods to go.
-            if change.new.is_some() {
-                return Vec::new();
-            }
-            let all = of_claims.list(&change.key.cluster, Some(&change.key.namespace));
-            let waiting = all.iter().filter(|set| claims::could_be_of(set, &change.key.name));
-            waiting.map(|set| ObjectKey::of(&change.key.cluster, &set.metadata)).collect()
-        })
-        .needs(&revisions)
-}
-
-fn selecting(sets: &Objects<StatefulSet>, cluster: &ClusterName, namespace: &str, metadata: &ObjectMeta) -> Vec<ObjectKey> {
-    let takes = |set: &StatefulSet| selector(&set.spec.as_ref()?.selector).ok().filter(|of| !of.is_everything() && of.matches(&metadata.labels)).map(|_| ());
-    sets.list(cluster, Some(namespace)).iter().filter(|set| takes(set).is_some()).map(|set| ObjectKey::of(cluster, &set.metadata)).collect()
+    let all = sets.clone();
+    Runner::new(controller).needs(&claims).watch_own(&sets).watch(&revisions, |change| owners::owner_keys(change, "StatefulSet", |_, _| Vec::new())).watch(
+        &pods,
+        move |change| {
+            owners::owner_keys(change, "StatefulSet", |key, metadata| {
+                let selecting = all.list(&key.cluster, Some(&key.namespace)).into_iter();
+                let selecting = selecting.filter(|set| selector(&set.spec.selector).is_ok_and(|of| !of.is_everything() && of.matches(&metadata.labels)));
+                selecting.map(|set| ObjectKey::of(&key.cluster, &set.metadata)).collect()
+            })
+        },
+    )
 }
 
 impl StatefulSets {
-    async fn set_status(&self, key: &ObjectKey, status: StatefulSetStatus) -> Result<(), Error> {
-        if let Some(set) = self.sets.get(key) {
-            self.sets.replace_status(&key.cluster, &StatefulSet { status: Some(status), ..(*set).clone() }).await?;
+    async fn create_claims(&self, key: &ObjectKey, set: &StatefulSet, pod: &str, claims: &[PersistentVolumeClaim]) -> Result<(), Error> {
+        for claim in claims {
+            let name = claim.metadata.name.as_deref().unwrap_or_default();
+            match self.claims.create(&key.cluster, claim).await {
+                Ok(_) => {
+                    self.events.normal(&key.cluster, set, "SuccessfulCreate", format!("create Claim {name} Pod {pod} in StatefulSet {} success", key.name))
+                }
+                Err(error) if error.is_already_exists() => {}
+                Err(error) => {
+                    let message = format!("create Claim {name} for Pod {pod} in StatefulSet {} failed error: {error}", key.name);
+                    self.events.warning(&key.cluster, set, "FailedCreate", message);
+                    return Err(error);
+                }
+            }
         }
         Ok(())
     }
 
-    /// Tells how a write of a pod or claim went, in upstream's words.
-    fn tell(&self, key: &ObjectKey, set: &StatefulSet, verb: &str, what: &str, result: &Result<(), Error>) {
-        let (mut reason, lower) = (verb.to_owned(), verb.to_lowercase());
-        match result {
+    async fn delete_pod(&self, key: &ObjectKey, set: &StatefulSet, pod: &Pod) -> Result<(), Error> {
+        let name = pods::name(pod);
+        let deletion = Deletion { preconditions: Preconditions::uid_of(&pod.metadata), ..Default::default() };
+        match self.pods.delete(&ObjectKey::of(&key.cluster, &pod.metadata), &deletion).await {
             Ok(()) => {
-                reason.insert_str(0, "Successful");
-                let good = if what.starts_with("Claim") { "success" } else { "successful" };
-                self.events.normal(&key.cluster, set, &reason, format!("{lower} {what} in StatefulSet {} {good}", key.name));
+                self.events.normal(&key.cluster, set, "SuccessfulDelete", format!("delete Pod {name} in StatefulSet {} successful", key.name));
+                Ok(())
             }
-            Err(error) if error.is_namespace_terminating() => {}
+            Err(error) if error.is_conflict() => Ok(()),
             Err(error) => {
-                reason.insert_str(0, "Failed");
-                self.events.warning(&key.cluster, set, &reason, format!("{lower} {what} in StatefulSet {} failed error: {error}", key.name));
+                self.events.warning(&key.cluster, set, "FailedDelete", format!("delete Pod {name} in StatefulSet {} failed error: {error}", key.name));
+                Err(error)
             }
         }
     }
@@ -101,9 +99,10 @@ impl Controller for StatefulSets {
         let uid = set.metadata.uid.as_deref()?;
         let pods = owners::candidates(&self.pods, key, uid);
         let revisions = owners::candidates(&self.revisions, key, uid);
-        let claims = if claims::has_templates(&set) { self.claims.list(&key.cluster, Some(&key.namespace)) } else { Vec::new() };
-        let claims = claims.into_iter().filter(|claim| claims::could_be_of(&set, claim.metadata.name.as_deref().unwrap_or_default())).collect();
-        Some(World { set: set.clone(), pods, revisions, claims, now: self.kit.now() })
+        let has_claims = set.spec.volume_claim_templates.as_ref().is_some_and(|templates| !templates.is_empty());
+        let claims = if has_claims { self.claims.list(&key.cluster, Some(&key.namespace)) } else { Vec::new() };
+        let claims = claims.iter().filter_map(|claim| claim.metadata.name.clone()).collect();
+        Some(World { set, pods, revisions, claims, now: self.kit.now() })
     }
 
     fn reconcile(world: &World) -> Plan<Action> {
@@ -117,73 +116,82 @@ impl Controller for StatefulSets {
             Action::Adopt(pod) => owners::adopt(&self.sets, key, uid, &self.pods, &*pod).await,
             Action::Release(pod) => owners::release(key, uid, &self.pods, &*pod).await,
             Action::AdoptRevision(revision) => owners::adopt(&self.sets, key, uid, &self.revisions, &*revision).await,
-            Action::Revise(step) => {
-                if controller_revisions::take(&self.revisions, key, &*set, &step).await? {
-                    return Ok(());
+            Action::Revise(Step::Renumber { revision, number }) => {
+                let patch = json!({ "revision": number });
+                let of = ObjectKey::of(&key.cluster, &revision.metadata);
+                self.revisions.patch(&of, "", &patch, &Preconditions::exactly(&revision.metadata)).await?;
+                Ok(())
+            }
+            Action::Revise(Step::Create(revision)) => match self.revisions.create(&key.cluster, &revision).await {
+                Ok(_) => Ok(()),
+                Err(error) if error.is_already_exists() => {
+                    let found = self.revisions.fresh(&ObjectKey::of(&key.cluster, &revision.metadata)).await?;
+                    if found.is_none_or(|found| found.data != revision.data) {
+                        let mut status = set.status.clone().unwrap_or_default();
+                        status.collision_count = Some(status.collision_count.unwrap_or_default() + 1);
+                        self.sets.replace_status(&key.cluster, &StatefulSet { status: Some(status), ..(*set).clone() }).await?;
+                    }
+                    Err(error)
                 }
-                let mut status = set.status.clone().unwrap_or_default();
-                status.collision_count = Some(status.collision_count.unwrap_or_default() + 1);
-                self.set_status(key, status).await?;
-                Err(Error::NotYet("another template has the same hash".into()))
+                Err(error) => Err(error),
+            },
+            Action::CreatePod { pod, claims } => {
+                let name = pods::name(&pod).to_owned();
+                self.create_claims(key, &set, &name, &claims).await?;
+                match self.pods.create(&key.cluster, &pod).await {
+                    Ok(_) => {
+                        self.events.normal(&key.cluster, &*set, "SuccessfulCreate", format!("create Pod {name} in StatefulSet {} successful", key.name));
+                        Ok(())
+                    }
+                    Err(error) => {
+                        if !error.is_already_exists() && !error.is_namespace_terminating() {
+                            let message = format!("create Pod {name} in StatefulSet {} failed error: {error}", key.name);
+                            self.events.warning(&key.cluster, &*set, "FailedCreate", message);
+                        }
+                        Err(error)
+                    }
+                }
+            }
+            Action::CreateClaims { pod, claims } => self.create_claims(key, &set, pods::name(&pod), &claims).await,
+            Action::DeletePod(pod) => self.delete_pod(key, &set, &pod).await,
+            Action::ReplaceEnded(pod) => {
+                let (kind, place) = (pods::phase(&pod), format!("StatefulSet {}/{}", key.namespace, key.name));
+                if kind == "Failed" {
+                    self.events.warning(&key.cluster, &*set, "RecreatingFailedPod", format!("{place} is recreating failed Pod {}", pods::name(&pod)));
+                } else {
+                    self.events.normal(&key.cluster, &*set, "RecreatingTerminatedPod", format!("{place} is recreating terminated Pod {}", pods::name(&pod)));
+                }
+                self.delete_pod(key, &set, &pod).await
+            }
+            Action::BindClaims { pod, claims } => {
+                let about = reference(&*pod);
+                let owner = OwnerReference {
+                    api_version: "v1".into(),
+                    kind: "Pod".into(),
+                    name: about.name.unwrap_or_default(),
+                    uid: about.uid.unwrap_or_default(),
+                    ..Default::default()
+                };
+                for name in claims {
+                    let claim_key = ObjectKey::new(&key.cluster, &key.namespace, &name);
+                    let Some(claim) = self.claims.get(&claim_key) else { continue };
+                    let mut owners = claim.metadata.owner_references.clone().unwrap_or_default();
+                    if owners.iter().all(|other| other.uid != owner.uid) {
+                        owners.push(owner.clone());
+                        let patch = json!({"metadata": {"ownerReferences": owners}});
+                        self.claims.patch(&claim_key, "", &patch, &Preconditions::exactly(&claim.metadata)).await?;
+                    }
+                }
+                Ok(())
             }
             Action::DeleteRevision(revision) => {
                 let deletion = Deletion { preconditions: Preconditions::uid_of(&revision.metadata), ..Default::default() };
                 self.revisions.delete(&ObjectKey::of(&key.cluster, &revision.metadata), &deletion).await
             }
-            Action::CreateClaim { claim, pod } => {
-                let result = self.claims.create(&key.cluster, &claim).await.map(|_| ());
-                let what = format!("Claim {} Pod {pod}", claim.metadata.name.as_deref().unwrap_or_default());
-                self.tell(key, &set, "Create", &what, &result);
-                result
+            Action::SetStatus(status) => {
+                self.sets.replace_status(&key.cluster, &StatefulSet { status: Some(status), ..(*set).clone() }).await?;
+                Ok(())
             }
-            Action::OwnClaim(claim) => {
-                let references = claim.metadata.owner_references.clone().unwrap_or_default();
-                let patch = json!({"metadata": {"ownerReferences": references}});
-                let result = self.claims.patch(&ObjectKey::of(&key.cluster, &claim.metadata), "", &patch, &Preconditions::exactly(&claim.metadata)).await;
-                result.map(|_| ())
-            }
-            Action::CreatePod(pod) => match self.pods.create(&key.cluster, &pod).await {
-                // The pod of this name that went may be still there, or there again: look anew.
-                Err(error) if error.is_already_exists() => Err(Error::NotYet(format!("pod {:?} exists already", pods::name(&pod)))),
-                result => {
-                    let result = result.map(|_| ());
-                    self.tell(key, &set, "Create", &format!("Pod {}", pods::name(&pod)), &result);
-                    result
-                }
-            },
-            Action::IdentifyPod(pod) => {
-                let patch = json!({"metadata": {"labels": pod.metadata.labels}});
-                let result = self.pods.patch(&ObjectKey::of(&key.cluster, &pod.metadata), "", &patch, &Preconditions::exactly(&pod.metadata)).await;
-                let result = result.map(|_| ());
-                self.tell(key, &set, "Update", &format!("Pod {}", pods::name(&pod)), &result);
-                result
-            }
-            Action::DeletePod(pod) => {
-                match pods::phase(&pod) {
-                    "Failed" => self.events.warning(
-                        &key.cluster,
-                        &*set,
-                        "RecreatingFailedPod",
-                        format!("StatefulSet {}/{} is recreating failed Pod {}", key.namespace, key.name, pods::name(&pod)),
-                    ),
-                    "Succeeded" => self.events.normal(
-                        &key.cluster,
-                        &*set,
-                        "RecreatingTerminatedPod",
-                        format!("StatefulSet {}/{} is recreating terminated Pod {}", key.namespace, key.name, pods::name(&pod)),
-                    ),
-                    _ => {}
-                }
-                let deletion = Deletion { preconditions: Preconditions::uid_of(&pod.metadata), ..Default::default() };
-                let result = match self.pods.delete(&ObjectKey::of(&key.cluster, &pod.metadata), &deletion).await {
-                    // Another pod has its name by now.
-                    Err(error) if error.is_conflict() => return Ok(()),
-                    result => result,
-                };
-                self.tell(key, &set, "Delete", &format!("Pod {}", pods::name(&pod)), &result);
-                result
-            }
-            Action::SetStatus(status) => self.set_status(key, *status).await,
         }
     }
 }

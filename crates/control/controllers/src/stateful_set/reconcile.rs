@@ -1,14 +1,13 @@
-//! What a StatefulSet needs next: one step at a time where order matters.
-use super::claims;
-use super::identity::{identified, new_pod, ordinal, range, spec};
-use super::status::{is_available, is_running_and_ready, status};
-use crate::controller_revisions::{self, Step};
-use crate::{deployment, owners, pods};
+//! What a StatefulSet needs: its pods in order, each with its own identity, and its status.
+use super::identity;
+use crate::deployment::scaled;
+use crate::history::{self, Step};
+use crate::{owners, pods};
 use controller_kit::{Plan, selector};
 use jiff::Timestamp;
-use k8s_openapi::api::apps::v1::{ControllerRevision, StatefulSet, StatefulSetSpec, StatefulSetStatus};
+use k8s_openapi::api::apps::v1::{ControllerRevision, StatefulSet, StatefulSetStatus};
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
-use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use std::collections::HashSet;
 use std::sync::Arc;
 
 /// All a decision may see.
@@ -16,10 +15,10 @@ pub struct World {
     pub set: Arc<StatefulSet>,
     /// The set's own pods, and the orphans of its namespace.
     pub pods: Vec<Arc<Pod>>,
-    /// The set's own revisions, and the orphans of its namespace.
+    /// The same of its revisions.
     pub revisions: Vec<Arc<ControllerRevision>>,
-    /// Claims whose names are made of the set's claim templates.
-    pub claims: Vec<Arc<PersistentVolumeClaim>>,
+    /// Names of the namespace's claims.
+    pub claims: HashSet<String>,
     pub now: Timestamp,
 }
 
@@ -29,233 +28,278 @@ pub enum Action {
     Release(Arc<Pod>),
     AdoptRevision(Arc<ControllerRevision>),
     Revise(Step),
-    DeleteRevision(Arc<ControllerRevision>),
-    CreateClaim {
-        claim: Box<PersistentVolumeClaim>,
-        pod: String,
+    /// Creates a pod after its missing claims.
+    CreatePod {
+        pod: Box<Pod>,
+        claims: Vec<PersistentVolumeClaim>,
     },
-    /// Gives a claim the owners it carries here.
-    OwnClaim(Box<PersistentVolumeClaim>),
-    CreatePod(Box<Pod>),
-    /// Gives a pod the labels it carries here.
-    IdentifyPod(Box<Pod>),
+    CreateClaims {
+        pod: Arc<Pod>,
+        claims: Vec<PersistentVolumeClaim>,
+    },
     DeletePod(Arc<Pod>),
-    SetStatus(Box<StatefulSetStatus>),
+    /// Deletes a pod that has ended, to be made anew.
+    ReplaceEnded(Arc<Pod>),
+    /// Lets the pod's claims go with it.
+    BindClaims {
+        pod: Arc<Pod>,
+        claims: Vec<String>,
+    },
+    DeleteRevision(Arc<ControllerRevision>),
+    SetStatus(StatefulSetStatus),
 }
 
 pub fn reconcile(world: &World) -> Plan<Action> {
-    let set = &world.set;
-    let spec = spec(set);
-    let Ok(matcher) = selector(&spec.selector) else { return Plan::nothing() };
-    if matcher.is_everything() {
-        return Plan::nothing();
-    }
+    let World { set, .. } = world;
+    let Ok(matcher) = selector(&set.spec.selector) else { return Plan::nothing() };
     let mut plan = Plan::nothing();
-    let named: Vec<Arc<Pod>> = world.pods.iter().filter(|pod| ordinal(set, pods::name(pod)).is_some()).cloned().collect();
-    let claims = owners::claim(&set.metadata, &matcher, &named);
+    let mut claims = owners::claim(&set.metadata, &matcher, &world.pods);
+    // An orphan is only taken in under a name of the set.
+    let named = |pod: &Arc<Pod>| identity::ordinal(set, pod).is_some();
+    claims.adopt.retain(named);
+    claims.owned.retain(named);
     plan.actions.extend(claims.release.into_iter().map(Action::Release));
     plan.actions.extend(claims.adopt.into_iter().map(Action::Adopt));
-    let kept = owners::claim(&set.metadata, &matcher, &world.revisions);
-    plan.actions.extend(kept.adopt.into_iter().map(Action::AdoptRevision));
-    let mut history = kept.owned;
-    controller_revisions::sort(&mut history);
+    let held = owners::claim(&set.metadata, &matcher, &world.revisions);
+    plan.actions.extend(held.adopt.into_iter().map(Action::AdoptRevision));
+    let mut revisions = held.owned;
+    history::sort(&mut revisions);
     let collisions = set.status.as_ref().and_then(|status| status.collision_count);
-    let update = controller_revisions::current(&**set, &spec.template, &history, collisions, true);
-    plan.actions.extend(update.step.map(Action::Revise));
-    let current_name = set.status.as_ref().and_then(|status| status.current_revision.as_deref());
-    let current = history.iter().find(|revision| Some(controller_revisions::name(revision)) == current_name).unwrap_or(&update.revision).clone();
-    let status = status(set, &claims.owned, controller_revisions::name(&current), controller_revisions::name(&update.revision), world.now);
-    let mut owned = claims.owned;
-    owned.sort_by_key(|pod| ordinal(set, pods::name(pod)));
-    let minimum = spec.min_ready_seconds.unwrap_or_default();
-    let waits = owned.iter().filter_map(|pod| pods::availability(pod, minimum, world.now).err().flatten());
-    if let Some(next) = waits.min() {
-        plan.look_again(next);
+    let (update, step) = history::update_revision(&**set, &set.spec.template, set.spec.selector.match_labels.clone(), collisions, &revisions);
+    let current_name = set.status.as_ref().and_then(|status| status.current_revision.clone()).unwrap_or_default();
+    let current = revisions.iter().find(|revision| history::name(revision) == current_name).cloned().unwrap_or_else(|| update.clone());
+    if set.metadata.deletion_timestamp.is_none() {
+        plan.actions.extend(step.map(Action::Revise));
     }
-    if set.status.as_ref() != Some(&status) {
-        plan.push(Action::SetStatus(Box::new(status)));
+    let mut sync = Sync { world, plan, update, current, replicas: Vec::new(), condemned: Vec::new() };
+    sync.sort_pods(claims.owned);
+    let status = sync.status();
+    if set.metadata.deletion_timestamp.is_none() {
+        sync.manage();
     }
-    let going = set.metadata.deletion_timestamp.is_some();
-    let mut live = vec![controller_revisions::name(&current), controller_revisions::name(&update.revision)];
-    live.extend(owned.iter().map(|pod| controller_revisions::of_pod(&pod.metadata)));
-    let superfluous = controller_revisions::superfluous(&history, &live, spec.revision_history_limit);
-    if !going {
-        let ordered = spec.pod_management_policy.as_deref() != Some("Parallel");
-        let mut order = Order { world, spec, ordered, plan, owned, current, update: update.revision };
-        order.run();
-        plan = order.plan;
+    let Sync { mut plan, update, current, replicas, condemned, .. } = sync;
+    if Some(&status) != set.status.as_ref() {
+        plan.push(Action::SetStatus(status));
     }
-    plan.actions.extend(superfluous.into_iter().map(Action::DeleteRevision));
+    let pods: Vec<&Arc<Pod>> = replicas.iter().filter_map(|(_, pod)| pod.as_ref()).chain(condemned.iter().map(|(_, pod)| pod)).collect();
+    let used = |revision: &ControllerRevision| {
+        let name = history::name(revision);
+        name == history::name(&update) || name == history::name(&current) || pods.iter().any(|pod| identity::revision(pod) == name)
+    };
+    plan.actions.extend(history::excess(&revisions, used, set.spec.revision_history_limit).into_iter().map(Action::DeleteRevision));
     plan
 }
 
-/// One walk over the ordinals.
-struct Order<'a> {
+struct Sync<'a> {
     world: &'a World,
-    spec: StatefulSetSpec,
-    /// Whether every pod waits for those before it.
-    ordered: bool,
     plan: Plan<Action>,
-    /// By ordinal.
-    owned: Vec<Arc<Pod>>,
-    current: Arc<ControllerRevision>,
     update: Arc<ControllerRevision>,
+    current: Arc<ControllerRevision>,
+    /// A place for every wanted ordinal, in order.
+    replicas: Vec<(i32, Option<Arc<Pod>>)>,
+    /// Pods beyond, the highest ordinal first.
+    condemned: Vec<(i32, Arc<Pod>)>,
 }
 
-/// Whether the walk may go on.
-#[derive(PartialEq)]
-enum Go {
-    On,
-    Wait,
-}
-
-impl Order<'_> {
-    fn run(&mut self) {
-        let range = range(&self.world.set);
-        for ordinal in range.clone() {
-            if self.replica(ordinal) == Go::Wait {
-                return;
+impl Sync<'_> {
+    fn sort_pods(&mut self, owned: Vec<Arc<Pod>>) {
+        let set = &self.world.set;
+        let first = identity::first_ordinal(set);
+        let last = first + set.spec.replicas.unwrap_or(1);
+        self.replicas = (first..last).map(|ordinal| (ordinal, None)).collect();
+        for pod in owned {
+            let Some(ordinal) = identity::ordinal(set, &pod) else { continue };
+            match usize::try_from(ordinal - first).ok().and_then(|at| self.replicas.get_mut(at)) {
+                Some(place) => place.1 = Some(pod),
+                None => self.condemned.push((ordinal, pod)),
             }
         }
-        let condemned: Vec<Arc<Pod>> = self.owned.iter().filter(|pod| !range.contains(&self.ordinal(pod))).cloned().collect();
-        for pod in &condemned {
-            // A claim that shall go with its pod must be the pod's before that goes.
-            self.own_claims(self.ordinal(pod), Some(pod));
-        }
-        for pod in condemned.iter().rev() {
-            if self.condemn(pod) == Go::Wait {
-                return;
-            }
-        }
-        self.update();
+        self.condemned.sort_by_key(|(ordinal, _)| std::cmp::Reverse(*ordinal));
     }
 
-    fn ordinal(&self, pod: &Pod) -> i32 {
-        ordinal(&self.world.set, pods::name(pod)).unwrap_or_default()
+    /// One at a time and in order, unless the pods are managed in parallel.
+    fn is_monotonic(&self) -> bool {
+        self.world.set.spec.pod_management_policy.as_deref() != Some("Parallel")
     }
 
-    fn pod(&self, wanted: i32) -> Option<Arc<Pod>> {
-        self.owned.iter().find(|pod| self.ordinal(pod) == wanted).cloned()
+    fn is_running_and_ready(pod: &Pod) -> bool {
+        pods::phase(pod) == "Running" && pods::is_ready(pod)
     }
 
     fn is_available(&self, pod: &Pod) -> bool {
-        !pods::is_terminating(pod) && is_available(pod, self.spec.min_ready_seconds.unwrap_or_default(), self.world.now)
+        Self::is_running_and_ready(pod) && pods::availability(pod, self.world.set.spec.min_ready_seconds.unwrap_or_default(), self.world.now).is_ok()
     }
 
-    /// Brings the pod of one ordinal into being and keeps it.
-    fn replica(&mut self, ordinal: i32) -> Go {
-        let wait = if self.ordered { Go::Wait } else { Go::On };
-        let Some(pod) = self.pod(ordinal) else {
-            if self.stale_claim(ordinal, None) {
-                return Go::Wait;
+    fn is_healthy(pod: &Pod) -> bool {
+        Self::is_running_and_ready(pod) && !pods::is_terminating(pod)
+    }
+
+    /// Pods below it keep the current revision.
+    fn partition(&self) -> i32 {
+        let rolling = self.world.set.spec.update_strategy.as_ref().and_then(|strategy| strategy.rolling_update.as_ref());
+        rolling.and_then(|rolling| rolling.partition).unwrap_or_default()
+    }
+
+    fn is_rolling(&self) -> bool {
+        self.world.set.spec.update_strategy.as_ref().and_then(|strategy| strategy.type_.as_deref()) != Some("OnDelete")
+    }
+
+    fn manage(&mut self) {
+        self.note_availability();
+        let monotonic = self.is_monotonic();
+        for at in 0..self.replicas.len() {
+            if self.is_held_by(at) && monotonic {
+                return;
             }
-            self.create_claims(ordinal);
-            let revision = if self.belongs_to_current(ordinal) { &self.current } else { &self.update };
-            self.plan.push(Action::CreatePod(Box::new(new_pod(&self.world.set, revision, ordinal))));
-            return wait;
+        }
+        let first_unhealthy = self.first_unhealthy();
+        for (_, pod) in self.condemned.clone() {
+            if pods::is_terminating(&pod) {
+                if monotonic {
+                    return;
+                }
+                continue;
+            }
+            let is_the_unhealthy = first_unhealthy.as_ref() == Some(&pod);
+            if monotonic && !is_the_unhealthy && !self.is_available(&pod) {
+                return;
+            }
+            self.remove(pod);
+            if monotonic {
+                return;
+            }
+        }
+        if self.is_rolling() {
+            self.roll();
+        }
+    }
+
+    /// Looks after one place; true if those after it must wait.
+    fn is_held_by(&mut self, at: usize) -> bool {
+        let (ordinal, pod) = self.replicas[at].clone();
+        let Some(pod) = pod else {
+            self.create(ordinal);
+            return true;
         };
         if pods::is_finished(&pod) {
             if !pods::is_terminating(&pod) {
-                self.plan.push(Action::DeletePod(pod));
+                self.plan.push(Action::ReplaceEnded(pod));
             }
-            // Its successor comes when it is gone.
-            return wait;
+            return true;
         }
         if pods::phase(&pod) == "Pending" && !pods::is_terminating(&pod) {
-            self.create_claims(ordinal);
+            let claims = self.missing_claims(ordinal);
+            if !claims.is_empty() {
+                self.plan.push(Action::CreateClaims { pod: pod.clone(), claims });
+            }
         }
-        if self.ordered && (pods::is_terminating(&pod) || !is_running_and_ready(&pod) || !self.is_available(&pod)) {
-            return Go::Wait;
-        }
-        let labelled = identified(&self.world.set, &pod);
-        if labelled.metadata.labels != pod.metadata.labels && !pods::is_terminating(&pod) {
-            self.plan.push(Action::IdentifyPod(Box::new(labelled)));
-        }
-        self.own_claims(ordinal, Some(&pod));
-        Go::On
+        pods::is_terminating(&pod) || !self.is_available(&pod)
     }
 
-    /// Ends a pod that is beyond the last ordinal.
-    fn condemn(&mut self, pod: &Arc<Pod>) -> Go {
-        let wait = if self.ordered { Go::Wait } else { Go::On };
-        if pods::is_terminating(pod) {
-            return wait;
-        }
-        // One unhealthy pod must not keep itself alive; a second one waits for it.
-        let first_unhealthy = self.owned.iter().find(|pod| !self.is_available(pod));
-        if self.ordered && !self.is_available(pod) && first_unhealthy.is_some_and(|first| first.metadata.uid != pod.metadata.uid) {
-            return Go::Wait;
-        }
-        self.plan.push(Action::DeletePod(pod.clone()));
-        wait
+    fn create(&mut self, ordinal: i32) {
+        let set = &self.world.set;
+        let of_current = self.current != self.update && self.is_rolling() && ordinal < identity::first_ordinal(set) + self.partition();
+        let revision = if of_current { &self.current } else { &self.update };
+        let template = history::template_of(revision).unwrap_or_else(|| set.spec.template.clone());
+        let pod = identity::pod(set, &template, ordinal, history::name(revision));
+        self.plan.push(Action::CreatePod { pod: Box::new(pod), claims: self.missing_claims(ordinal) });
     }
 
-    /// Ends pods of old revisions, the last ordinal first, as many as may be unavailable at once.
-    fn update(&mut self) {
-        let strategy = self.spec.update_strategy.clone().unwrap_or_default();
-        if strategy.type_.as_deref() == Some("OnDelete") {
-            return;
+    fn missing_claims(&self, ordinal: i32) -> Vec<PersistentVolumeClaim> {
+        let mut claims = identity::claims(&self.world.set, ordinal);
+        claims.retain(|claim| !self.world.claims.contains(claim.metadata.name.as_deref().unwrap_or_default()));
+        claims
+    }
+
+    fn first_unhealthy(&self) -> Option<Arc<Pod>> {
+        let replicas = self.replicas.iter().filter_map(|(_, pod)| pod.as_ref());
+        replicas.chain(self.condemned.iter().rev().map(|(_, pod)| pod)).find(|pod| !Self::is_healthy(pod)).cloned()
+    }
+
+    fn remove(&mut self, pod: Arc<Pod>) {
+        if identity::deletes_claims_when_scaled(&self.world.set)
+            && let Some(ordinal) = identity::ordinal(&self.world.set, &pod)
+        {
+            let claims = identity::claims(&self.world.set, ordinal).into_iter().filter_map(|claim| claim.metadata.name);
+            let claims: Vec<String> = claims.filter(|name| self.world.claims.contains(name)).collect();
+            if !claims.is_empty() {
+                self.plan.push(Action::BindClaims { pod: pod.clone(), claims });
+            }
         }
-        let replicas: Vec<Option<Arc<Pod>>> = range(&self.world.set).map(|ordinal| self.pod(ordinal)).collect();
-        let limit = strategy.rolling_update.as_ref().and_then(|update| update.max_unavailable.clone()).unwrap_or(IntOrString::Int(1));
-        let limit = deployment::scaled(&limit, i32::try_from(replicas.len()).unwrap_or(i32::MAX), true).max(1);
-        let limit = usize::try_from(limit).unwrap_or(1);
-        let mut unavailable = replicas.iter().filter(|pod| pod.as_ref().is_none_or(|pod| !self.is_available(pod))).count();
-        let first = self.partition();
-        for pod in replicas.into_iter().rev().flatten() {
-            if self.ordinal(&pod) < first {
-                return;
-            }
-            let old = controller_revisions::of_pod(&pod.metadata) != controller_revisions::name(&self.update);
-            if !old || pods::is_terminating(&pod) {
-                continue;
-            }
-            if self.is_available(&pod) {
-                if unavailable >= limit {
+        self.plan.push(Action::DeletePod(pod));
+    }
+
+    /// From the highest ordinal down to the partition, pods of another revision are replaced.
+    fn roll(&mut self) {
+        let lowest = usize::try_from(self.partition()).unwrap_or_default();
+        let update = history::name(&self.update).to_owned();
+        let max_unavailable = self.world.set.spec.update_strategy.as_ref().and_then(|s| s.rolling_update.as_ref()).and_then(|r| r.max_unavailable.as_ref());
+        let targets: Vec<Arc<Pod>> = self.replicas.iter().skip(lowest).rev().filter_map(|(_, pod)| pod.clone()).collect();
+        let is_old = |pod: &Pod| identity::revision(pod) != update && !pods::is_terminating(pod);
+        let Some(max_unavailable) = max_unavailable else {
+            for pod in targets {
+                if is_old(&pod) {
+                    self.plan.push(Action::DeletePod(pod));
                     return;
                 }
-                unavailable += 1;
+                if !Self::is_healthy(&pod) {
+                    return;
+                }
             }
-            // One that is unavailable already costs nothing.
+            return;
+        };
+        let wanted = i32::try_from(self.replicas.len()).unwrap_or(i32::MAX);
+        let allowed = usize::try_from(scaled(max_unavailable, wanted, false).max(1)).unwrap_or(1);
+        let unavailable = self.replicas.iter().filter(|(_, pod)| pod.as_ref().is_none_or(|pod| !Self::is_healthy(pod) || !self.is_available(pod))).count();
+        // Those that are unavailable already are replaced without making it worse.
+        let mut budget = allowed.saturating_sub(unavailable);
+        for pod in targets.into_iter().filter(|pod| is_old(pod)) {
+            if self.is_available(&pod) {
+                if budget == 0 {
+                    continue;
+                }
+                budget -= 1;
+            }
             self.plan.push(Action::DeletePod(pod));
         }
     }
 
-    /// Pods below this ordinal keep the current revision.
-    fn partition(&self) -> i32 {
-        let update = self.spec.update_strategy.as_ref().and_then(|strategy| strategy.rolling_update.as_ref());
-        update.and_then(|update| update.partition).unwrap_or_default()
-    }
-
-    fn belongs_to_current(&self, ordinal: i32) -> bool {
-        let rolling = self.spec.update_strategy.as_ref().and_then(|strategy| strategy.type_.as_deref()) != Some("OnDelete");
-        rolling && ordinal < self.partition()
-    }
-
-    fn claim(&self, name: Option<&str>) -> Option<&Arc<PersistentVolumeClaim>> {
-        self.world.claims.iter().find(|claim| claim.metadata.name.as_deref() == name)
-    }
-
-    fn create_claims(&mut self, ordinal: i32) {
-        let set = &self.world.set;
-        let pod = format!("{}-{ordinal}", super::identity::set_name(set));
-        let missing: Vec<PersistentVolumeClaim> = claims::of_pod(set, ordinal).into_iter().filter(|claim| self.claim(claim.metadata.name.as_deref()).is_none()).collect();
-        for claim in missing {
-            let claim = claims::with_owners(set, &claim, ordinal, None).unwrap_or(claim);
-            self.plan.push(Action::CreateClaim { claim: Box::new(claim), pod: pod.clone() });
+    fn note_availability(&mut self) {
+        let seconds = self.world.set.spec.min_ready_seconds.unwrap_or_default();
+        let waits = self.replicas.iter().filter_map(|(_, pod)| pods::availability(pod.as_ref()?, seconds, self.world.now).err().flatten());
+        if let Some(next) = waits.min() {
+            self.plan.look_again(next);
         }
     }
 
-    fn own_claims(&mut self, ordinal: i32, pod: Option<&Pod>) {
+    fn status(&self) -> StatefulSetStatus {
         let set = &self.world.set;
-        let there: Vec<Arc<PersistentVolumeClaim>> = claims::of_pod(set, ordinal).iter().filter_map(|claim| self.claim(claim.metadata.name.as_deref())).cloned().collect();
-        let changed = there.iter().filter(|claim| claim.metadata.deletion_timestamp.is_none()).filter_map(|claim| claims::with_owners(set, claim, ordinal, pod));
-        let changed: Vec<Action> = changed.map(|claim| Action::OwnClaim(Box::new(claim))).collect();
-        self.plan.actions.extend(changed);
-    }
-
-    fn stale_claim(&self, ordinal: i32, pod: Option<&Pod>) -> bool {
-        let set = &self.world.set;
-        claims::of_pod(set, ordinal).iter().filter_map(|claim| self.claim(claim.metadata.name.as_deref())).any(|claim| claims::is_stale(claim, pod, ordinal, set))
+        let all: Vec<&Arc<Pod>> = self.replicas.iter().filter_map(|(_, pod)| pod.as_ref()).chain(self.condemned.iter().map(|(_, pod)| pod)).collect();
+        let count = |holds: &dyn Fn(&Pod) -> bool| i32::try_from(all.iter().filter(|pod| holds(pod)).count()).unwrap_or(i32::MAX);
+        let (current, update) = (history::name(&self.current), history::name(&self.update));
+        let of = |name: &str| count(&|pod| !pods::is_terminating(pod) && identity::revision(pod) == name);
+        let old = set.status.clone().unwrap_or_default();
+        let mut status = StatefulSetStatus {
+            observed_generation: set.metadata.generation,
+            replicas: count(&|_| true),
+            ready_replicas: Some(count(&Self::is_running_and_ready)),
+            available_replicas: Some(count(&|pod| self.is_available(pod))),
+            current_replicas: Some(of(current)),
+            updated_replicas: Some(of(update)),
+            current_revision: Some(current.to_owned()),
+            update_revision: Some(update.to_owned()),
+            // The count must be there, if only as 0, for the next collision to add to.
+            collision_count: Some(old.collision_count.unwrap_or_default()),
+            conditions: old.conditions,
+        };
+        if self.is_rolling() && status.updated_replicas == Some(status.replicas) && status.ready_replicas == Some(status.replicas) {
+            status.current_replicas = status.updated_replicas;
+            status.current_revision = status.update_revision.clone();
+        }
+        let some = |n: Option<i32>| n.filter(|n| *n != 0);
+        status.ready_replicas = some(status.ready_replicas);
+        status.current_replicas = some(status.current_replicas);
+        status.updated_replicas = some(status.updated_replicas);
+        status
     }
 }

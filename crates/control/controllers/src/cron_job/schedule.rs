@@ -1,0 +1,162 @@
+//! Schedule: the five fields of cron, and when they next come true.
+use jiff::civil::{Date, DateTime};
+use jiff::tz::{AmbiguousOffset, TimeZone};
+use jiff::{Timestamp, ToSpan};
+
+/// Which values each field allows, as bits.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Schedule {
+    minutes: u64,
+    hours: u64,
+    days: u64,
+    months: u64,
+    weekdays: u64,
+    /// Day of month and day of week: one of them suffices when both are restricted.
+    any_day: bool,
+    any_weekday: bool,
+}
+
+const MONTHS: [&str; 12] = ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"];
+const WEEKDAYS: [&str; 7] = ["sun", "mon", "tue", "wed", "thu", "fri", "sat"];
+
+impl Schedule {
+    /// Five fields (minute, hour, day of month, month, day of week) or one of `@yearly @annually @monthly @weekly
+    /// @daily @midnight @hourly`. Fields are `*`, `?`, numbers, names, ranges, lists and steps.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let text = match text.trim() {
+            "@yearly" | "@annually" => "0 0 1 1 *",
+            "@monthly" => "0 0 1 * *",
+            "@weekly" => "0 0 * * 0",
+            "@daily" | "@midnight" => "0 0 * * *",
+            "@hourly" => "0 * * * *",
+            other => other,
+        };
+        let fields: Vec<&str> = text.split_whitespace().collect();
+        let [minutes, hours, days, months, weekdays] = fields[..] else {
+            return Err(format!("expected exactly 5 fields, found {}: {text:?}", fields.len()));
+        };
+        let is_any = |field: &str| field.starts_with('*') || field.starts_with('?');
+        Ok(Self {
+            minutes: bits(minutes, 0, 59, &[])?,
+            hours: bits(hours, 0, 23, &[])?,
+            days: bits(days, 1, 31, &[])?,
+            months: bits(months, 1, 12, &MONTHS)?,
+            weekdays: bits(weekdays, 0, 7, &WEEKDAYS).map(|bits| if bits & (1 << 7) != 0 { bits | 1 } else { bits })?,
+            any_day: is_any(days),
+            any_weekday: is_any(weekdays),
+        })
+    }
+
+    /// The first time after `after`; `None` if there is none in the next five years (say, the 30th of February).
+    pub fn next(&self, after: Timestamp, zone: &TimeZone) -> Option<Timestamp> {
+        let civil = zone.to_datetime(after);
+        let mut from = civil.date().to_datetime(jiff::civil::time(civil.hour(), civil.minute(), 0, 0)).checked_add(1.minute()).ok()?;
+        let last = civil.date().checked_add(5.years()).ok()?;
+        while from.date() <= last {
+            if !self.allows_day(from.date()) {
+                from = from.date().tomorrow().ok()?.to_datetime(jiff::civil::Time::midnight());
+                continue;
+            }
+            if let Some(found) = self.next_in_day(from, after, zone) {
+                return Some(found);
+            }
+            from = from.date().tomorrow().ok()?.to_datetime(jiff::civil::Time::midnight());
+        }
+        None
+    }
+
+    fn next_in_day(&self, from: DateTime, after: Timestamp, zone: &TimeZone) -> Option<Timestamp> {
+        for hour in from.hour()..24 {
+            if self.hours & (1 << hour) == 0 {
+                continue;
+            }
+            let first = if hour == from.hour() { from.minute() } else { 0 };
+            for minute in (first..60).filter(|minute| self.minutes & (1 << minute) != 0) {
+                let civil = from.date().at(hour, minute, 0, 0);
+                let ambiguous = zone.to_ambiguous_timestamp(civil);
+                // A time the clock skips that day does not come; one it shows twice comes once.
+                if matches!(ambiguous.offset(), AmbiguousOffset::Gap { .. }) {
+                    continue;
+                }
+                if let Some(at) = ambiguous.compatible().ok().filter(|at| *at > after) {
+                    return Some(at);
+                }
+            }
+        }
+        None
+    }
+
+    fn allows_day(&self, date: Date) -> bool {
+        if self.months & (1 << date.month()) == 0 {
+            return false;
+        }
+        let day = self.days & (1 << date.day()) != 0;
+        let weekday = self.weekdays & (1 << date.weekday().to_sunday_zero_offset()) != 0;
+        if self.any_day || self.any_weekday { day && weekday } else { day || weekday }
+    }
+}
+
+fn bits(field: &str, min: u32, max: u32, names: &[&str]) -> Result<u64, String> {
+    let value = |text: &str| {
+        let named = names.iter().position(|name| text.eq_ignore_ascii_case(name)).map(|at| at as u32 + u32::from(min == 1));
+        let number = named.or_else(|| text.parse().ok()).ok_or_else(|| format!("failed to parse number: {text:?} in {field:?}"))?;
+        if (min..=max).contains(&number) { Ok(number) } else { Err(format!("{number} is out of the range {min} to {max}: {field:?}")) }
+    };
+    let mut all = 0;
+    for part in field.split(',') {
+        let (range, step) = match part.split_once('/') {
+            Some((range, step)) => {
+                (range, step.parse::<u32>().ok().filter(|step| *step > 0).ok_or_else(|| format!("step of range should be a positive number: {part:?}"))?)
+            }
+            None => (part, 1),
+        };
+        let (first, last) = match range {
+            "*" | "?" => (min, if max == 7 { 6 } else { max }),
+            _ => match range.split_once('-') {
+                Some((first, last)) => (value(first)?, value(last)?),
+                // `5/10` means from 5 on.
+                None => (value(range)?, if part.contains('/') { max } else { value(range)? }),
+            },
+        };
+        if first > last {
+            return Err(format!("beginning of range ({first}) beyond end of range ({last}): {part:?}"));
+        }
+        (first..=last).step_by(step as usize).for_each(|n| all |= 1u64 << n);
+    }
+    Ok(all)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn next(schedule: &str, after: &str) -> String {
+        let after: Timestamp = after.parse().unwrap();
+        Schedule::parse(schedule).unwrap().next(after, &TimeZone::UTC).map(|at| at.to_string()).unwrap_or_default()
+    }
+
+    #[test]
+    fn the_next_time_is_found() {
+        for (schedule, after, want) in [
+            ("* * * * *", "2026-01-01T00:00:30Z", "2026-01-01T00:01:00Z"),
+            ("*/15 * * * *", "2026-01-01T00:45:00Z", "2026-01-01T01:00:00Z"),
+            ("5/20 3 * * *", "2026-01-01T03:05:00Z", "2026-01-01T03:25:00Z"),
+            ("0 0 1 * *", "2026-01-01T00:00:00Z", "2026-02-01T00:00:00Z"),
+            ("0 12 * * mon-fri", "2026-01-02T12:00:00Z", "2026-01-05T12:00:00Z"),
+            ("0 0 13 * 5", "2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z"),
+            ("0 0 29 2 *", "2026-01-01T00:00:00Z", "2028-02-29T00:00:00Z"),
+            ("0 0 * * 7", "2026-01-01T00:00:00Z", "2026-01-04T00:00:00Z"),
+            ("@hourly", "2026-01-01T23:30:00Z", "2026-01-02T00:00:00Z"),
+            ("0 0 30 2 *", "2026-01-01T00:00:00Z", ""),
+        ] {
+            assert_eq!(next(schedule, after), want, "{schedule} after {after}");
+        }
+    }
+
+    #[test]
+    fn nonsense_is_refused() {
+        for bad in ["", "* * * *", "60 * * * *", "a * * * *", "5-1 * * * *", "*/0 * * * *", "* * 0 * *", "@never"] {
+            assert!(Schedule::parse(bad).is_err(), "{bad}");
+        }
+    }
+}
