@@ -177,7 +177,13 @@ impl Maker<'_> {
         });
         let mut operations: Vec<Operation> = operations.collect();
         for operation in &mut operations {
-            let Some(spoken) = spoken.as_ref().filter(|_| operation.action != "connect" && operation.gives.is_some()) else { continue };
+            // A connection speaks its options' kind. Were it the resource's own, clients that look for
+            // the patch of that kind would take a proxied PATCH for it.
+            if operation.action == "connect" && !kind.is_empty() {
+                operation.kind = subresource.speaks.clone();
+                continue;
+            }
+            let Some(spoken) = spoken.as_ref().filter(|_| operation.gives.is_some()) else { continue };
             operation.kind = subresource.speaks.clone();
             operation.gives = Some(spoken.clone());
             if operation.action != "patch" && operation.body.is_some() {
