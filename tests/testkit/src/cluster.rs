@@ -68,3 +68,17 @@ impl Cluster {
         Remains::of(self.server.directory.path(), Some(self.host.namespace()))
     }
 }
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            return;
+        }
+        // The server may be what died; what can be seen is shown.
+        let state = self.tool().sh("kubectl --request-timeout=10s get pods,deployments,replicasets,jobs,services -A -o wide; kubectl --request-timeout=10s get events -A --sort-by=.lastTimestamp | tail -40");
+        eprintln!("--- the cluster has\n{}{}", state.stdout, state.stderr);
+        let containerd = std::fs::read_to_string(self.server.data_dir().join("agent/containerd/containerd.log")).unwrap_or_default();
+        let lines: Vec<&str> = containerd.lines().filter(|line| line.contains("level=error") || line.contains("level=warning")).collect();
+        eprintln!("--- containerd's last complaints\n{}", lines[lines.len().saturating_sub(15)..].join("\n"));
+    }
+}

@@ -39,8 +39,11 @@ impl Server {
     pub fn start(options: ServerOptions) -> Self {
         let directory = TempDir::with_prefix("k8shost-test-").expect("a temporary directory");
         if let Some(user) = options.user {
+            // Where cargo builds may be closed to others, root's home for one.
+            std::fs::copy(binary(), directory.path().join("k8shost")).expect("the binary can be copied");
             nix::unistd::chown(directory.path(), Some(user.into()), Some(user.into())).expect("tests run as root");
         }
+        std::fs::create_dir(directory.path().join("home")).expect("a directory can be made");
         // In a namespace of its own every port is free.
         let port = if options.network_namespace.is_some() { 6443 } else { free_port() };
         let mut server = Self { directory, port, options, child: None, before: String::new() };
@@ -55,9 +58,10 @@ impl Server {
         arguments.extend(["--data-dir".into(), self.data_dir().display().to_string(), "--https-listen-port".into(), self.port.to_string()]);
         arguments.extend(["--write-kubeconfig".into(), self.kubeconfig().display().to_string()]);
         arguments.extend(self.options.arguments.iter().cloned());
+        let binary = if self.options.user.is_some() { self.directory.path().join("k8shost") } else { binary() };
         let mut command = match &self.options.network_namespace {
-            Some(name) => crate::host::in_namespace(name, binary().as_os_str()),
-            None => Command::new(binary()),
+            Some(name) => crate::host::in_namespace(name, binary.as_os_str()),
+            None => Command::new(&binary),
         };
         if let Some(user) = self.options.user {
             std::os::unix::process::CommandExt::uid(&mut command, user);
@@ -65,7 +69,7 @@ impl Server {
         }
         let errors = log.try_clone().expect("a file handle can be cloned");
         command.args(arguments).env("K8SHOST_LOG", "info").stdin(Stdio::null()).stdout(log).stderr(errors);
-        self.child = Some(command.spawn().unwrap_or_else(|error| panic!("{:?} did not start: {error}", binary())));
+        self.child = Some(command.spawn().unwrap_or_else(|error| panic!("{binary:?} did not start: {error}")));
         let started = Instant::now();
         while !self.log().contains("k8shost is ready") {
             let ended = self.child.as_mut().expect("it was just started").try_wait().expect("a child can be waited for");
@@ -97,7 +101,7 @@ impl Server {
 
     /// kubectl and helm for this server.
     pub fn tool(&self) -> Tool {
-        Tool { kubeconfig: self.kubeconfig(), network_namespace: self.options.network_namespace.clone(), home: self.directory.path().to_owned() }
+        Tool { kubeconfig: self.kubeconfig(), network_namespace: self.options.network_namespace.clone(), home: self.directory.path().join("home") }
     }
 
     /// Ends the process with a signal and waits until it is gone. The log starts anew.

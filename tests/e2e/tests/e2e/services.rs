@@ -62,38 +62,38 @@ spec: {containers: [{name: main, image: "busybox:1.36", command: [sleep, "100000
         let asked = kubectl.sh(&format!("for i in $(seq 30); do {script}; done | sort | uniq -c"));
         asked.ok().lines().count()
     };
-    kubectl.until("kubectl exec client -- wget -qO- -T 5 http://web/name", SOON, |name| name.starts_with("web-"));
+    kubectl.until("kubectl exec client -- timeout 5 wget -qO- http://web/name", SOON, |name| name.starts_with("web-"));
     for name in ["web", "web.default", "web.default.svc", "web.default.svc.cluster.local", "elsewhere"] {
-        kubectl.sh(&format!("kubectl exec client -- wget -qO- -T 5 http://{name}/name")).ok();
+        kubectl.sh(&format!("kubectl exec client -- timeout 5 wget -qO- http://{name}/name")).ok();
     }
-    assert_eq!(names("kubectl exec client -- wget -qO- -T 5 http://web/name"), 3);
+    assert_eq!(names("kubectl exec client -- timeout 5 wget -qO- http://web/name"), 3);
     let address = kubectl.sh("kubectl get service web -o jsonpath='{.spec.clusterIP}'").ok();
     assert_eq!(names(&format!("curl -sS --max-time 5 http://{address}/name")), 3, "from the node");
     let node = &cluster.host.address;
     assert_eq!(names(&format!("curl -sS --max-time 5 http://{node}:30081/name")), 3, "from the node through its port");
     let outside = cluster.outside();
     assert!(outside.sh(&format!("for i in $(seq 5); do curl -sS --max-time 5 http://{node}:30081/name; done")).ok().starts_with("web-"));
-    kubectl.sh(&format!("kubectl exec client -- wget -qO- -T 5 http://{node}:30081/name")).ok();
+    kubectl.sh(&format!("kubectl exec client -- timeout 5 wget -qO- http://{node}:30081/name")).ok();
     // A pod that is served by itself.
-    kubectl.sh("for pod in $(kubectl get pods -l app=web -o name); do for i in 1 2 3 4 5 6; do kubectl exec $pod -- wget -qO- -T 5 http://web/name >/dev/null; done; done").ok();
+    kubectl.sh("for pod in $(kubectl get pods -l app=web -o name); do for i in 1 2 3 4 5 6; do kubectl exec $pod -- timeout 5 wget -qO- http://web/name >/dev/null; done; done").ok();
 
     // One client stays with one pod.
-    assert_eq!(names("kubectl exec client -- wget -qO- -T 5 http://sticky/name"), 1);
+    assert_eq!(names("kubectl exec client -- timeout 5 wget -qO- http://sticky/name"), 1);
     // A headless Service has the pods' own addresses.
     let looked_up = kubectl.sh("kubectl exec client -- nslookup headless.default.svc.cluster.local").ok();
     let pods = kubectl.sh("kubectl get pods -l app=web -o jsonpath='{.items[*].status.podIP}'").ok();
     assert!(pods.split(' ').count() == 3 && pods.split(' ').all(|address| looked_up.contains(address)), "{looked_up} lacks some of {pods}");
     // A Service without endpoints refuses at once, a name that is not known is unknown.
-    let refused = kubectl.sh("kubectl exec client -- wget -qO- -T 5 http://nobody/").err();
+    let refused = kubectl.sh("kubectl exec client -- timeout 5 wget -qO- http://nobody/").err();
     assert!(refused.contains("Connection refused") || refused.contains("Host is unreachable"), "{refused}");
-    assert!(kubectl.sh("kubectl exec client -- wget -qO- -T 5 http://unknown/").err().contains("bad address"));
+    assert!(kubectl.sh("kubectl exec client -- timeout 5 wget -qO- http://unknown/").err().contains("bad address"));
     // Reverse names of Services.
     assert!(kubectl.sh(&format!("kubectl exec client -- nslookup {address}")).ok().contains("web.default.svc.cluster.local"));
 
     // An endpoint that goes is not sent to any more.
     kubectl.sh("kubectl scale deployment web --replicas=1").ok();
     kubectl.until_it_prints("kubectl get endpointslices -l kubernetes.io/service-name=web -o jsonpath='{.items[*].endpoints[*].conditions.ready}'", "true");
-    assert_eq!(names("kubectl exec client -- wget -qO- -T 5 http://web/name"), 1);
+    assert_eq!(names("kubectl exec client -- timeout 5 wget -qO- http://web/name"), 1);
     // The port is the next Service's when its Service is gone.
     kubectl.sh("kubectl delete service web").ok();
     kubectl.until(&format!("curl -s --max-time 2 http://{node}:30081/name || echo gone"), SOON, |text| text == "gone");

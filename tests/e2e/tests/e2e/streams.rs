@@ -14,7 +14,7 @@ kind: Pod
 metadata: {name: talker, labels: {app: talker}}
 spec:
   containers:
-  - {name: main, image: "busybox:1.36", command: [sh, -c, "for i in 1 2 3; do echo line $i; done; echo to stderr >&2; while [ ! -e /tmp/go ]; do sleep 0.1; done; echo after; sleep 100000"]}
+  - {name: main, image: "busybox:1.36", command: [sh, -c, "for i in 1 2 3; do echo line $i; done; sleep 0.5; echo to stderr >&2; while [ ! -e /tmp/go ]; do sleep 0.1; done; echo after; sleep 100000"]}
   - {name: quiet, image: "busybox:1.36", command: [sh, -c, "echo quiet; sleep 100000"]}
 "#,
     );

@@ -1,0 +1,67 @@
+//! Measures the budgets of the design, prints them as a table and writes them as JSON.
+mod api;
+mod bare;
+mod figure;
+mod http1;
+mod http2;
+mod objects;
+mod process;
+mod rows;
+
+use anyhow::{Context, Result};
+use clap::{Parser, Subcommand};
+use figure::Figure;
+use std::path::PathBuf;
+
+#[derive(Parser)]
+#[command(name = "bench", about = "Measure k8shost's budgets", max_term_width = 120)]
+struct Cli {
+    /// Measure only rows whose name holds one of these
+    rows: Vec<String>,
+    /// Where the JSON goes; beside the binary's profile by default
+    #[arg(long)]
+    json: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// The server that others are compared with: TLS and HTTP/1.1, one body, nothing else
+    #[command(hide = true)]
+    Bare {
+        #[arg(long)]
+        certificate: PathBuf,
+        #[arg(long)]
+        key: PathBuf,
+        #[arg(long)]
+        client_ca: PathBuf,
+        #[arg(long)]
+        body: PathBuf,
+    },
+}
+
+fn main() -> Result<()> {
+    let cli = Cli::parse();
+    if let Some(Command::Bare { certificate, key, client_ca, body }) = cli.command {
+        return bare::main(&certificate, &key, &client_ca, &body);
+    }
+    println!("measuring {}", testkit::binary().display());
+    let mut figures: Vec<Figure> = Vec::new();
+    for (name, measure) in rows::ALL {
+        if !cli.rows.is_empty() && !cli.rows.iter().any(|part| name.contains(part.as_str())) {
+            continue;
+        }
+        eprintln!("-- {name}");
+        let found = measure().with_context(|| format!("measuring {name:?}"))?;
+        figures.extend(found);
+    }
+    print!("{}", figure::table(&figures));
+    let path = match cli.json {
+        Some(path) => path,
+        None => std::env::current_exe()?.with_file_name("bench.json"),
+    };
+    std::fs::write(&path, figure::json(&figures)).with_context(|| format!("writing {path:?}"))?;
+    println!("written to {}", path.display());
+    Ok(())
+}

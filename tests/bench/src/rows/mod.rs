@@ -1,0 +1,26 @@
+//! The rows of the budget table: one file each.
+mod create;
+mod memory;
+mod pods;
+mod read;
+mod scheduler;
+mod start;
+mod watch;
+
+use crate::figure::Figure;
+use anyhow::Result;
+
+/// Every row's name and how it is measured.
+pub const ALL: &[(&str, fn() -> Result<Vec<Figure>>)] = &[
+    ("memory", memory::measure),
+    ("start", start::measure),
+    ("create", create::measure),
+    ("read", read::measure),
+    ("watch", watch::measure),
+    ("scheduler", scheduler::measure),
+    ("pods", pods::measure),
+];
+
+fn runtime() -> Result<tokio::runtime::Runtime> {
+    Ok(tokio::runtime::Builder::new_multi_thread().enable_all().build()?)
+}
