@@ -9,5 +9,6 @@ mod request;
 mod testing;
 
 pub use chain::{AdmissionChain, Plugin};
+pub use plugins::namespace_lifecycle::namespace_terminating;
 pub use plugins::pod_security::{Level, PodSecurity, Policy, Standard, Version};
 pub use request::{AdmissionRequest, Operation};

@@ -73,6 +73,20 @@ impl NodeAuthorizer {
         }
     }
 
+    /// Forgets the objects of `kind` that are not to be kept: `keep(cluster, namespace, name)`.
+    pub fn retain(&self, kind: NodeGraphKind, keep: impl Fn(&ClusterName, &str, &str) -> bool) {
+        for (cluster, graph) in &mut *self.clusters.write() {
+            let known: Vec<(Box<str>, Box<str>)> = match kind {
+                NodeGraphKind::Pod => graph.pods.keys().cloned().collect(),
+                NodeGraphKind::PersistentVolume => graph.volumes.keys().map(|name| ("".into(), name.clone())).collect(),
+                NodeGraphKind::VolumeAttachment => graph.attachments.keys().map(|name| ("".into(), name.clone())).collect(),
+            };
+            for (namespace, name) in known.iter().filter(|(namespace, name)| !keep(cluster, namespace, name)) {
+                graph.remove(kind, namespace, name);
+            }
+        }
+    }
+
     /// Forgets a cluster that is gone.
     pub fn remove_cluster(&self, cluster: &ClusterName) {
         self.clusters.write().remove(cluster);

@@ -150,6 +150,21 @@ impl RbacIndex {
         }
     }
 
+    /// Forgets the roles or bindings of `kind` that are not to be kept: `keep(cluster, namespace, name)`.
+    pub fn retain(&self, kind: RbacKind, keep: impl Fn(&ClusterName, &str, &str) -> bool) {
+        let namespaced = matches!(kind, RbacKind::Role | RbacKind::RoleBinding);
+        for (cluster, policy) in &mut *self.clusters.write() {
+            let goes = |(namespace, name): &Key| namespace.is_empty() != namespaced && !keep(cluster, namespace, name);
+            match kind {
+                RbacKind::Role | RbacKind::ClusterRole => policy.roles.retain(|key, _| !goes(key)),
+                RbacKind::RoleBinding | RbacKind::ClusterRoleBinding => {
+                    let gone: Vec<Key> = policy.bindings.keys().filter(|key| goes(key)).cloned().collect();
+                    gone.iter().for_each(|key| policy.unbind(key));
+                }
+            }
+        }
+    }
+
     /// Forgets a cluster that is gone.
     pub fn remove_cluster(&self, cluster: &ClusterName) {
         self.clusters.write().remove(cluster);
@@ -294,6 +309,20 @@ mod tests {
 
     fn ask(index: &RbacIndex, cluster: &ClusterName, user: &User, namespace: &str) -> Decision {
         index.authorize(&Attributes { cluster, user, verb: "get", group: "", version: "v1", resource: "pods", subresource: "", namespace, name: "p", path: "" })
+    }
+
+    #[test]
+    fn what_is_not_retained_grants_nothing() {
+        let (index, cluster) = index();
+        let dev = User::authenticated("dev", ["devs".to_owned()]);
+        let eve = User::authenticated("eve", []);
+        index.retain(RbacKind::RoleBinding, |_, _, name| name == "sa");
+        assert!(ask(&index, &cluster, &dev, "a").is_allowed(), "bindings of another kind stay");
+        assert!(!ask(&index, &cluster, &eve, "a").is_allowed());
+        index.retain(RbacKind::Role, |_, _, _| false);
+        assert!(ask(&index, &cluster, &dev, "a").is_allowed(), "cluster roles are no roles");
+        index.retain(RbacKind::ClusterRole, |_, _, _| false);
+        assert!(!ask(&index, &cluster, &dev, "a").is_allowed());
     }
 
     #[test]

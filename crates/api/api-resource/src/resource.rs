@@ -118,6 +118,8 @@ pub trait Resource: Send + Sync + 'static {
     const CREATE_ON_UPDATE: bool = false;
     /// Whether an update without a resourceVersion is accepted (upstream's AllowUnconditionalUpdate).
     const UNCONDITIONAL_UPDATE: bool = true;
+    /// Whether a create may bring its status along (upstream: Nodes alone).
+    const STATUS_ON_CREATE: bool = false;
     /// Whether the dependants of a deleted object are orphaned by default (legacy kinds).
     const ORPHANS_BY_DEFAULT: bool = false;
 
@@ -168,6 +170,9 @@ pub trait AnyResource: Send + Sync {
     fn create_on_update(&self) -> bool;
     fn unconditional_update(&self) -> bool;
     fn orphans_by_default(&self) -> bool;
+    fn status_on_create(&self) -> bool {
+        false
+    }
     fn default(&self, object: &mut Value);
     fn prepare_create(&self, object: &mut Value, context: &WriteContext);
     fn prepare_update(&self, new: &mut Value, old: &Value, context: &WriteContext);
@@ -233,6 +238,9 @@ impl<R: Resource> AnyResource for R {
     }
     fn orphans_by_default(&self) -> bool {
         R::ORPHANS_BY_DEFAULT
+    }
+    fn status_on_create(&self) -> bool {
+        R::STATUS_ON_CREATE
     }
     fn default(&self, object: &mut Value) {
         R::default(object);

@@ -19,33 +19,35 @@ pub struct Bootstrap {
 
 /// Creates what is missing; what exists is left as it is, but for the API's own endpoints, which follow the settings.
 pub async fn bootstrap(server: &ApiServer, cluster: &ClusterName, settings: &Bootstrap) -> Result<(), Status> {
-    for name in ["default", "kube-system", "kube-public", "kube-node-lease"] {
-        ensure(server, cluster, namespace(name), false).await?;
-    }
-    for object in api_auth::bootstrap_policy::objects() {
-        ensure(server, cluster, object, false).await?;
-    }
-    for (name, value, description) in [
+    // All at once: the store commits what waits together, and a start waits for few writes to reach the disk.
+    futures::future::try_join_all(objects(settings).into_iter().map(|(object, follows)| ensure(server, cluster, object, follows))).await?;
+    server.set_ready();
+    Ok(())
+}
+
+/// What a cluster starts with, and whether it follows the settings later.
+fn objects(settings: &Bootstrap) -> Vec<(Value, bool)> {
+    let namespaces = ["default", "kube-system", "kube-public", "kube-node-lease"].map(namespace);
+    let classes = [
         ("system-node-critical", 2_000_001_000, "Used for system critical pods that must not be moved from their current node."),
         (
             "system-cluster-critical",
             2_000_000_000,
             "Used for system critical pods that must run in the cluster, but can be moved to another node if necessary.",
         ),
-    ] {
-        let class = json!({ "apiVersion": "scheduling.k8s.io/v1", "kind": "PriorityClass", "metadata": { "name": name }, "value": value, "description": description, "preemptionPolicy": "PreemptLowerPriority" });
-        ensure(server, cluster, class, false).await?;
-    }
+    ];
+    let classes = classes.map(|(name, value, description)| {
+        json!({ "apiVersion": "scheduling.k8s.io/v1", "kind": "PriorityClass", "metadata": { "name": name }, "value": value, "description": description, "preemptionPolicy": "PreemptLowerPriority" })
+    });
+    let mut objects: Vec<(Value, bool)> =
+        namespaces.into_iter().chain(api_auth::bootstrap_policy::objects()).chain(classes).map(|object| (object, false)).collect();
     let (service, endpoints, slice) = kubernetes_service(settings);
-    ensure(server, cluster, service, false).await?;
-    ensure(server, cluster, endpoints, true).await?;
-    ensure(server, cluster, slice, true).await?;
+    objects.extend([(service, false), (endpoints, true), (slice, true)]);
     for object in &settings.objects {
         let follows = object["kind"] == "EndpointSlice" || object["kind"] == "Endpoints";
-        ensure(server, cluster, object.clone(), follows).await?;
+        objects.push((object.clone(), follows));
     }
-    server.set_ready();
-    Ok(())
+    objects
 }
 
 fn namespace(name: &str) -> Value {

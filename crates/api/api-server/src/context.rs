@@ -1,14 +1,18 @@
 //! Context: one authorized request for a resource, as every handler sees it.
+use crate::errors;
 use crate::kinds::Kind;
 use crate::query::Query;
 use crate::route::ResourceRoute;
 use api_auth::User;
-use api_meta::{ClusterName, FieldSelector, Status};
+use api_meta::{ClusterName, FieldError, FieldPath, FieldSelector, Status};
 use api_resource::WriteContext;
 use http::HeaderMap;
 use jiff::Timestamp;
 use parking_lot::Mutex;
 use store::{Key, Scope};
+
+/// Upstream's limit on the name of a field manager.
+const MANAGER_LIMIT: usize = 128;
 
 pub struct Context<'a> {
     pub cluster: &'a ClusterName,
@@ -28,8 +32,12 @@ impl Context<'_> {
     pub fn key(&self, kind: &Kind, name: &str) -> Key {
         Key::new(self.cluster, &kind.names().resource(), self.namespace(kind), name)
     }
+    /// What a list or a watch covers: a namespace or all of the kind, or the one object it names.
     pub fn scope(&self, kind: &Kind) -> Scope {
         let namespace = Some(self.namespace(kind)).filter(|n| !n.is_empty()).map(str::to_owned);
+        if !self.route.name.is_empty() && (namespace.is_some() || !kind.namespaced()) {
+            return Scope::Key(self.key(kind, &self.route.name));
+        }
         Scope::Resource { cluster: self.cluster.clone(), resource: kind.names().resource(), namespace }
     }
     /// The field selector, refused if it asks for what this kind can't select on.
@@ -37,39 +45,56 @@ impl Context<'_> {
         let fields = self.query.fields()?;
         for requirement in fields.requirements() {
             let field = requirement.field.as_str();
-            let known = field == "metadata.name" || (field == "metadata.namespace" && kind.namespaced()) || kind.fields().iter().any(|f| f.path == field);
-            if !known {
-                return Err(Status::bad_request(format!(
-                    "Unable to find {:?} that match label selector \"\", field selector {:?}: field label not supported: {field}",
-                    kind.names().kind().to_string(),
-                    self.query.get("fieldSelector").unwrap_or_default()
-                )));
+            if matches!(field, "metadata.name" | "metadata.namespace") || kind.fields().iter().any(|f| f.path == field) {
+                continue;
             }
+            return Err(Status::bad_request(match kind.fields() {
+                [] => format!("{field:?} is not a known field selector: only \"metadata.name\", \"metadata.namespace\""),
+                _ => format!("field label not supported: {field}"),
+            }));
         }
         Ok(fields)
     }
     pub fn warn(&self, warning: impl Into<String>) {
         self.warnings.lock().push(warning.into());
     }
+    /// The kind of the options that come with this request, as refusals name it.
+    pub fn options_kind(&self) -> &'static str {
+        match self.route.verb {
+            "create" => "CreateOptions",
+            "update" => "UpdateOptions",
+            "patch" => "PatchOptions",
+            "delete" | "deletecollection" => "DeleteOptions",
+            _ => "ListOptions",
+        }
+    }
     /// `dryRun=All`, the only dry run there is.
     pub fn dry_run(&self) -> Result<bool, Status> {
         let mut dry = false;
         for value in self.query.all("dryRun").filter(|v| !v.is_empty()) {
             if value != "All" {
-                return Err(Status::new(422, "Invalid", format!(" \"\" is invalid: dryRun: Unsupported value: {value:?}: supported values: \"All\"")));
+                return Err(errors::options(self.options_kind(), FieldError::not_supported(&FieldPath::new("dryRun"), value, &["All"])));
             }
             dry = true;
         }
         Ok(dry)
     }
     /// The field manager: the parameter, else the user agent up to its first slash.
-    pub fn manager(&self) -> String {
-        if let Some(manager) = self.query.get("fieldManager") {
-            return manager.to_owned();
+    pub fn manager(&self) -> Result<String, Status> {
+        let Some(manager) = self.query.value("fieldManager") else {
+            let agent = self.headers.get(http::header::USER_AGENT).and_then(|v| v.to_str().ok()).unwrap_or("unknown");
+            let prefix: String = agent.split('/').next().unwrap_or_default().chars().filter(|c| !c.is_control()).take(MANAGER_LIMIT).collect();
+            return Ok(if prefix.is_empty() { "unknown".into() } else { prefix });
+        };
+        let path = FieldPath::new("fieldManager");
+        if manager.len() > MANAGER_LIMIT {
+            return Err(errors::options(self.options_kind(), FieldError::too_long(&path, MANAGER_LIMIT)));
         }
-        let agent = self.headers.get(http::header::USER_AGENT).and_then(|v| v.to_str().ok()).unwrap_or("unknown");
-        let prefix: String = agent.split('/').next().unwrap_or_default().chars().filter(|c| !c.is_control()).take(128).collect();
-        if prefix.is_empty() { "unknown".into() } else { prefix }
+        if let Some((at, character)) = manager.char_indices().find(|(_, c)| c.is_control()) {
+            let why = format!("invalid character U+{:04X} (at {at})", u32::from(character));
+            return Err(errors::options(self.options_kind(), FieldError::invalid(&path, manager, why)));
+        }
+        Ok(manager.to_owned())
     }
     pub fn write_context(&self) -> WriteContext<'_> {
         WriteContext { now: self.now, username: &self.user.username, user_uid: &self.user.uid, groups: &self.user.groups }

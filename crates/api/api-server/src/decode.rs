@@ -1,13 +1,15 @@
-//! Decoding what a client sends: JSON or YAML, of the right kind, with unknown and repeated fields found.
+//! Decoding what a client sends: JSON, YAML or protobuf, of the right kind, with unknown and repeated fields found.
 use crate::context::Context;
 use crate::kinds::Kind;
-use crate::negotiate;
-use api_meta::Status;
+use crate::{errors, negotiate};
+use api_meta::{FieldError, FieldPath, Status, join_api_version};
+use api_schema::Schema;
 use bytes::Bytes;
 use serde_json::Value;
 
-/// The largest body accepted; upstream's limit.
-pub const BODY_LIMIT: usize = 3 << 20;
+/// How deeply an object may be nested. Less than what the decoder of stored objects takes, as managed
+/// fields nest a little deeper than the fields they name.
+const DEPTH_LIMIT: usize = 100;
 
 /// What to do about unknown and repeated fields (`fieldValidation`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,17 +21,14 @@ pub enum FieldValidation {
 
 impl FieldValidation {
     pub fn of(context: &Context) -> Result<Self, Status> {
-        match context.query.get("fieldValidation") {
+        match context.query.value("fieldValidation") {
             None | Some("Warn") => Ok(Self::Warn),
             Some("Ignore") => Ok(Self::Ignore),
             Some("Strict") => Ok(Self::Strict),
-            Some(other) => Err(Status::new(
-                422,
-                "Invalid",
-                format!(
-                    "CreateOptions.meta.k8s.io \"\" is invalid: fieldValidation: Unsupported value: {other:?}: supported values: \"Ignore\", \"Strict\", \"Warn\""
-                ),
-            )),
+            Some(other) => {
+                let error = FieldError::not_supported(&FieldPath::new("fieldValidation"), other, &["Ignore", "Strict", "Warn"]);
+                Err(errors::options(context.options_kind(), error))
+            }
         }
     }
 
@@ -52,12 +51,6 @@ pub fn json_text(context: &Context, body: &Bytes) -> Result<Bytes, Status> {
     negotiate::body_as_json(context.headers, body)
 }
 
-/// Parses JSON text into an object of no particular kind.
-pub fn parse(text: &[u8]) -> Result<Value, Status> {
-    let value: Value = serde_json::from_slice(text).map_err(|error| not_json(text, &error))?;
-    expect_object(value)
-}
-
 fn not_json(text: &[u8], error: &serde_json::Error) -> Status {
     if text.iter().all(u8::is_ascii_whitespace) {
         return Status::bad_request("unexpected end of JSON input");
@@ -69,8 +62,12 @@ fn expect_object(value: Value) -> Result<Value, Status> {
     if value.is_object() {
         return Ok(value);
     }
-    let message = format!("couldn't get version/kind; json parse error: json: cannot unmarshal {} into Go value of type struct", json_type(&value));
-    Err(Status::bad_request(message))
+    Err(Status::bad_request(format!("couldn't get version/kind; json parse error: {}", not_an_object(&value))))
+}
+
+/// Go's words for a value where an object belongs.
+pub fn not_an_object(value: &Value) -> String {
+    format!("json: cannot unmarshal {} into Go value of type struct {{ APIVersion string; Kind string }}", json_type(value))
 }
 
 /// Decodes a whole object of `kind`.
@@ -79,42 +76,89 @@ pub fn object(context: &Context, kind: &Kind, text: &[u8], validation: FieldVali
     let decoded = api_schema::decode(text, &schema).map_err(|error| not_json(text, &error))?;
     let mut value = expect_object(decoded.value)?;
     check_kind(&mut value, kind)?;
+    bounded(&value).map_err(Status::bad_request)?;
     api_schema::decode_types(&mut value, &schema, &names.kind, &names.version)?;
     validation.judge(context, decoded.strict)?;
     Ok(value)
 }
 
-/// Checks types and prunes what the schema doesn't know; tells what it pruned.
-pub fn checked(kind: &Kind, value: &mut Value, problems: &mut Vec<String>) -> Result<(), Status> {
-    let names = kind.names();
-    let schema = kind.schema();
-    problems.extend(api_schema::prune(value, &schema));
-    api_schema::decode_types(value, &schema, &names.kind, &names.version)?;
-    Ok(())
+/// Decodes an object that is not of the resource's own kind: a subresource's, or options. `text` may lack its kind.
+pub fn foreign(text: &[u8], (group, version, kind): (&str, &str, &str), any_version: bool) -> Result<Value, Status> {
+    let schema = foreign_schema(group, version, kind)?;
+    let decoded = api_schema::decode(text, &schema).map_err(|error| not_json(text, &error))?;
+    let mut value = expect_object(decoded.value)?;
+    let (sent_version, sent_kind) = (type_field(&value, "apiVersion")?, type_field(&value, "kind")?);
+    let own_version = join_api_version(group, version);
+    if !sent_kind.is_empty() && sent_kind != kind {
+        return Err(other_kind(sent_kind, version, kind));
+    }
+    if !any_version && !sent_version.is_empty() && sent_version != own_version {
+        return Err(other_version(sent_version, &own_version));
+    }
+    bounded(&value).map_err(Status::bad_request)?;
+    api_schema::decode_types(&mut value, &schema, kind, version)?;
+    Ok(value)
+}
+
+pub fn foreign_schema(group: &str, version: &str, kind: &str) -> Result<api_schema::SchemaRef, Status> {
+    api_schema::builtin::for_kind(group, version, kind).ok_or_else(|| Status::internal(format!("no schema of {kind} in {version}")))
+}
+
+/// Checks types and prunes what the schema doesn't know; tells what it pruned. The error is Go's, bare.
+pub fn checked(schema: &Schema, value: &mut Value, problems: &mut Vec<String>) -> Result<(), String> {
+    bounded(value)?;
+    problems.extend(api_schema::prune(value, schema));
+    api_schema::check_types(value, schema)
 }
 
 /// The body's apiVersion and kind: absent means the resource's own, another is refused.
 pub fn check_kind(value: &mut Value, kind: &Kind) -> Result<(), Status> {
     let names = kind.names();
     let (own_version, own_kind) = (names.api_version(), names.kind.as_ref());
-    match value["apiVersion"].as_str() {
-        None | Some("") => value["apiVersion"] = own_version.clone().into(),
-        Some(sent) if sent != own_version => {
-            return Err(Status::bad_request(format!("the API version in the data ({sent}) does not match the expected API version ({own_version})")));
-        }
+    match type_field(value, "kind")? {
+        "" => value["kind"] = own_kind.into(),
+        sent if sent != own_kind => return Err(other_kind(sent, &names.version, own_kind)),
         _ => {}
     }
-    match value["kind"].as_str() {
-        None | Some("") => value["kind"] = own_kind.into(),
-        Some(sent) if sent != own_kind => {
-            return Err(Status::bad_request(format!(
-                "{sent} in version {:?} cannot be handled as a {own_kind}: kind in the data ({sent}) does not match the expected kind ({own_kind})",
-                &*names.version
-            )));
-        }
+    match type_field(value, "apiVersion")? {
+        "" => value["apiVersion"] = own_version.into(),
+        sent if sent != own_version => return Err(other_version(sent, &own_version)),
         _ => {}
     }
     Ok(())
+}
+
+fn type_field<'a>(value: &'a Value, field: &str) -> Result<&'a str, Status> {
+    match &value[field] {
+        Value::Null => Ok(""),
+        Value::String(text) => Ok(text),
+        other => Err(Status::bad_request(format!(
+            "couldn't get version/kind; json parse error: json: cannot unmarshal {} into Go struct field .{field} of type string",
+            json_type(other)
+        ))),
+    }
+}
+
+fn other_version(sent: &str, own: &str) -> Status {
+    Status::bad_request(format!("the API version in the data ({sent}) does not match the expected API version ({own})"))
+}
+
+fn other_kind(sent: &str, version: &str, own: &str) -> Status {
+    Status::bad_request(format!(
+        "{sent} in version {version:?} cannot be handled as a {own}: kind in the data ({sent}) does not match the expected kind ({own})"
+    ))
+}
+
+/// INVARIANT: nothing deeper than `DEPTH_LIMIT` is stored, so that whatever is stored can be decoded.
+pub fn bounded(value: &Value) -> Result<(), String> {
+    fn fits(value: &Value, left: usize) -> bool {
+        match value {
+            Value::Array(items) => left > 0 && items.iter().all(|item| fits(item, left - 1)),
+            Value::Object(fields) => left > 0 && fields.values().all(|field| fits(field, left - 1)),
+            _ => true,
+        }
+    }
+    if fits(value, DEPTH_LIMIT) { Ok(()) } else { Err(format!("the object is nested too deeply: limit is {DEPTH_LIMIT}")) }
 }
 
 fn json_type(value: &Value) -> &'static str {

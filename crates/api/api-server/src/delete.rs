@@ -1,111 +1,27 @@
 //! Delete: preconditions, grace, finalizers, propagation; one object or a collection.
 use crate::body::{self, Answer};
 use crate::context::Context;
+use crate::delete_options::DeleteOptions;
 use crate::kinds::Kind;
 use crate::stored::stored;
-use crate::{ApiServer, decode, errors, metadata};
+use crate::write::ATTEMPTS;
+use crate::{ApiServer, errors, metadata};
 use api_admission::Operation;
 use api_meta::{Status, object};
 use api_resource::AnyResource;
 use bytes::Bytes;
 use clock::rfc3339_seconds;
 use http::StatusCode;
-use serde::Deserialize;
 use serde_json::{Value, json};
 use store::{Op, Precondition, StoreError, Txn};
 
-const ATTEMPTS: usize = 8;
 const ORPHAN: &str = "orphan";
 const FOREGROUND: &str = "foregroundDeletion";
-
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-struct Options {
-    grace_period_seconds: Option<i64>,
-    preconditions: Option<Preconditions>,
-    orphan_dependents: Option<bool>,
-    propagation_policy: Option<String>,
-    dry_run: Option<Vec<String>>,
-}
-
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-struct Preconditions {
-    uid: Option<String>,
-    resource_version: Option<String>,
-}
 
 /// Whether nothing holds an object that is being deleted any longer.
 pub(crate) fn may_go(kind: &dyn AnyResource, object: &Value) -> bool {
     let grace = object["metadata"]["deletionGracePeriodSeconds"].as_i64().unwrap_or(0);
     metadata::finalizers(object).next().is_none() && !kind.held(object) && grace == 0
-}
-
-impl Options {
-    fn read(context: &Context, text: &[u8]) -> Result<Self, Status> {
-        let mut options: Self = if text.iter().all(u8::is_ascii_whitespace) {
-            Self::default()
-        } else {
-            let value = decode::parse(text)?;
-            serde_json::from_value(value).map_err(|error| Status::bad_request(format!("error decoding DeleteOptions: {error}")))?
-        };
-        let query = context.query;
-        if let Some(seconds) = query.integer("gracePeriodSeconds")? {
-            options.grace_period_seconds = Some(seconds);
-        }
-        if let Some(policy) = query.get("propagationPolicy") {
-            options.propagation_policy = Some(policy.into());
-        }
-        if query.get("orphanDependents").is_some() {
-            options.orphan_dependents = Some(query.flag("orphanDependents"));
-        }
-        let invalid = |field: &str, why: String| Err(Status::new(422, "Invalid", format!("DeleteOptions.meta.k8s.io \"\" is invalid: {field}: {why}")));
-        if options.orphan_dependents.is_some() && options.propagation_policy.is_some() {
-            return invalid("propagationPolicy", "Invalid value: \"\": orphanDependents and deletionPropagation cannot be both set".into());
-        }
-        if let Some(policy) = &options.propagation_policy
-            && !matches!(policy.as_str(), "Foreground" | "Background" | "Orphan")
-        {
-            return invalid(
-                "propagationPolicy",
-                format!("Unsupported value: {policy:?}: supported values: \"Foreground\", \"Background\", \"Orphan\", \"nil\""),
-            );
-        }
-        if options.grace_period_seconds.is_some_and(|seconds| seconds < 0) {
-            return invalid(
-                "gracePeriodSeconds",
-                format!("Invalid value: {}: must be greater than or equal to 0", options.grace_period_seconds.unwrap_or_default()),
-            );
-        }
-        if options.dry_run.iter().flatten().any(|value| value != "All") {
-            return invalid("dryRun", "Unsupported value: supported values: \"All\"".into());
-        }
-        Ok(options)
-    }
-
-    fn policy(&self) -> Option<&str> {
-        self.propagation_policy.as_deref().or(match self.orphan_dependents {
-            Some(true) => Some("Orphan"),
-            Some(false) => Some("Background"),
-            None => None,
-        })
-    }
-
-    fn check(&self, kind: &dyn AnyResource, name: &str, object: &Value) -> Result<(), Status> {
-        let names = kind.names();
-        let preconditions = self.preconditions.clone().unwrap_or_default();
-        let check = |what: &str, wanted: Option<String>, field: &str| match wanted {
-            Some(wanted) if wanted != metadata::text(object, field) => Err(Status::conflict(
-                &names.group,
-                &names.plural,
-                name,
-                format!("Precondition failed: {what} in precondition: {wanted}, {what} in object meta: {}", metadata::text(object, field)),
-            )),
-            _ => Ok(()),
-        };
-        check("UID", preconditions.uid, "uid")?;
-        check("ResourceVersion", preconditions.resource_version, "resourceVersion")
-    }
 }
 
 enum Deleted {
@@ -116,7 +32,7 @@ enum Deleted {
 
 impl ApiServer {
     pub(crate) async fn delete(&self, context: &Context<'_>, kind: &Kind, body: &Bytes) -> Result<Answer, Status> {
-        let options = Options::read(context, &decode::json_text(context, body)?)?;
+        let options = DeleteOptions::read(context, body)?;
         let name = &context.route.name;
         match self.delete_object(context, kind, name, &options).await? {
             Deleted::Gone(bytes) => {
@@ -130,38 +46,44 @@ impl ApiServer {
                 Ok(body::json(StatusCode::OK, &status))
             }
             Deleted::Waiting(bytes) => {
-                let code = if options.policy().is_some_and(|policy| policy != "Background") { StatusCode::ACCEPTED } else { StatusCode::OK };
+                // Upstream says "accepted" only to those who ask in the old way.
+                let code = if options.orphan_dependents == Some(false) { StatusCode::ACCEPTED } else { StatusCode::OK };
                 self.answer_object(context, kind, code, &bytes)
             }
         }
     }
 
     pub(crate) async fn delete_collection(&self, context: &Context<'_>, kind: &Kind, body: &Bytes) -> Result<Answer, Status> {
-        let options = Options::read(context, &decode::json_text(context, body)?)?;
+        let options = DeleteOptions::read(context, body)?;
         let selected = self.select(context, kind).await?;
         for record in &selected.records {
             let name = stored(record).object.meta().name.to_string();
-            // In a list over all namespaces each object is deleted in its own.
-            let route = crate::route::ResourceRoute { namespace: record.key.namespace().to_owned(), name: name.clone(), ..context.route.clone() };
-            let context = Context { route: &route, warnings: Default::default(), ..*context };
-            match self.delete_object(&context, kind, &name, &options).await {
+            let route = crate::route::ResourceRoute { name: name.clone(), ..context.route.clone() };
+            let one = Context { route: &route, warnings: Default::default(), ..*context };
+            match self.delete_object(&one, kind, &name, &options).await {
                 Err(status) if status.code == 404 => {}
                 other => {
                     other?;
                 }
             }
+            context.warnings.lock().append(&mut one.warnings.into_inner());
         }
         Ok(selected.answer(kind))
     }
 
-    async fn delete_object(&self, context: &Context<'_>, kind: &Kind, name: &str, options: &Options) -> Result<Deleted, Status> {
+    /// Deletes one object, for a handler that answers in its own way.
+    pub(crate) async fn delete_with(&self, context: &Context<'_>, kind: &Kind, options: &DeleteOptions) -> Result<(), Status> {
+        self.delete_object(context, kind, &context.route.name, options).await.map(|_| ())
+    }
+
+    async fn delete_object(&self, context: &Context<'_>, kind: &Kind, name: &str, options: &DeleteOptions) -> Result<Deleted, Status> {
         let names = kind.names();
-        let dry_run = context.dry_run()? || options.dry_run.as_ref().is_some_and(|values| !values.is_empty());
+        let dry_run = context.dry_run()? || options.is_dry_run();
+        let admission_options = options.to_value();
         for attempt in 1.. {
             let record = self.record(context, kind, name).await?;
             let old = stored(&record).object.to_value();
             options.check(&**kind, name, &old)?;
-            let admission_options = json!({ "kind": "DeleteOptions", "apiVersion": "meta.k8s.io/v1" });
             let mut request = self.admission_request(context, kind, Operation::Delete, name, None, Some(&old), &admission_options, dry_run);
             self.admission.mutate(&mut request, self).await?;
             self.admission.validate(&mut request, self).await?;
@@ -183,7 +105,7 @@ impl ApiServer {
             } else {
                 txn.ops.push(Op::Put { key: record.key.clone(), value: encode(&next) });
             }
-            match self.store.txn(txn).await {
+            match self.commit(kind, txn).await {
                 Ok(committed) => {
                     let event = committed.events.iter().find(|e| e.record.key == record.key).expect("the object is among the events");
                     let bytes = event.record.value.clone();
@@ -203,7 +125,7 @@ fn encode(object: &Value) -> Bytes {
 }
 
 /// The object marked as being deleted; `None` when it already is, as far as these options go.
-fn marked(kind: &dyn AnyResource, old: &Value, options: &Options, now: jiff::Timestamp) -> Option<Value> {
+fn marked(kind: &dyn AnyResource, old: &Value, options: &DeleteOptions, now: jiff::Timestamp) -> Option<Value> {
     let mut next = old.clone();
     set_propagation(kind, &mut next, options);
     let deleting = !metadata::text(old, "deletionTimestamp").is_empty();
@@ -235,7 +157,7 @@ fn marked(kind: &dyn AnyResource, old: &Value, options: &Options, now: jiff::Tim
 }
 
 /// The finalizers that make the garbage collector orphan dependants or wait for them.
-fn set_propagation(kind: &dyn AnyResource, object: &mut Value, options: &Options) {
+fn set_propagation(kind: &dyn AnyResource, object: &mut Value, options: &DeleteOptions) {
     let present: Vec<String> = metadata::finalizers(object).map(str::to_owned).collect();
     let has = |name: &str| present.iter().any(|f| f == name);
     let (orphan, foreground) = match options.policy() {

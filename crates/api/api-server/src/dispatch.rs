@@ -1,19 +1,25 @@
 //! The life of a request: route, authenticate, authorize, hand to its verb, answer.
 use crate::body::{self, Answer};
 use crate::context::Context;
+use crate::incoming::read_body;
 use crate::query::Query;
 use crate::route::{ResourceRoute, Route, Target};
 use crate::server::{ApiServer, Requester};
-use crate::{decode, discovery, health, openapi, special};
-use api_auth::{Attributes, AuthError, Decision, User, forbidden_message};
+use crate::{discovery, errors, health, openapi, special};
+use api_auth::{Attributes, AuthError, Decision, User, forbidden};
 use api_meta::{ClusterName, Status};
 use api_resource::SubresourceKind;
 use bytes::Bytes;
-use http::{HeaderValue, Request, StatusCode, header, request::Parts};
-use http_body_util::{BodyExt, LengthLimitError, Limited};
+use futures::FutureExt;
+use http::{HeaderValue, Method, Request, StatusCode, header, request::Parts};
 use serde_json::json;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::time::Duration;
 use tracing::Instrument;
+
+/// How long a request may take that neither watches nor streams; upstream's `--request-timeout`.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
 
 impl ApiServer {
     /// Answers any request. The requester is an extension that only this process can set.
@@ -23,13 +29,16 @@ impl ApiServer {
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
         let (mut parts, incoming) = request.into_parts();
+        let head = parts.method == Method::HEAD;
         let span = tracing::debug_span!("request", method = %parts.method, uri = %parts.uri);
         let warnings = &mut Vec::new();
-        let result = self.route(&mut parts, incoming, warnings).instrument(span).await;
+        // Nothing is left half-done by a panic: all changes are single transactions.
+        let handled = AssertUnwindSafe(self.route(&mut parts, incoming, warnings).instrument(span)).catch_unwind().await;
+        let result = handled.unwrap_or_else(|_| Err(Status::internal("this request caused the server to panic; its log has the details")));
         let mut answer = result.unwrap_or_else(|status| body::failure(&status));
         body::add_warnings(&mut answer, warnings);
-        answer.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache, private"));
-        answer
+        answer.headers_mut().entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-cache, private"));
+        if head { body::without_body(answer) } else { answer }
     }
 
     async fn route<B>(self: &Arc<Self>, parts: &mut Parts, incoming: B, warnings: &mut Vec<String>) -> Result<Answer, Status>
@@ -38,16 +47,26 @@ impl ApiServer {
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
         let query = Query::parse(parts.uri.query().unwrap_or_default());
-        let route = Route::parse(&parts.method, parts.uri.path(), &query)?;
+        let route = match Route::parse(&parts.method, parts.uri.path(), &query) {
+            Ok(route) => route,
+            Err(refusal) => {
+                // What is wrong with a path is told only to those who say who they are.
+                self.authenticate(&ClusterName::root(), parts, false).await?;
+                return Err(refusal);
+            }
+        };
+        let open = route.target == Target::Path && health::is_open(&route.path);
+        let user = self.authenticate(&route.cluster, parts, open).await?;
         if !route.cluster.is_root() {
             return Err(Status::not_found("k3k.io", "clusters", route.cluster.as_str()));
         }
-        let user = self.authenticate(&route.cluster, parts).await?;
         let user = self.impersonated(&route.cluster, user, &parts.headers)?;
         match &route.target {
             Target::Path => {
-                self.authorize_path(&route, &user, &parts.method)?;
-                self.path(&route, &query, parts)
+                if !open {
+                    self.authorize_path(&route, &user, &parts.method)?;
+                }
+                self.path(&route, &query, parts).await
             }
             Target::Resource(resource) => {
                 self.authorize(&route.cluster, &user, resource)?;
@@ -60,15 +79,21 @@ impl ApiServer {
                     now: self.clock.now(),
                     warnings: Default::default(),
                 };
-                let answer = self.resource(&context, parts, incoming).await;
+                let handled = self.resource(&context, parts, incoming);
+                let answer = if resource.verb == "watch" || special::is_long_running(resource) {
+                    handled.await
+                } else {
+                    let late = || Err(Status::timeout("Timeout: request did not complete within the allotted timeout"));
+                    tokio::time::timeout(REQUEST_TIMEOUT, handled).await.unwrap_or_else(|_| late())
+                };
                 *warnings = context.warnings.into_inner();
-                warnings.dedup();
                 answer
             }
         }
     }
 
-    async fn authenticate(&self, cluster: &ClusterName, parts: &Parts) -> Result<Arc<User>, Status> {
+    /// Who sent the request. Nobody in particular is let in only where it is `open`.
+    async fn authenticate(&self, cluster: &ClusterName, parts: &Parts, open: bool) -> Result<Arc<User>, Status> {
         let certificate = match parts.extensions.get::<Requester>() {
             Some(Requester::Component(user)) => return Ok(user.clone()),
             Some(Requester::Peer { certificate }) => certificate.as_ref(),
@@ -87,14 +112,12 @@ impl ApiServer {
         });
         match bearer {
             Some(token) => self.authentication.bearer(cluster, token, self).await.map_err(refused)?.map(Arc::new).ok_or_else(Status::unauthorized),
-            None => Ok(Arc::new(User::anonymous())),
+            None if open => Ok(Arc::new(User::anonymous())),
+            None => Err(Status::unauthorized()),
         }
     }
 
-    fn authorize_path(&self, route: &Route, user: &User, method: &http::Method) -> Result<(), Status> {
-        if health::is_open(&route.path) {
-            return Ok(());
-        }
+    fn authorize_path(&self, route: &Route, user: &User, method: &Method) -> Result<(), Status> {
         let verb = method.as_str().to_ascii_lowercase();
         let attributes = Attributes {
             cluster: &route.cluster,
@@ -110,39 +133,24 @@ impl ApiServer {
         };
         match self.authorizer.authorize(&attributes) {
             Decision::Allow(_) => Ok(()),
-            _ if user.is_anonymous() => Err(Status::unauthorized()),
-            _ => Err(Status::forbidden("", "", "", forbidden_message(&attributes))),
+            decision => Err(forbidden(&attributes, decision.reason())),
         }
     }
 
     fn authorize(&self, cluster: &ClusterName, user: &User, route: &ResourceRoute) -> Result<(), Status> {
-        let verb = special::verb(route);
-        let attributes = Attributes {
-            cluster,
-            user,
-            verb,
-            group: &route.group,
-            version: &route.version,
-            resource: &route.resource,
-            subresource: &route.subresource,
-            namespace: &route.namespace,
-            name: &route.name,
-            path: "",
-        };
+        let attributes = route.attributes(cluster, user, special::verb(route));
         match self.authorizer.authorize(&attributes) {
             Decision::Allow(_) => Ok(()),
-            _ if user.is_anonymous() => Err(Status::unauthorized()),
-            decision => {
-                let reason = decision.reason();
-                let why = if reason.is_empty() { forbidden_message(&attributes) } else { format!("{}: {reason}", forbidden_message(&attributes)) };
-                Err(Status::forbidden(&route.group, &route.resource, &route.name, why))
-            }
+            decision => Err(forbidden(&attributes, decision.reason())),
         }
     }
 
     /// Everything that is no resource.
-    fn path(&self, route: &Route, query: &Query, parts: &Parts) -> Result<Answer, Status> {
-        if let Some(answer) = health::answer(self, &route.path, query) {
+    async fn path(&self, route: &Route, query: &Query, parts: &Parts) -> Result<Answer, Status> {
+        if parts.method != Method::GET && parts.method != Method::HEAD {
+            return Err(errors::method_not_allowed());
+        }
+        if let Some(answer) = health::answer(self, &route.path, query).await {
             return Ok(answer);
         }
         let kinds = self.kinds.all(&route.cluster);
@@ -173,17 +181,21 @@ impl ApiServer {
     {
         let route = context.route;
         let kind = self.kinds.find(context.cluster, &route.group, &route.version, &route.resource).ok_or_else(Status::no_such_resource)?;
-        let unsupported = |action: &str| Err(Status::method_not_allowed(&route.group, &route.resource, action));
         if !kind.namespaced() && !route.namespace.is_empty() && route.resource != "namespaces" {
             return Err(Status::no_such_resource());
         }
-        if kind.namespaced() && route.namespace.is_empty() && !matches!(route.verb, "list" | "watch" | "deletecollection" | "create") {
-            return Err(Status::no_such_resource());
+        if kind.namespaced() && route.namespace.is_empty() && !matches!(route.verb, "list" | "watch") {
+            // Over all namespaces there are only lists and watches.
+            return Err(if route.name.is_empty() { errors::method_not_allowed() } else { Status::no_such_resource() });
         }
         let subresource = match route.subresource.as_str() {
             "" => None,
             name => Some(kind.subresource(name).ok_or_else(Status::no_such_resource)?.clone()),
         };
+        let verbs = subresource.as_ref().map_or(kind.verbs(), |s| s.verbs);
+        if !verbs.contains(&route.verb) && !(route.verb == "patch" && verbs.contains(&"update")) {
+            return Err(errors::method_not_allowed());
+        }
         if let Some(special) = subresource.as_ref().filter(|s| matches!(s.kind, SubresourceKind::Special)) {
             if special::is_stream(route) {
                 return self.node_stream(context, parts, incoming).await;
@@ -191,16 +203,8 @@ impl ApiServer {
             if special.name == "proxy" {
                 return self.proxy(context, parts, incoming).await;
             }
-            let body = read_body(incoming).await?;
+            let body = read_body(parts, incoming).await?;
             return self.special(context, &kind, special, &body).await;
-        }
-        let verbs = subresource.as_ref().map_or(kind.verbs(), |s| s.verbs);
-        if !verbs.contains(&route.verb) && !(route.verb == "patch" && verbs.contains(&"update")) {
-            return unsupported(route.verb);
-        }
-        if special::is_review(route) {
-            let body = read_body(incoming).await?;
-            return self.review(context, &kind, &body).await;
         }
         match route.verb {
             "list" => return self.list(context, &kind).await,
@@ -208,7 +212,10 @@ impl ApiServer {
             "get" if subresource.as_ref().is_none_or(|s| matches!(s.kind, SubresourceKind::Part(_))) => return self.get(context, &kind).await,
             _ => {}
         }
-        let body = read_body(incoming).await?;
+        let body = read_body(parts, incoming).await?;
+        if special::is_review(route) {
+            return self.review(context, &kind, &body).await;
+        }
         match (route.verb, &subresource) {
             (_, Some(scale)) if matches!(scale.kind, SubresourceKind::Scale { .. }) => self.scale(context, &kind, scale, &body).await,
             ("create", None) if route.name.is_empty() => special::create(self, context, &kind, &body).await,
@@ -216,20 +223,8 @@ impl ApiServer {
             ("patch", part) => self.patch(context, &kind, part.as_ref(), &body).await,
             ("delete", None) => self.delete(context, &kind, &body).await,
             ("deletecollection", None) => self.delete_collection(context, &kind, &body).await,
-            (verb, _) => unsupported(verb),
+            _ => Err(errors::method_not_allowed()),
         }
-    }
-}
-
-async fn read_body<B>(incoming: B) -> Result<Bytes, Status>
-where
-    B: http_body::Body<Data = Bytes>,
-    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-{
-    match Limited::new(incoming, decode::BODY_LIMIT).collect().await {
-        Ok(collected) => Ok(collected.to_bytes()),
-        Err(error) if error.is::<LengthLimitError>() => Err(Status::too_large(format!("Request entity too large: limit is {}", decode::BODY_LIMIT))),
-        Err(error) => Err(Status::bad_request(format!("reading the body failed: {error}"))),
     }
 }
 
@@ -241,7 +236,6 @@ fn root_paths(kinds: &[crate::Kind]) -> Vec<String> {
         "/apis",
         "/healthz",
         "/livez",
-        "/metrics",
         "/openapi/v2",
         "/openapi/v3",
         "/openid/v1/jwks",

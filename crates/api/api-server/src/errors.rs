@@ -1,5 +1,5 @@
 //! Store errors as the Status a client understands.
-use api_meta::{Status, StatusCause};
+use api_meta::{FieldError, Status, StatusCause};
 use store::StoreError;
 
 pub fn from_store(error: StoreError) -> Status {
@@ -28,21 +28,28 @@ pub fn from_store(error: StoreError) -> Status {
 }
 
 /// A list's `continue` token that is too old gets a message of its own.
-pub fn from_store_in_list(error: StoreError) -> Status {
+pub fn from_store_in_list(error: StoreError, continued: bool) -> Status {
     match error {
-        StoreError::Compacted { .. } => Status::gone(
+        StoreError::Compacted { .. } if continued => Status::gone(
             "The provided continue parameter is too old to display a consistent list result. You can start a new list without the continue parameter.",
         ),
         error => from_store(error),
     }
 }
 
-/// Options that contradict each other: upstream's `ListOptions.meta.k8s.io "" is invalid`.
-pub fn list_options(field: &str, message: &str) -> Status {
-    let mut status = Status::new(422, "Invalid", format!("ListOptions.meta.k8s.io \"\" is invalid: {field}: {message}"));
-    let details = status.details.get_or_insert_default();
-    details.group = "meta.k8s.io".into();
-    details.kind = "ListOptions".into();
-    details.causes = vec![StatusCause { reason: "FieldValueForbidden".into(), message: message.into(), field: field.into() }];
+/// Options that make no sense: upstream's `ListOptions.meta.k8s.io "" is invalid`.
+pub fn options(kind: &str, error: FieldError) -> Status {
+    Status::invalid("meta.k8s.io", kind, "", &vec![error])
+}
+
+/// A path that is served, but not with this method.
+pub fn method_not_allowed() -> Status {
+    let mut status = Status::new(405, "MethodNotAllowed", "the server does not allow this method on the requested resource");
+    status.details = Some(Box::default());
     status
+}
+
+/// A body beyond the limit, in bytes.
+pub fn too_large(limit: usize) -> Status {
+    Status::too_large(format!("Request entity too large: limit is {limit}"))
 }

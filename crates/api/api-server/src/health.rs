@@ -2,14 +2,14 @@
 use crate::ApiServer;
 use crate::body::{self, Answer};
 use crate::query::Query;
+use api_meta::{ClusterName, GroupResource};
 use http::StatusCode;
 use serde_json::{Value, json};
 use std::sync::atomic::Ordering;
 
 /// What anybody may ask without proving who they are.
 pub fn is_open(path: &str) -> bool {
-    matches!(path, "/healthz" | "/livez" | "/readyz" | "/version" | "/version/")
-        || ["/healthz/", "/livez/", "/readyz/"].iter().any(|prefix| path.starts_with(prefix))
+    matches!(path, "/healthz" | "/livez" | "/readyz") || ["/healthz/", "/livez/", "/readyz/"].iter().any(|prefix| path.starts_with(prefix))
 }
 
 struct Check {
@@ -23,8 +23,9 @@ impl ApiServer {
         self.ready.store(true, Ordering::Release);
     }
 
-    fn checks(&self, ready: bool) -> Vec<Check> {
-        let mut checks = vec![Check { name: "ping", ok: true }, Check { name: "store", ok: true }];
+    async fn checks(&self, ready: bool) -> Vec<Check> {
+        let probe = store::Key::new(&ClusterName::root(), &GroupResource::new("", "namespaces"), "", "default");
+        let mut checks = vec![Check { name: "ping", ok: true }, Check { name: "store", ok: self.store.get(&probe).await.is_ok() }];
         if ready {
             checks.push(Check { name: "poststarthook/bootstrap", ok: self.ready.load(Ordering::Acquire) });
             checks.push(Check { name: "shutdown", ok: !self.shutdown.is_cancelled() });
@@ -33,7 +34,7 @@ impl ApiServer {
     }
 }
 
-pub fn answer(server: &ApiServer, path: &str, query: &Query) -> Option<Answer> {
+pub async fn answer(server: &ApiServer, path: &str, query: &Query) -> Option<Answer> {
     let (base, single) = match path.trim_start_matches('/').split_once('/') {
         Some((base, single)) => (base, Some(single)),
         None => (path.trim_start_matches('/'), None),
@@ -42,7 +43,7 @@ pub fn answer(server: &ApiServer, path: &str, query: &Query) -> Option<Answer> {
         return None;
     }
     let excluded: Vec<&str> = query.all("exclude").collect();
-    let mut checks = server.checks(base == "readyz");
+    let mut checks = server.checks(base == "readyz").await;
     if let Some(single) = single.filter(|s| !s.is_empty()) {
         checks.retain(|check| check.name == single);
         if checks.is_empty() {

@@ -1,8 +1,8 @@
 //! InProcess: the server as a tower service, for components of this process. No network, same pipeline.
-use crate::body::Body;
+use crate::body::{self, Body};
 use crate::server::{ApiServer, Requester};
 use api_auth::User;
-use api_meta::ClusterName;
+use api_meta::{ClusterName, Status};
 use bytes::Bytes;
 use http::{Request, Response, Uri};
 use std::convert::Infallible;
@@ -42,8 +42,10 @@ where
         let Self { server, cluster, user } = self.clone();
         if !cluster.is_root() {
             let path = request.uri().path_and_query().map_or("/", |p| p.as_str());
-            if let Ok(uri) = format!("/clusters/{cluster}{path}").parse::<Uri>() {
-                *request.uri_mut() = uri;
+            match format!("/clusters/{cluster}{path}").parse::<Uri>() {
+                Ok(uri) => *request.uri_mut() = uri,
+                // Never the host cluster instead of the one that is meant.
+                Err(error) => return Box::pin(async move { Ok(body::failure(&Status::bad_request(format!("the path can't be asked for: {error}")))) }),
             }
         }
         request.extensions_mut().insert(Requester::Component(user));

@@ -45,9 +45,16 @@ pub fn fill_system_fields(object: &mut Value, context: &Context, kind: &Kind) {
     }
 }
 
-/// What an update may not change is taken from the stored object.
-pub fn keep_system_fields(new: &mut Value, old: &Value) {
+/// What an update may not change is taken from the stored object; what it must not even try is told.
+pub fn keep_system_fields(new: &mut Value, old: &Value) -> FieldErrors {
     let metadata = of(new);
+    let mut errors = FieldErrors::new();
+    for field in ["deletionTimestamp", "deletionGracePeriodSeconds"] {
+        let sent = metadata.get(field).filter(|sent| !sent.is_null());
+        if let Some(sent) = sent.filter(|_| old["metadata"].get(field).is_none()) {
+            errors.push(FieldError::invalid(&FieldPath::new("metadata").child(field), sent.clone(), "field is immutable"));
+        }
+    }
     for field in ["uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "generation", "namespace", "name", "generateName"] {
         match old["metadata"].get(field) {
             Some(value) => metadata.insert(field.into(), value.clone()),
@@ -55,6 +62,7 @@ pub fn keep_system_fields(new: &mut Value, old: &Value) {
         };
     }
     metadata.remove("selfLink");
+    errors
 }
 
 /// Whether anything but metadata and status differs: what bumps the generation.
@@ -111,6 +119,10 @@ pub fn validate(object: &Value, kind: &dyn AnyResource) -> FieldErrors {
             errors.push(FieldError::invalid(&at, finalizer, "name is neither a standard finalizer name nor is it fully qualified"));
         }
     }
+    if finalizers(object).any(|f| f == "orphan") && finalizers(object).any(|f| f == "foregroundDeletion") {
+        let why = "finalizer orphan and foregroundDeletion cannot both be set";
+        errors.push(FieldError::invalid(&at, metadata["finalizers"].clone(), why));
+    }
     errors.extend(owner_errors(metadata, &path.child("ownerReferences")));
     errors
 }
@@ -146,13 +158,9 @@ fn owner_errors(metadata: &Value, path: &FieldPath) -> FieldErrors {
 }
 
 /// Upstream's ValidateObjectMetaUpdate, for what `keep_system_fields` does not settle.
-pub fn validate_update(new: &Value, old: &Value, sent_name: &str) -> FieldErrors {
+pub fn validate_update(new: &Value, old: &Value) -> FieldErrors {
     let path = FieldPath::new("metadata");
     let mut errors = FieldErrors::new();
-    let old_name = text(old, "name");
-    if !sent_name.is_empty() && sent_name != old_name {
-        errors.push(FieldError::invalid(&path.child("name"), sent_name, "field is immutable"));
-    }
     if !text(old, "deletionTimestamp").is_empty() {
         let before: Vec<&str> = finalizers(old).collect();
         let added: Vec<Value> = finalizers(new).filter(|f| !before.contains(f)).map(Into::into).collect();
@@ -180,7 +188,24 @@ pub fn generate_name(object: &mut Value) -> bool {
     true
 }
 
-/// The namespace in the body must be the one in the path.
+/// The name and namespace of what an update sends, or makes of the object, must be those in the path.
+pub fn check_name(object: &Value, context: &Context, kind: &Kind) -> Result<(), Status> {
+    let (name, sent) = (&context.route.name, text(object, "name"));
+    if sent.is_empty() {
+        return Err(Status::bad_request(format!("the name of the object ({name} based on URL) was undeterminable: name must be provided")));
+    }
+    if sent != name {
+        return Err(Status::bad_request(format!("the name of the object ({sent}) does not match the name on the URL ({name})")));
+    }
+    let (namespace, sent) = (context.namespace(kind), text(object, "namespace"));
+    if !sent.is_empty() && sent != namespace {
+        let why = format!("the namespace of the object ({sent}) does not match the namespace on the request ({namespace})");
+        return Err(Status::bad_request(why));
+    }
+    Ok(())
+}
+
+/// The namespace in a new object must be the one in the path.
 pub fn check_namespace(object: &Value, context: &Context, kind: &Kind) -> Result<(), Status> {
     let sent = text(object, "namespace");
     let own = context.namespace(kind);

@@ -55,7 +55,17 @@ pub fn accepted(headers: &HeaderMap) -> Result<Accepted, Status> {
         };
         return Ok(Accepted { form, encoding });
     }
-    Err(Status::not_acceptable("only the following media types are accepted: application/json, application/yaml"))
+    Err(not_acceptable("application/json, application/yaml"))
+}
+
+/// As [`accepted`], for a watch: a stream of frames, which YAML has none of.
+pub fn accepted_stream(headers: &HeaderMap) -> Result<Form, Status> {
+    let accepted = accepted(headers)?;
+    if accepted.encoding == Encoding::Json { Ok(accepted.form) } else { Err(not_acceptable("application/json;stream=watch")) }
+}
+
+fn not_acceptable(types: &str) -> Status {
+    Status::not_acceptable(format!("only the following media types are accepted: {types}"))
 }
 
 /// A request body as a JSON text, whatever its media type.
@@ -64,8 +74,9 @@ pub fn body_as_json(headers: &HeaderMap, body: &bytes::Bytes) -> Result<bytes::B
     match media_type.split(';').next().unwrap_or_default().trim() {
         "application/json" | "" => Ok(body.clone()),
         "application/yaml" => {
+            // Its decoder has limits of its own on depth, aliases and size.
             let value: serde_json::Value =
-                serde_saphyr::from_slice(body).map_err(|error| Status::bad_request(format!("error converting YAML to JSON: yaml: {error}")))?;
+                serde_saphyr::from_slice(body).map_err(|error| Status::bad_request(format!("error converting YAML to JSON: yaml: {}", first_line(&error))))?;
             Ok(serde_json::to_vec(&value).expect("a value encodes").into())
         }
         "application/vnd.kubernetes.protobuf" if body.is_empty() => Ok(body.clone()),
@@ -77,6 +88,11 @@ pub fn body_as_json(headers: &HeaderMap, body: &bytes::Bytes) -> Result<bytes::B
             "the body of the request was in an unknown format - accepted media types include: application/json, application/yaml, application/vnd.kubernetes.protobuf",
         )),
     }
+}
+
+/// What is wrong with a YAML text, without the picture of it that follows.
+pub fn first_line(error: &serde_saphyr::Error) -> String {
+    error.to_string().lines().next().unwrap_or_default().to_owned()
 }
 
 #[cfg(test)]

@@ -3,11 +3,17 @@ use crate::errors;
 use crate::stored::stored;
 use api_auth::{Authorizer, NodeGraphKind, RbacKind};
 use api_meta::{ClusterName, GroupResource, Object, Status};
+use std::collections::HashSet;
 use std::sync::Arc;
-use store::{RangeRequest, Revision, Scope, Store, StoreError};
+use std::time::Duration;
+use store::{Key, RangeRequest, Revision, Scope, Store, StoreError};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 const RBAC: &str = "rbac.authorization.k8s.io";
+/// A writer of policy waits no longer than this for it to take effect; the index lives in this process, so it takes microseconds.
+const CATCH_UP_TIMEOUT: Duration = Duration::from_secs(2);
+const RETRY: Duration = Duration::from_millis(100);
 
 #[derive(Clone, Copy)]
 enum Index {
@@ -16,75 +22,120 @@ enum Index {
 }
 
 fn indexed() -> Vec<(GroupResource, Index)> {
-    let rbac = |resource: &str, kind| (GroupResource::new(RBAC, resource), Index::Rbac(kind));
-    vec![
-        rbac("roles", RbacKind::Role),
-        rbac("clusterroles", RbacKind::ClusterRole),
-        rbac("rolebindings", RbacKind::RoleBinding),
-        rbac("clusterrolebindings", RbacKind::ClusterRoleBinding),
-        (GroupResource::new("", "pods"), Index::Nodes(NodeGraphKind::Pod)),
-        (GroupResource::new("", "persistentvolumes"), Index::Nodes(NodeGraphKind::PersistentVolume)),
-        (GroupResource::new("storage.k8s.io", "volumeattachments"), Index::Nodes(NodeGraphKind::VolumeAttachment)),
-    ]
+    let rbac = |kind: RbacKind| (GroupResource::new(RBAC, kind.resource()), Index::Rbac(kind));
+    let mut all: Vec<(GroupResource, Index)> = RbacKind::ALL.into_iter().map(rbac).collect();
+    all.push((GroupResource::new("", "pods"), Index::Nodes(NodeGraphKind::Pod)));
+    all.push((GroupResource::new("", "persistentvolumes"), Index::Nodes(NodeGraphKind::PersistentVolume)));
+    all.push((GroupResource::new("storage.k8s.io", "volumeattachments"), Index::Nodes(NodeGraphKind::VolumeAttachment)));
+    all
+}
+
+/// How far each part of the policy has been followed.
+pub struct Policy(Vec<(GroupResource, watch::Receiver<Revision>)>);
+
+impl Policy {
+    /// Waits until what was written to RBAC at `revision` is what requests are judged by. Nothing to wait for elsewhere.
+    pub async fn caught_up(&self, resource: &GroupResource, revision: Revision) {
+        if resource.group != RBAC {
+            return;
+        }
+        let Some((_, seen)) = self.0.iter().find(|(of, _)| of == resource) else { return };
+        // Either way the write stands. A follower that ended has seen the server stop.
+        let _ = tokio::time::timeout(CATCH_UP_TIMEOUT, seen.clone().wait_for(|seen| *seen >= revision)).await;
+    }
 }
 
 /// Reads every index once, so that the first request already meets the whole policy, and follows it in the background.
-pub async fn follow(store: Arc<dyn Store>, authorizer: &Arc<Authorizer>, shutdown: CancellationToken) -> Result<(), Status> {
+pub async fn follow(store: Arc<dyn Store>, authorizer: &Arc<Authorizer>, shutdown: CancellationToken) -> Result<Policy, Status> {
+    let mut followed = Vec::new();
     for (resource, index) in indexed() {
-        let revision = load(&*store, authorizer, &resource, index).await.map_err(errors::from_store)?;
-        tokio::spawn(keep(store.clone(), authorizer.clone(), resource, index, revision, shutdown.clone()));
+        let follower = Follower { store: store.clone(), authorizer: authorizer.clone(), resource: resource.clone(), index };
+        let revision = follower.load().await.map_err(errors::from_store)?;
+        let (seen, receiver) = watch::channel(revision);
+        let shutdown = shutdown.clone();
+        tokio::spawn(async move {
+            tokio::select! {
+                () = follower.keep(revision, seen) => {}
+                () = shutdown.cancelled() => {}
+            }
+        });
+        followed.push((resource, receiver));
     }
-    Ok(())
+    Ok(Policy(followed))
 }
 
-async fn load(store: &dyn Store, authorizer: &Authorizer, resource: &GroupResource, index: Index) -> Result<Revision, StoreError> {
-    let found = store.range(RangeRequest { scope: Scope::AllClusters(resource.clone()), after: None, limit: 0, revision: None }).await?;
-    for record in &found.records {
-        if let Ok(cluster) = ClusterName::parse(record.key.cluster()) {
-            apply(authorizer, index, &cluster, &stored(record).object, false);
+struct Follower {
+    store: Arc<dyn Store>,
+    authorizer: Arc<Authorizer>,
+    resource: GroupResource,
+    index: Index,
+}
+
+impl Follower {
+    /// Makes the index what the store holds now.
+    async fn load(&self) -> Result<Revision, StoreError> {
+        let found = self.store.range(RangeRequest { scope: Scope::AllClusters(self.resource.clone()), after: None, limit: 0, revision: None }).await?;
+        let live: HashSet<&str> = found.records.iter().map(|record| record.key.as_str()).collect();
+        let keep = |cluster: &ClusterName, namespace: &str, name: &str| live.contains(Key::new(cluster, &self.resource, namespace, name).as_str());
+        match self.index {
+            Index::Rbac(kind) => self.authorizer.rbac().retain(kind, keep),
+            Index::Nodes(kind) => self.authorizer.nodes().retain(kind, keep),
+        }
+        for record in &found.records {
+            self.apply(&record.key, &stored(record).object, false);
+        }
+        Ok(found.revision)
+    }
+
+    /// Follows the store until it is closed.
+    async fn keep(&self, mut revision: Revision, seen: watch::Sender<Revision>) {
+        loop {
+            match self.events(&mut revision, &seen).await {
+                StoreError::Closed => return,
+                // Its place in the history is still there to go on from.
+                StoreError::Slow => continue,
+                error => {
+                    tracing::warn!(error = &error as &dyn std::error::Error, resource = %self.resource, "following the policy broke off; reading it again")
+                }
+            }
+            match self.load().await {
+                Ok(newest) => {
+                    revision = newest;
+                    seen.send_replace(revision);
+                }
+                Err(StoreError::Closed) => return,
+                Err(_) => tokio::time::sleep(RETRY).await,
+            }
         }
     }
-    Ok(found.revision)
-}
 
-async fn keep(store: Arc<dyn Store>, authorizer: Arc<Authorizer>, resource: GroupResource, index: Index, mut revision: Revision, shutdown: CancellationToken) {
-    loop {
-        let mut events = match store.watch(Scope::AllClusters(resource.clone()), revision).await {
+    /// Applies events until the stream of them ends; gives why it did.
+    async fn events(&self, revision: &mut Revision, seen: &watch::Sender<Revision>) -> StoreError {
+        let mut events = match self.store.watch(Scope::AllClusters(self.resource.clone()), *revision).await {
             Ok(events) => events,
-            Err(StoreError::Closed) => return,
-            Err(error) => {
-                tracing::warn!(error = &error as &dyn std::error::Error, %resource, "following the policy broke off; reading it again");
-                match load(&*store, &authorizer, &resource, index).await {
-                    Ok(newest) => revision = newest,
-                    Err(_) => return,
-                }
-                continue;
-            }
+            Err(error) => return error,
         };
         loop {
-            let item = tokio::select! {
-                item = events.recv() => item,
-                () = shutdown.cancelled() => return,
-            };
-            match item {
+            match events.recv().await {
                 Some(Ok(event)) => {
-                    revision = event.revision;
-                    if let Ok(cluster) = ClusterName::parse(event.record.key.cluster()) {
-                        apply(&authorizer, index, &cluster, &stored(&event.record).object, event.deleted);
-                    }
+                    *revision = event.revision;
+                    self.apply(&event.record.key, &stored(&event.record).object, event.deleted);
+                    seen.send_replace(event.revision);
                 }
-                Some(Err(StoreError::Slow)) => break,
-                Some(Err(_)) | None => return,
+                Some(Err(error)) => return error,
+                None => return StoreError::Closed,
             }
         }
     }
-}
 
-fn apply(authorizer: &Authorizer, index: Index, cluster: &ClusterName, object: &Object, deleted: bool) {
-    match (index, deleted) {
-        (Index::Rbac(kind), false) => authorizer.rbac().apply(cluster, kind, object),
-        (Index::Rbac(kind), true) => authorizer.rbac().remove(cluster, kind, &object.meta().namespace, &object.meta().name),
-        (Index::Nodes(kind), false) => authorizer.nodes().apply(cluster, kind, object),
-        (Index::Nodes(kind), true) => authorizer.nodes().remove(cluster, kind, &object.meta().namespace, &object.meta().name),
+    fn apply(&self, key: &Key, object: &Object, deleted: bool) {
+        let Ok(cluster) = ClusterName::parse(key.cluster()) else { return };
+        let (rbac, nodes) = (self.authorizer.rbac(), self.authorizer.nodes());
+        match (self.index, deleted) {
+            (Index::Rbac(kind), false) => rbac.apply(&cluster, kind, object),
+            (Index::Rbac(kind), true) => rbac.remove(&cluster, kind, key.namespace(), key.name()),
+            (Index::Nodes(kind), false) => nodes.apply(&cluster, kind, object),
+            (Index::Nodes(kind), true) => nodes.remove(&cluster, kind, key.namespace(), key.name()),
+        }
     }
 }

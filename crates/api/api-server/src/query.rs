@@ -21,6 +21,10 @@ impl Query {
     pub fn all<'a>(&'a self, key: &'a str) -> impl Iterator<Item = &'a str> {
         self.0.iter().filter(move |(k, _)| k == key).map(|(_, v)| v.as_str())
     }
+    /// A parameter that says something: an empty one is as good as none.
+    pub fn value(&self, key: &str) -> Option<&str> {
+        self.get(key).filter(|text| !text.is_empty())
+    }
     /// Upstream's conversion of a flag: present and neither "false" nor "0".
     pub fn flag(&self, key: &str) -> bool {
         self.0.iter().find(|(k, _)| k == key).is_some_and(|(_, v)| !matches!(v.to_ascii_lowercase().as_str(), "false" | "0"))

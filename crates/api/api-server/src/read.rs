@@ -3,19 +3,18 @@ use crate::body::{self, Answer};
 use crate::context::Context;
 use crate::continue_token::ContinueToken;
 use crate::kinds::Kind;
-use crate::negotiate::{self, Encoding, Form};
+use crate::list_options::{self, Snapshot};
+use crate::negotiate::{self, Accepted, Encoding, Form};
 use crate::stored::stored;
 use crate::table::{IncludeObject, Renderer};
-use crate::{ApiServer, errors};
+use crate::{ApiServer, errors, list_body};
 use api_meta::Status;
 use bytes::Bytes;
 use http::{HeaderValue, StatusCode, header};
+use http_body_util::BodyExt;
 use serde_json::{Value, json};
 use std::sync::Arc;
-use store::{RangeRequest, RangeResponse, Record, Scope, StoreError};
-
-/// Pieces of a list body are joined up to this size, so that few frames carry many objects.
-const PIECE: usize = 64 << 10;
+use store::{RangeRequest, RangeResponse, Record, StoreError};
 
 impl ApiServer {
     pub(crate) async fn record(&self, context: &Context<'_>, kind: &Kind, name: &str) -> Result<Arc<Record>, Status> {
@@ -25,13 +24,9 @@ impl ApiServer {
     }
 
     pub(crate) async fn get(&self, context: &Context<'_>, kind: &Kind) -> Result<Answer, Status> {
+        // What is read is always the newest, which is not older than anything known.
+        self.check_not_future(list_options::revision(context.query)?)?;
         let record = self.record(context, kind, &context.route.name).await?;
-        if let Some(revision) = context.query.get("resourceVersion") {
-            let revision: u64 = revision
-                .parse()
-                .map_err(|_| Status::bad_request(format!("invalid resource version {revision:?}: strconv.ParseUint: parsing {revision:?}: invalid syntax")))?;
-            self.check_not_future(revision)?;
-        }
         self.answer_object(context, kind, StatusCode::OK, &record.value)
     }
 
@@ -42,7 +37,7 @@ impl ApiServer {
             return Ok(body::json_bytes(code, bytes.clone()));
         }
         let object = serde_json::from_slice(bytes).map_err(Status::internal)?;
-        let include = IncludeObject::parse(context.query.get("includeObject"))?;
+        let include = IncludeObject::parse(context.query.value("includeObject"))?;
         let value = Renderer::new(&**kind, accepted.form, include).object(object, context.now, true);
         encoded(code, accepted.encoding, &value)
     }
@@ -61,15 +56,20 @@ impl ApiServer {
         let limit = usize::try_from(context.query.integer("limit")?.unwrap_or(0)).unwrap_or(0);
         let scope = context.scope(kind);
         let prefix = scope.prefix();
-        let token = context.query.get("continue").map(ContinueToken::decode).transpose()?;
-        let revision = self.list_revision(context, token.as_ref())?;
+        let token = context.query.value("continue").map(ContinueToken::decode).transpose()?;
+        let continued = token.is_some();
+        let revision = match list_options::snapshot(context, continued)? {
+            Snapshot::Exact(revision) => Some(revision),
+            Snapshot::Newest { at_least } => {
+                self.check_not_future(at_least)?;
+                token.as_ref().map(|token| token.revision).filter(|revision| *revision > 0)
+            }
+        };
         let after = token.map(|token| format!("{prefix}{}", token.after));
         let selective = !(labels.is_everything() && fields.is_everything());
-        let mut request = RangeRequest { scope, after, limit: if selective { 0 } else { limit }, revision };
-        if let Some(name) = fields.exact("metadata.name").filter(|_| !kind.namespaced() || !context.route.namespace.is_empty()) {
-            request.scope = Scope::Key(context.key(kind, name));
-        }
-        let RangeResponse { mut records, revision, mut remaining } = self.store.range(request).await.map_err(errors::from_store_in_list)?;
+        let request = RangeRequest { scope, after, limit: if selective { 0 } else { limit }, revision };
+        let found = self.store.range(request).await;
+        let RangeResponse { mut records, revision, mut remaining } = found.map_err(|error| errors::from_store_in_list(error, continued))?;
         if selective {
             records.retain(|record| stored(record).matches(&**kind, &labels, &fields));
             if limit > 0 && records.len() > limit {
@@ -83,51 +83,24 @@ impl ApiServer {
         Ok(Selected { records, revision, token, remaining })
     }
 
-    fn list_revision(&self, context: &Context<'_>, token: Option<&ContinueToken>) -> Result<Option<u64>, Status> {
-        let asked = context.query.get("resourceVersion");
-        let matching = context.query.get("resourceVersionMatch");
-        if let Some(token) = token {
-            return match asked {
-                Some(version) if version != "0" => Err(Status::bad_request("specifying resource version is not allowed when using continue")),
-                _ if token.revision > 0 => Ok(Some(token.revision)),
-                _ => Ok(None),
-            };
-        }
-        let number = |text: &str| {
-            text.parse::<u64>()
-                .map_err(|_| Status::bad_request(format!("invalid resource version {text:?}: strconv.ParseUint: parsing {text:?}: invalid syntax")))
-        };
-        match (asked, matching) {
-            (None, None) => Ok(None),
-            (None, Some(_)) => {
-                Err(errors::list_options("resourceVersionMatch", "Forbidden: resourceVersionMatch is forbidden unless resourceVersion is provided"))
-            }
-            (Some("0"), Some("Exact")) => {
-                Err(errors::list_options("resourceVersionMatch", "Forbidden: resourceVersionMatch \"Exact\" is forbidden for resourceVersion \"0\""))
-            }
-            (Some(version), Some("Exact")) => number(version).map(Some),
-            (Some(version), None | Some("NotOlderThan")) => {
-                // What is read is always the newest, which is not older than anything known.
-                self.check_not_future(number(version)?)?;
-                Ok(None)
-            }
-            (Some(_), Some(other)) => {
-                Err(errors::list_options("resourceVersionMatch", &format!("Unsupported value: {other:?}: supported values: \"Exact\", \"NotOlderThan\", \"\"")))
-            }
-        }
-    }
-
     pub(crate) async fn list(&self, context: &Context<'_>, kind: &Kind) -> Result<Answer, Status> {
         let accepted = negotiate::accepted(context.headers)?;
+        let include = IncludeObject::parse(context.query.value("includeObject"))?;
         let selected = self.select(context, kind).await?;
-        if accepted.form == Form::Object && accepted.encoding == Encoding::Json {
+        if accepted == (Accepted { form: Form::Object, encoding: Encoding::Json }) {
             return Ok(selected.answer(kind));
         }
-        let include = IncludeObject::parse(context.query.get("includeObject"))?;
-        let metadata = selected.metadata();
-        let items = selected.records.iter().map(|record| stored(record).object.to_value()).collect();
-        let value = Renderer::new(&**kind, accepted.form, include).list(&**kind, items, metadata, context.now);
-        encoded(StatusCode::OK, accepted.encoding, &value)
+        let renderer = Renderer::new(&**kind, accepted.form, include);
+        let (head, now) = (renderer.head(&**kind, &selected.metadata()), context.now);
+        let list = list_body::list(head, selected.records, move |record, out| {
+            let item = renderer.item(stored(record).object.to_value(), now);
+            serde_json::to_writer(out, &item).expect("a value encodes");
+        });
+        if accepted.encoding == Encoding::Json {
+            return Ok(body::json_body(list));
+        }
+        let whole = list.collect().await.map_err(Status::internal)?.to_bytes();
+        encoded(StatusCode::OK, accepted.encoding, &serde_json::from_slice(&whole).map_err(Status::internal)?)
     }
 }
 
@@ -163,28 +136,13 @@ impl Selected {
     }
 
     /// The list as a concatenation of stored bytes.
-    pub(crate) fn answer(&self, kind: &Kind) -> Answer {
+    pub(crate) fn answer(self, kind: &Kind) -> Answer {
         let names = kind.names();
         let head =
             format!("{{\"kind\":{},\"apiVersion\":{},\"metadata\":{},\"items\":[", json!(names.list_kind()), json!(names.api_version()), self.metadata());
         let commas = self.records.len().saturating_sub(1);
-        let size = head.len() + 3 + commas + self.records.iter().map(|record| record.value.len()).sum::<usize>();
-        let mut pieces = Vec::with_capacity(size / PIECE + 1);
-        let mut piece = Vec::with_capacity(size.min(PIECE + 4096));
-        piece.extend_from_slice(head.as_bytes());
-        for (index, record) in self.records.iter().enumerate() {
-            if index > 0 {
-                piece.push(b',');
-            }
-            piece.extend_from_slice(&record.value);
-            if piece.len() >= PIECE {
-                pieces.push(Bytes::from(std::mem::replace(&mut piece, Vec::with_capacity(PIECE + 4096))));
-            }
-        }
-        piece.extend_from_slice(b"]}\n");
-        pieces.push(piece.into());
-        let mut answer = Answer::new(if pieces.len() == 1 { body::full(pieces.remove(0)) } else { body::pieces(pieces) });
-        answer.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        let size = head.len() + list_body::TAIL.len() + commas + self.records.iter().map(|record| record.value.len()).sum::<usize>();
+        let mut answer = body::json_body(list_body::list(head, self.records, |record, out| out.extend_from_slice(&record.value)));
         answer.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(size));
         answer
     }

@@ -1,5 +1,7 @@
 //! Route: what a request asks for, read from its method, path and query. The only grammar of paths there is.
+use crate::errors;
 use crate::query::Query;
+use api_auth::{Attributes, User};
 use api_meta::{ClusterName, Status};
 use http::Method;
 
@@ -15,6 +17,24 @@ pub struct ResourceRoute {
     pub subresource: String,
     /// What follows a subresource (`proxy/some/path`).
     pub rest: String,
+}
+
+impl ResourceRoute {
+    /// What this request asks an authorizer, as `verb`.
+    pub fn attributes<'a>(&'a self, cluster: &'a ClusterName, user: &'a User, verb: &'a str) -> Attributes<'a> {
+        Attributes {
+            cluster,
+            user,
+            verb,
+            group: &self.group,
+            version: &self.version,
+            resource: &self.resource,
+            subresource: &self.subresource,
+            namespace: &self.namespace,
+            name: &self.name,
+            path: "",
+        }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,6 +86,10 @@ fn resource_target(method: &Method, path: &str, query: &Query) -> Result<Target,
     let parts: &[&str] = match rest {
         ["namespaces", _, sub] if own_subresource(sub) => rest,
         ["namespaces", namespace, inner @ ..] if !inner.is_empty() => {
+            // A Namespace lives in none.
+            if inner[0] == "namespaces" {
+                return Err(Status::no_such_resource());
+            }
             route.namespace = (*namespace).into();
             inner
         }
@@ -86,27 +110,23 @@ fn resource_target(method: &Method, path: &str, query: &Query) -> Result<Target,
         route.namespace = route.name.clone();
     }
     route.verb = match *method {
-        Method::GET | Method::HEAD if route.name.is_empty() => {
-            if watching || query.flag("watch") {
-                "watch"
-            } else {
-                "list"
-            }
-        }
         Method::GET | Method::HEAD if watching => "watch",
-        Method::GET | Method::HEAD => "get",
+        _ if watching => return Err(errors::method_not_allowed()),
+        Method::GET | Method::HEAD if !route.name.is_empty() => "get",
+        Method::GET | Method::HEAD if query.flag("watch") => "watch",
+        Method::GET | Method::HEAD => "list",
         Method::POST => "create",
         Method::PUT => "update",
         Method::PATCH => "patch",
         Method::DELETE if route.name.is_empty() => "deletecollection",
         Method::DELETE => "delete",
-        _ => return Err(Status::new(405, "MethodNotAllowed", "the server does not allow this method on the requested resource")),
+        _ => return Err(errors::method_not_allowed()),
     };
     // A list of one name is authorized as that name, as upstream does.
     if matches!(route.verb, "list" | "watch" | "deletecollection")
         && route.name.is_empty()
         && let Ok(fields) = query.fields()
-        && let Some(name) = fields.exact("metadata.name")
+        && let Some(name) = fields.exact("metadata.name").filter(|name| !name.is_empty() && api_meta::names::path_segment(name).is_empty())
     {
         route.name = name.to_owned();
     }
@@ -136,6 +156,21 @@ mod tests {
         check(Method::GET, "/api/v1/watch/namespaces/a/pods/b", ("watch", "", "a", "pods", "b", ""));
         check(Method::GET, "/api/v1/namespaces/a/pods?fieldSelector=metadata.name%3Db", ("list", "", "a", "pods", "b", ""));
         check(Method::GET, "/clusters/c1/api/v1/nodes/n", ("get", "", "", "nodes", "n", ""));
+    }
+
+    #[test]
+    fn what_names_nothing_is_refused() {
+        let refused = |method: Method, path: &str| {
+            let (path, query) = path.split_once('?').unwrap_or((path, ""));
+            Route::parse(&method, path, &Query::parse(query)).err().map(|status| status.code)
+        };
+        assert_eq!(refused(Method::GET, "/api/v1/namespaces/a/namespaces/b"), Some(404));
+        assert_eq!(refused(Method::GET, "/api/v1/namespaces/a/pods/b/status/c"), Some(404));
+        assert_eq!(refused(Method::POST, "/api/v1/watch/pods"), Some(405));
+        assert_eq!(refused(Method::OPTIONS, "/api/v1/pods"), Some(405));
+        assert_eq!(refused(Method::GET, "/api/v1/pods%ff"), Some(400));
+        // No object has such a name, and it must not become a key.
+        check(Method::GET, "/api/v1/namespaces/a/pods?fieldSelector=metadata.name%3Db%2Fc", ("list", "", "a", "pods", "", ""));
     }
 
     #[test]

@@ -2,16 +2,20 @@
 use crate::ApiServer;
 use crate::body::{self, Answer};
 use crate::context::Context;
-use crate::decode;
 use crate::kinds::Kind;
 use crate::patch::{self, PatchType};
 use crate::stored::stored;
-use crate::write::Change;
+use crate::update::Change;
+use crate::write::options;
+use crate::{decode, metadata};
 use api_meta::{FieldError, FieldPath, LabelSelector, Status};
 use api_resource::{Subresource, SubresourceKind, at_path};
 use bytes::Bytes;
 use http::StatusCode;
 use serde_json::{Value, json};
+
+/// What is read and written here.
+const SCALE: (&str, &str, &str) = ("autoscaling", "v1", "Scale");
 
 struct Paths {
     replicas: &'static str,
@@ -37,10 +41,10 @@ impl ApiServer {
         let patch_type = if context.route.verb == "patch" { Some(PatchType::of(context)?) } else { None };
         let sent = match patch_type {
             Some(patch_type) => patch::read(patch_type, body)?,
-            None => decode::parse(&decode::json_text(context, body)?)?,
+            None => decode::foreign(&decode::json_text(context, body)?, SCALE, false)?,
         };
-        let schema = api_schema::builtin::for_kind("autoscaling", "v1", "Scale").ok_or_else(Status::no_such_resource)?;
-        let change = Change { part: None, tracked: false, options: json!({ "kind": "UpdateOptions", "apiVersion": "meta.k8s.io/v1" }) };
+        let schema = decode::foreign_schema(SCALE.0, SCALE.1, SCALE.2)?;
+        let change = Change { part: None, tracked: false, options: options(context)? };
         let written = self
             .change_object(context, kind, name, change, |old| {
                 let current = scale_of(old, &paths)?;
@@ -50,7 +54,9 @@ impl ApiServer {
                     Some(patch_type) => patch::patched(patch_type, current, sent.clone(), &schema)?,
                     None => sent.clone(),
                 };
+                decode::bounded(&scale).map_err(Status::bad_request)?;
                 api_schema::decode_types(&mut scale, &schema, "Scale", "v1")?;
+                metadata::check_name(&scale, context, kind)?;
                 changed(old, &scale, &paths, kind)
             })
             .await?;
@@ -73,7 +79,7 @@ fn changed(old: &Value, scale: &Value, paths: &Paths, kind: &Kind) -> Result<Val
     }
     let mut new = old.clone();
     if version.is_empty() {
-        crate::metadata::of(&mut new).remove("resourceVersion");
+        metadata::of(&mut new).remove("resourceVersion");
     }
     let mut at = &mut new;
     for key in paths.replicas.trim_start_matches('.').split('.') {

@@ -1,6 +1,6 @@
 //! ApiServer: what the pipeline works with.
 use crate::kinds::Kinds;
-use crate::policy;
+use crate::policy::{self, Policy};
 use api_admission::AdmissionChain;
 use api_auth::{Authentication, Authorizer, User};
 use clock::Clock;
@@ -48,6 +48,7 @@ pub struct ApiServer {
     pub(crate) kinds: Arc<Kinds>,
     pub(crate) authentication: Authentication,
     pub(crate) authorizer: Arc<Authorizer>,
+    pub(crate) policy: Policy,
     pub(crate) admission: AdmissionChain,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) service_cidr: IpNet,
@@ -63,12 +64,13 @@ impl ApiServer {
     /// Makes a server whose authorization policy is already read from the store and follows it from here on.
     pub async fn new(settings: Settings) -> Result<Arc<Self>, api_meta::Status> {
         let Settings { store, kinds, authentication, authorizer, admission, clock, service_cidr, node_ports, nodes, advertised, shutdown } = settings;
-        policy::follow(store.clone(), &authorizer, shutdown.clone()).await?;
+        let policy = policy::follow(store.clone(), &authorizer, shutdown.clone()).await?;
         Ok(Arc::new(Self {
             store,
             kinds,
             authentication,
             authorizer,
+            policy,
             admission,
             clock,
             service_cidr,

@@ -47,25 +47,36 @@ impl Renderer {
         }
     }
 
-    /// A list's body from its items and list metadata.
-    pub fn list(&self, kind: &dyn AnyResource, items: Vec<Value>, metadata: Value, now: Timestamp) -> Value {
+    /// A list's body up to its first item.
+    pub fn head(&self, kind: &dyn AnyResource, metadata: &Value) -> String {
+        let (names, meta) = (kind.names(), "meta.k8s.io/v1".to_owned());
+        let (list, api_version, items) = match self.form {
+            Form::Table => ("Table".to_owned(), meta, format!("\"columnDefinitions\":{},\"rows\"", Value::Array(self.definitions()))),
+            Form::Metadata => ("PartialObjectMetadataList".to_owned(), meta, "\"items\"".to_owned()),
+            Form::Object => (names.list_kind(), names.api_version(), "\"items\"".to_owned()),
+        };
+        format!("{{\"kind\":{},\"apiVersion\":{},\"metadata\":{metadata},{items}:[", json!(list), json!(api_version))
+    }
+
+    /// One item of a list.
+    pub fn item(&self, object: Value, now: Timestamp) -> Value {
         match self.form {
-            Form::Table => self.table(items, metadata, now, true),
-            Form::Metadata => json!({
-                "kind": "PartialObjectMetadataList", "apiVersion": "meta.k8s.io/v1", "metadata": metadata,
-                "items": items.into_iter().map(partial).collect::<Vec<_>>(),
-            }),
-            Form::Object => json!({ "kind": kind.names().list_kind(), "apiVersion": kind.names().api_version(), "metadata": metadata, "items": items }),
+            Form::Object => object,
+            Form::Metadata => partial(object),
+            Form::Table => self.row(object, now),
         }
     }
 
+    fn definitions(&self) -> Vec<Value> {
+        self.columns.iter().map(definition).collect()
+    }
+
     fn table(&self, items: Vec<Value>, metadata: Value, now: Timestamp, with_columns: bool) -> Value {
-        let columns: Vec<Value> = self.columns.iter().map(definition).collect();
         let rows: Vec<Value> = items.into_iter().map(|object| self.row(object, now)).collect();
         json!({
             "kind": "Table", "apiVersion": "meta.k8s.io/v1", "metadata": metadata,
             // Only the first event of a watch carries the columns.
-            "columnDefinitions": if with_columns { Value::Array(columns) } else { Value::Null },
+            "columnDefinitions": if with_columns { Value::Array(self.definitions()) } else { Value::Null },
             "rows": rows,
         })
     }

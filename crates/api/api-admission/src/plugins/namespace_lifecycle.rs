@@ -32,13 +32,18 @@ impl Plugin for NamespaceLifecycle {
         if request.operation != Operation::Create || !terminating {
             return Ok(());
         }
-        let refusal = request.forbidden(format_args!("unable to create new content in namespace {namespace} because it is being terminated"));
-        Err(refusal.with_causes(vec![StatusCause {
-            reason: "NamespaceTerminating".into(),
-            message: format!("namespace {namespace} is being terminated"),
-            field: "metadata.namespace".into(),
-        }]))
+        Err(namespace_terminating(request.group, request.resource, request.display_name(), namespace))
     }
+}
+
+/// 403 for a new object in a namespace that is being deleted. `resource` is the plural.
+pub fn namespace_terminating(group: &str, resource: &str, name: &str, namespace: &str) -> Status {
+    let why = format!("unable to create new content in namespace {namespace} because it is being terminated");
+    Status::forbidden(group, resource, name, why).with_causes(vec![StatusCause {
+        reason: "NamespaceTerminating".into(),
+        message: format!("namespace {namespace} is being terminated"),
+        field: "metadata.namespace".into(),
+    }])
 }
 
 #[cfg(test)]

@@ -13,6 +13,8 @@ impl Resource for Namespaces {
     const SCOPE: ResourceScope = ResourceScope::Cluster;
     const COLUMNS: &'static [Column] = &[Column::path("Status", ".status.phase")];
     const NAME_RULE: NameRule = NameRule::Label;
+    // Not all at once: upstream serves no deletecollection of namespaces.
+    const VERBS: &'static [&'static str] = &["create", "delete", "get", "list", "patch", "update", "watch"];
     const SUBRESOURCES: &'static [Subresource] = &[STATUS, FINALIZE];
     const FIELDS: &'static [Field] = &[selectable("status.phase", "")];
     const GENERATION: bool = false;

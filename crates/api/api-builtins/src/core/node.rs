@@ -30,6 +30,7 @@ impl Resource for Nodes {
     const SUBRESOURCES: &'static [Subresource] = &[STATUS, NODE_PROXY];
     const FIELDS: &'static [Field] = &[selectable("spec.unschedulable", "false")];
     const GENERATION: bool = false;
+    const STATUS_ON_CREATE: bool = true;
     fn default(object: &mut Value) {
         object.open("spec");
         if let Some(status) = object.child("status") {

@@ -1,8 +1,10 @@
 //! Binding: gives a pod its node, once.
 use crate::body::{self, Answer};
 use crate::context::Context;
+use crate::kinds::Kind;
 use crate::stored::stored;
-use crate::write::Change;
+use crate::update::Change;
+use crate::write::options;
 use crate::{ApiServer, decode, metadata};
 use api_meta::{FieldError, FieldPath, Status};
 use bytes::Bytes;
@@ -11,8 +13,10 @@ use http::StatusCode;
 use serde_json::{Value, json};
 
 impl ApiServer {
-    pub(crate) async fn bind(&self, context: &Context<'_>, body: &Bytes) -> Result<Answer, Status> {
-        let binding = decode::parse(&decode::json_text(context, body)?)?;
+    /// `kind` is that of pods.
+    pub(crate) async fn bind(&self, context: &Context<'_>, kind: &Kind, body: &Bytes) -> Result<Answer, Status> {
+        let binding = decode::foreign(&decode::json_text(context, body)?, ("", "v1", "Binding"), false)?;
+        metadata::check_namespace(&binding, context, kind)?;
         let name = match context.route.name.as_str() {
             "" => metadata::text(&binding, "name").to_owned(),
             name => name.to_owned(),
@@ -33,17 +37,15 @@ impl ApiServer {
         if !errors.is_empty() {
             return Err(Status::invalid("", "Binding", &name, &errors));
         }
-        let kind = self.kinds.find(context.cluster, "", "v1", "pods").ok_or_else(Status::no_such_resource)?;
-        let bound_kind = &kind;
         let part = api_resource::Subresource {
             name: "binding",
             kind: api_resource::SubresourceKind::Part(|_, bound| bound.clone()),
             speaks: ("", "v1", "Binding"),
             verbs: &["create"],
         };
-        let change = Change { part: Some(&part), tracked: false, options: json!({ "kind": "CreateOptions", "apiVersion": "meta.k8s.io/v1" }) };
+        let change = Change { part: Some(&part), tracked: false, options: options(context)? };
         let now = rfc3339_seconds(context.now);
-        self.change_object(context, bound_kind, &name, change, |pod| bound(pod, &binding, node, &now)).await?;
+        self.change_object(context, kind, &name, change, |pod| bound(pod, &binding, node, &now)).await?;
         let status = json!({ "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201 });
         Ok(body::json(StatusCode::CREATED, &status))
     }
@@ -59,9 +61,11 @@ impl ApiServer {
 fn bound(pod: &Value, binding: &Value, node: &str, now: &str) -> Result<Value, Status> {
     let name = metadata::text(pod, "name");
     let conflict = |why: String| Err(Status::conflict("", "pods/binding", name, why));
-    let uid = metadata::text(binding, "uid");
-    if !uid.is_empty() && uid != metadata::text(pod, "uid") {
-        return conflict(format!("Precondition failed: UID in precondition: {uid}, UID in object meta: {}", metadata::text(pod, "uid")));
+    for (what, field) in [("UID", "uid"), ("ResourceVersion", "resourceVersion")] {
+        let (wanted, is) = (metadata::text(binding, field), metadata::text(pod, field));
+        if !wanted.is_empty() && wanted != is {
+            return conflict(format!("Precondition failed: {what} in precondition: {wanted}, {what} in object meta: {is}"));
+        }
     }
     if !metadata::text(pod, "deletionTimestamp").is_empty() {
         return conflict(format!("pod {name} is being deleted, cannot be assigned to a host"));

@@ -1,10 +1,11 @@
 //! Eviction: a deletion that asks the pod's disruption budgets first.
 use crate::body::{self, Answer};
 use crate::context::Context;
+use crate::delete_options::DeleteOptions;
 use crate::kinds::Kind;
 use crate::{ApiServer, decode, errors, metadata};
 use api_meta::{GroupResource, LabelSelector, Object, Status, StatusCause};
-use api_resource::Lookup;
+use api_resource::{Lookup, Subresource};
 use bytes::Bytes;
 use clock::rfc3339_seconds;
 use http::StatusCode;
@@ -15,27 +16,29 @@ use store::{Key, Op, Precondition, StoreError, Txn};
 const ATTEMPTS: usize = 5;
 
 impl ApiServer {
-    pub(crate) async fn evict(&self, context: &Context<'_>, kind: &Kind, body: &Bytes) -> Result<Answer, Status> {
-        let eviction = decode::parse(&decode::json_text(context, body)?)?;
+    pub(crate) async fn evict(&self, context: &Context<'_>, kind: &Kind, subresource: &Subresource, body: &Bytes) -> Result<Answer, Status> {
+        let eviction = decode::foreign(&decode::json_text(context, body)?, subresource.speaks, false)?;
+        metadata::check_namespace(&eviction, context, kind)?;
         let name = &context.route.name;
         let sent = metadata::text(&eviction, "name");
         if !sent.is_empty() && sent != name {
             return Err(Status::bad_request("name in URL does not match name in Eviction object"));
         }
-        let pod = self.pod(context).await?;
-        if !free_to_go(&pod) {
-            self.spend_budget(context, &pod).await?;
-        }
         let options = match &eviction["deleteOptions"] {
-            Value::Null => Bytes::new(),
-            options => serde_json::to_vec(options).map_err(Status::internal)?.into(),
+            Value::Null => DeleteOptions::default(),
+            options => DeleteOptions::of(options.clone())?,
         };
-        self.delete(context, kind, &options).await?;
+        let pod = self.pod(context).await?;
+        options.check(&**kind, name, &pod)?;
+        if !free_to_go(&pod) {
+            self.spend_budget(context, &pod, context.dry_run()? || options.is_dry_run()).await?;
+        }
+        self.delete_with(context, kind, &options).await?;
         Ok(body::json(StatusCode::CREATED, &json!({ "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success" })))
     }
 
     /// Takes one disruption from the pod's budget, or says why there is none.
-    async fn spend_budget(&self, context: &Context<'_>, pod: &Value) -> Result<(), Status> {
+    async fn spend_budget(&self, context: &Context<'_>, pod: &Value, dry_run: bool) -> Result<(), Status> {
         let resource = GroupResource::new("policy", "poddisruptionbudgets");
         let namespace = &context.route.namespace;
         for _ in 0..ATTEMPTS {
@@ -47,12 +50,12 @@ impl ApiServer {
                 return Err(Status::internal("This pod has more than one PodDisruptionBudget, which the eviction subresource does not support."));
             }
             let mut object = budget.to_value();
-            if object["spec"]["unhealthyPodEvictionPolicy"] == "AlwaysAllow" && !is_ready(pod) {
+            if !is_ready(pod) && (object["spec"]["unhealthyPodEvictionPolicy"] == "AlwaysAllow" || is_healthy_enough(&object["status"])) {
                 return Ok(());
             }
             let revision: u64 = budget.meta().resource_version.parse().map_err(Status::internal)?;
             disrupt(&mut object, metadata::text(pod, "name"), &rfc3339_seconds(context.now))?;
-            if context.dry_run()? {
+            if dry_run {
                 return Ok(());
             }
             let key = Key::new(context.cluster, &resource, namespace, &budget.meta().name);
@@ -71,6 +74,12 @@ impl ApiServer {
 /// A pod that is finished, never started or already going needs no budget.
 fn free_to_go(pod: &Value) -> bool {
     matches!(pod["status"]["phase"].as_str(), Some("Succeeded" | "Failed" | "Pending")) || !metadata::text(pod, "deletionTimestamp").is_empty()
+}
+
+/// Whether enough pods are healthy without one that is not: its going disturbs nothing.
+fn is_healthy_enough(status: &Value) -> bool {
+    let count = |field: &str| status[field].as_i64().unwrap_or(0);
+    count("desiredHealthy") > 0 && count("currentHealthy") >= count("desiredHealthy")
 }
 
 fn is_ready(pod: &Value) -> bool {

@@ -28,6 +28,11 @@ pub fn is_stream(route: &ResourceRoute) -> bool {
     route.resource == "pods" && matches!(route.subresource.as_str(), "log" | "exec" | "attach" | "portforward")
 }
 
+/// Whether the request may take as long as its client likes.
+pub fn is_long_running(route: &ResourceRoute) -> bool {
+    route.subresource == "proxy" || is_stream(route)
+}
+
 /// Whether the resource is a question that is answered and not stored.
 pub fn is_review(route: &ResourceRoute) -> bool {
     matches!(route.group.as_str(), "authentication.k8s.io" | "authorization.k8s.io") && route.verb == "create" && route.subresource.is_empty()
@@ -36,20 +41,18 @@ pub fn is_review(route: &ResourceRoute) -> bool {
 /// POST to a collection: a create, but for `bindings`, the old way to bind a pod.
 pub async fn create(server: &ApiServer, context: &Context<'_>, kind: &Kind, body: &Bytes) -> Result<Answer, Status> {
     if context.route.group.is_empty() && context.route.resource == "bindings" {
-        return server.bind(context, body).await;
+        let kind = server.kinds.find(context.cluster, "", "v1", "pods").ok_or_else(Status::no_such_resource)?;
+        return server.bind(context, &kind, body).await;
     }
     server.create(context, kind, body).await
 }
 
 impl ApiServer {
     pub(crate) async fn special(&self, context: &Context<'_>, kind: &Kind, subresource: &Subresource, body: &Bytes) -> Result<Answer, Status> {
-        if !subresource.verbs.contains(&context.route.verb) {
-            return Err(Status::method_not_allowed(&context.route.group, &context.route.resource, context.route.verb));
-        }
         match (context.route.resource.as_str(), subresource.name) {
-            ("pods", "binding") => self.bind(context, body).await,
-            ("pods", "eviction") => self.evict(context, kind, body).await,
-            ("serviceaccounts", "token") => self.token(context, kind, body).await,
+            ("pods", "binding") => self.bind(context, kind, body).await,
+            ("pods", "eviction") => self.evict(context, kind, subresource, body).await,
+            ("serviceaccounts", "token") => self.token(context, kind, subresource, body).await,
             _ => Err(Status::no_such_resource()),
         }
     }

@@ -12,8 +12,12 @@ use hyper_util::rt::TokioIo;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value;
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
+
+/// How long a node gets to accept a connection.
+pub(super) const DIAL_TIMEOUT: Duration = Duration::from_secs(10);
 
 impl ApiServer {
     pub(crate) async fn node_stream<B>(&self, context: &Context<'_>, parts: &mut Parts, _incoming: B) -> Result<Answer, Status> {
@@ -45,7 +49,8 @@ impl ApiServer {
         }
         request.headers_mut().insert(header::HOST, HeaderValue::from_str(&address.to_string()).map_err(Status::internal)?);
         let unreachable = |error: &dyn std::fmt::Display| Status::internal(format!("error dialing backend: {error}"));
-        let stream = TcpStream::connect(address).await.map_err(|e| unreachable(&e))?;
+        let connecting = tokio::time::timeout(DIAL_TIMEOUT, TcpStream::connect(address)).await;
+        let stream = connecting.map_err(|_| unreachable(&"i/o timeout"))?.map_err(|e| unreachable(&e))?;
         stream.set_nodelay(true).map_err(|e| unreachable(&e))?;
         let name = rustls::pki_types::ServerName::IpAddress(address.ip().into());
         let stream = TlsConnector::from(self.nodes.tls.clone()).connect(name, stream).await.map_err(|e| unreachable(&e))?;

@@ -70,7 +70,8 @@ impl ApiServer {
         }
         request.headers_mut().insert(header::HOST, HeaderValue::from_str(&address.to_string()).map_err(Status::internal)?);
         let unreachable = |error: &dyn std::fmt::Display| Status::service_unavailable(format!("error trying to reach service: {error}"));
-        let stream = TcpStream::connect(address).await.map_err(|error| unreachable(&error))?;
+        let connecting = tokio::time::timeout(super::node_stream::DIAL_TIMEOUT, TcpStream::connect(address)).await;
+        let stream = connecting.map_err(|_| unreachable(&"i/o timeout"))?.map_err(|error| unreachable(&error))?;
         let answer = if kubelet {
             let name = rustls::pki_types::ServerName::IpAddress(address.ip().into());
             let stream = TlsConnector::from(self.nodes.tls.clone()).connect(name, stream).await.map_err(|error| unreachable(&error))?;

@@ -6,7 +6,7 @@ use crate::stored::stored;
 use crate::{ApiServer, decode, metadata};
 use api_auth::{Bound, Reference, TokenSpec};
 use api_meta::{FieldError, FieldPath, GroupResource, Status};
-use api_resource::Lookup;
+use api_resource::{Lookup, Subresource};
 use bytes::Bytes;
 use clock::rfc3339_seconds;
 use http::StatusCode;
@@ -20,9 +20,14 @@ const VOLUME_EXPIRY: i64 = 3607;
 const VOLUME_LIFETIME: i64 = 365 * 24 * 3600;
 
 impl ApiServer {
-    pub(crate) async fn token(&self, context: &Context<'_>, kind: &Kind, body: &Bytes) -> Result<Answer, Status> {
-        let mut request = decode::parse(&decode::json_text(context, body)?)?;
+    pub(crate) async fn token(&self, context: &Context<'_>, kind: &Kind, subresource: &Subresource, body: &Bytes) -> Result<Answer, Status> {
+        let mut request = decode::foreign(&decode::json_text(context, body)?, subresource.speaks, false)?;
+        metadata::check_namespace(&request, context, kind)?;
         let name = &context.route.name;
+        let sent = metadata::text(&request, "name");
+        if !sent.is_empty() && sent != name {
+            return Err(Status::bad_request(format!("the name of the object ({sent}) does not match the name on the URL ({name})")));
+        }
         let record = self.record(context, kind, name).await?;
         let account = stored(&record).object.meta();
         let path = FieldPath::new("spec.expirationSeconds");
