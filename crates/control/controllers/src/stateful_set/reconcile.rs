@@ -1,7 +1,7 @@
 //! What a StatefulSet needs: its pods in order, each with its own identity, and its status.
 use super::identity;
 use crate::deployment::scaled;
-use crate::history::{self, Step};
+use crate::history::{self, HASH, Step};
 use crate::{owners, pods};
 use controller_kit::{Plan, selector};
 use jiff::Timestamp;
@@ -65,7 +65,7 @@ pub fn reconcile(world: &World) -> Plan<Action> {
     let mut revisions = held.owned;
     history::sort(&mut revisions);
     let collisions = set.status.as_ref().and_then(|status| status.collision_count);
-    let (update, step) = history::update_revision(&**set, &set.spec.template, set.spec.selector.match_labels.clone(), collisions, &revisions);
+    let (update, step) = history::update_revision(&**set, &set.spec.template, HASH, collisions, &revisions);
     let current_name = set.status.as_ref().and_then(|status| status.current_revision.clone()).unwrap_or_default();
     let current = revisions.iter().find(|revision| history::name(revision) == current_name).cloned().unwrap_or_else(|| update.clone());
     if set.metadata.deletion_timestamp.is_none() {
