@@ -23,7 +23,8 @@ fn a_chart_is_installed_upgraded_rolled_back_and_uninstalled() {
     let history = helm.sh("helm history site").ok();
     assert!(history.contains("superseded") && history.contains("Rollback to 1"), "{history}");
     // The chart's own test is a pod that fetches the page through the Service's name.
-    helm.sh("helm test site --timeout 120s").ok();
+    // Helm leaves it there.
+    helm.sh("helm test site --timeout 120s && kubectl delete pod site-test-connection").ok();
     assert_eq!(helm.sh("helm uninstall site --wait --timeout 120s").ok(), "release \"site\" uninstalled\n");
     helm.until_it_prints("kubectl get all,serviceaccounts,secrets -l app.kubernetes.io/instance=site -o name", "");
 }

@@ -101,7 +101,7 @@ kind: Pod
 metadata: {name: others}
 spec:
   containers:
-  - {name: tcp, image: "busybox:1.36", command: [nc, -lk, -p, "9000", -e, "cat"], readinessProbe: {tcpSocket: {port: 9000}, periodSeconds: 1}}
+  - {name: tcp, image: "busybox:1.36", command: [nc, -ll, -p, "9000", -e, "cat"], readinessProbe: {tcpSocket: {port: 9000}, periodSeconds: 1}}
   - {name: closed, image: "busybox:1.36", command: [sleep, "100000"], readinessProbe: {tcpSocket: {port: 9001}, periodSeconds: 1}}
 "#,
     );

@@ -88,7 +88,7 @@ spec:
         "Limits:",
         "QoS Class:                   Burstable",
         "<set to the key 'token' in secret 'keys'>",
-        "Started container main",
+        "Image:         docker.io/library/busybox:1.36",
     ] {
         assert!(described.contains(part), "{part:?} is not in {described}");
     }

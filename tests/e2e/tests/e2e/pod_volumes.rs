@@ -75,10 +75,16 @@ spec:
     let claims: serde_json::Value = serde_json::from_str(&claims).unwrap();
     assert_eq!((&claims["aud"][0], &claims["kubernetes.io"]["pod"]["name"]), (&"somebody".into(), &"reader".into()), "{claims}");
     // Every pod finds the API server, the CA and its token where clients look for them.
-    let asked = exec(
-        "S=/var/run/secrets/kubernetes.io/serviceaccount; cat $S/namespace; echo; wget -q -O- --header \"Authorization: Bearer $(cat $S/token)\" --no-check-certificate https://kubernetes.default.svc/version 2>&1 | grep gitVersion",
-    );
-    assert!(asked.ok().starts_with("default\n"));
+    let directory = "/var/run/secrets/kubernetes.io/serviceaccount";
+    assert_eq!(exec(&format!("cat {directory}/namespace")).ok(), "default");
+    exec("timeout 5 nc -w 1 kubernetes.default.svc 443 </dev/null").ok();
+    kubectl.sh(&format!("kubectl exec reader -c main -- cat {directory}/ca.crt >ca.crt")).ok();
+    let ask = "curl -sS --cacert ca.crt --resolve kubernetes.default.svc:443:10.96.0.1 -H \"Authorization: Bearer $TOKEN\" https://kubernetes.default.svc";
+    let token = format!("TOKEN=$(kubectl exec reader -c main -- cat {directory}/token)");
+    let who = r#"-H 'Content-Type: application/json' -d '{"kind":"SelfSubjectReview","apiVersion":"authentication.k8s.io/v1"}'"#;
+    let said = kubectl.sh(&format!("{token}; {ask}/apis/authentication.k8s.io/v1/selfsubjectreviews {who}")).ok();
+    assert!(said.contains("system:serviceaccount:default:default") && said.contains("authentication.kubernetes.io/pod-name"), "{said}");
+    assert!(kubectl.sh(&format!("{token}; {ask}/api/v1/secrets")).ok().contains("is forbidden"));
 
     // Changes arrive without a restart.
     kubectl.sh(r#"kubectl patch configmap settings -p '{"data":{"color":"red"}}' && kubectl label pod reader app=writer --overwrite"#).ok();

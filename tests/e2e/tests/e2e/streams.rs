@@ -56,11 +56,11 @@ fn exec_attach_and_cp_carry_every_byte() {
 
     // A few megabytes in and out again, unchanged.
     kubectl.sh("head -c 5000000 /dev/urandom >data && kubectl cp data box:/tmp/data && kubectl cp box:/tmp/data back 2>/dev/null && cmp data back").ok();
-    kubectl.sh("kubectl exec -i box -- sh -c 'cat >/tmp/again' <data && kubectl exec box -- cat /tmp/again | cmp - data").ok();
+    kubectl.sh("kubectl exec -i box -- sh -c 'cat >/tmp/again; true' <data && kubectl exec box -- cat /tmp/again | cmp - data").ok();
     kubectl.sh("mkdir -p tree/deep && echo leaf >tree/deep/leaf && kubectl cp tree box:/tmp/tree").ok();
     assert_eq!(kubectl.sh("kubectl exec box -- cat /tmp/tree/deep/leaf").ok(), "leaf\n");
 
-    kubectl.sh("kubectl run echo --image=busybox:1.36 --stdin=true --restart=Never -- sh -c 'while read line; do echo got $line; done' && kubectl wait --for=condition=Ready pod/echo --timeout=90s").ok();
+    kubectl.sh("kubectl run echo --image=busybox:1.36 --stdin=true --attach=false --restart=Never -- sh -c 'while read line; do echo got $line; done' && kubectl wait --for=condition=Ready pod/echo --timeout=90s").ok();
     let attached = kubectl.background("(sleep 1; echo one; sleep 1) | kubectl attach -i echo");
     attached.until_printed("got one\n", SOON);
     let said = kubectl.sh("echo hi | kubectl run once --image=busybox:1.36 --rm -i --restart=Never --quiet -- cat");
