@@ -57,10 +57,13 @@ impl<K: Metadata<Ty = ObjectMeta> + DeserializeOwned + Send + Sync + 'static> Ca
 /// Gives the values an object is found by.
 pub type IndexFunction<K> = fn(&K) -> Vec<String>;
 
+/// Keys by cluster and index value.
+type Entries = HashMap<(ClusterName, String), BTreeSet<ObjectKey>>;
+
 struct State<K> {
     /// Ordered, so that one cluster's or namespace's objects are a range.
     objects: BTreeMap<ObjectKey, Arc<K>>,
-    indexes: Vec<(&'static str, IndexFunction<K>, HashMap<(ClusterName, String), BTreeSet<ObjectKey>>)>,
+    indexes: Vec<(&'static str, IndexFunction<K>, Entries)>,
     /// The newest resourceVersion the source has told of. Own writes up to it have been told already.
     revision: u64,
     /// Objects this process deleted whose deletion the source has not told yet: key and uid.
@@ -227,7 +230,7 @@ impl<K: Cached> Cache<K> {
         if state.indexes.iter().any(|(other, ..)| *other == name) {
             return;
         }
-        let mut entries: HashMap<(ClusterName, String), BTreeSet<ObjectKey>> = HashMap::new();
+        let mut entries = Entries::new();
         for (key, object) in &state.objects {
             for value in function(object) {
                 entries.entry((key.cluster.clone(), value)).or_default().insert(key.clone());
@@ -391,7 +394,7 @@ impl<K> State<K> {
 
     fn reindex(&mut self, key: &ObjectKey, old: Option<&K>, new: Option<&K>) {
         for (_, function, entries) in &mut self.indexes {
-            for value in old.map(|o| function(o)).unwrap_or_default() {
+            for value in old.map(*function).unwrap_or_default() {
                 let slot = (key.cluster.clone(), value);
                 if let Some(keys) = entries.get_mut(&slot) {
                     keys.remove(key);
@@ -400,7 +403,7 @@ impl<K> State<K> {
                     }
                 }
             }
-            for value in new.map(|n| function(n)).unwrap_or_default() {
+            for value in new.map(*function).unwrap_or_default() {
                 entries.entry((key.cluster.clone(), value)).or_default().insert(key.clone());
             }
         }

@@ -9,11 +9,14 @@ use std::any::{Any, TypeId};
 use std::collections::HashMap;
 use std::sync::Arc;
 
+/// A cache for each kind and field selector.
+type Caches = HashMap<(TypeId, Option<String>), Arc<dyn Any + Send + Sync>>;
+
 struct Shared {
     clients: Arc<dyn Clients>,
     source: Arc<dyn Source>,
     clock: Arc<dyn Clock>,
-    caches: Mutex<HashMap<(TypeId, Option<String>), Arc<dyn Any + Send + Sync>>>,
+    caches: Mutex<Caches>,
 }
 
 /// Cheap to clone. Give the same kit to everything in a process, so that a kind is cached once.

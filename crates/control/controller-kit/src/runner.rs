@@ -125,7 +125,7 @@ async fn work<C: Controller>(controller: &C, queue: &Queue, key: &ObjectKey) {
 }
 
 fn report(controller: &str, key: &ObjectKey, error: &Error) {
-    if error.is_conflict() || error.is_not_found() || matches!(error, Error::NotYet(_)) {
+    if error.is_conflict() || error.is_not_found() || error.is_namespace_terminating() || matches!(error, Error::NotYet(_)) {
         tracing::debug!(controller, %key, %error, "will be tried again");
     } else {
         tracing::warn!(controller, %key, %error, "will be tried again");

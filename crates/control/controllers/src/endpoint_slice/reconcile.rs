@@ -37,9 +37,32 @@ pub fn reconcile(world: &World) -> Plan<Action> {
     for family in &families {
         reconcile_family(world, family, &mut plan);
     }
-    // Created before deleted: never fewer endpoints than need be.
-    plan.actions.sort_by_key(|action| matches!(action, Action::Delete(_)));
+    reuse(&mut plan);
     plan
+}
+
+/// A slice to delete takes the place of one to create: one write, and watchers see an update.
+fn reuse(plan: &mut Plan<Action>) {
+    let (mut free, rest): (Vec<Action>, Vec<Action>) = std::mem::take(&mut plan.actions).into_iter().partition(|action| matches!(action, Action::Delete(_)));
+    for action in rest {
+        let new = match action {
+            Action::Create(new) => new,
+            other => {
+                plan.push(other);
+                continue;
+            }
+        };
+        let at = free
+            .iter()
+            .position(|action| matches!(action, Action::Delete(old) if old.address_type == new.address_type && old.metadata.deletion_timestamp.is_none()));
+        plan.push(match at.map(|at| free.remove(at)) {
+            Some(Action::Delete(old)) => {
+                Action::Update(Box::new(EndpointSlice { metadata: ObjectMeta { labels: new.metadata.labels.clone(), ..old.metadata.clone() }, ..*new }))
+            }
+            _ => Action::Create(new),
+        });
+    }
+    plan.actions.append(&mut free);
 }
 
 fn reconcile_family(world: &World, family: &str, plan: &mut Plan<Action>) {

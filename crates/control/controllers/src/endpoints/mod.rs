@@ -40,13 +40,16 @@ pub fn runner(kit: &Kit) -> Runner<EndpointsController> {
     Runner::new(controller).watch_own(&services).watch(&pods, move |change| service_pods::services_of(&all, change)).watch_own(&endpoints)
 }
 
+/// Addresses by their place in the order.
+type Side = BTreeMap<String, EndpointAddress>;
+
 /// The subsets of these pods: ports whose addresses are the same share one, in a stable order.
 fn subsets(service: &Service, pods: &[Arc<Pod>]) -> (Vec<EndpointSubset>, bool) {
     let Some(spec) = &service.spec else { return (Vec::new(), false) };
     let publish = spec.publish_not_ready_addresses == Some(true);
     let family = service_pods::families(service).into_iter().next().unwrap_or_default();
     // By port: the addresses ready and not, each with its place in the order.
-    let mut by_port: BTreeMap<(String, i32, String, Option<String>), (BTreeMap<String, EndpointAddress>, BTreeMap<String, EndpointAddress>)> = BTreeMap::new();
+    let mut by_port: BTreeMap<(String, i32, String, Option<String>), (Side, Side)> = BTreeMap::new();
     let no_port = (String::new(), 0, String::new(), None);
     let mut count = 0;
     let mut truncated = false;
@@ -94,7 +97,7 @@ fn subsets(service: &Service, pods: &[Arc<Pod>]) -> (Vec<EndpointSubset>, bool) 
         match groups.iter_mut().find(|(_, other)| *other == identity) {
             Some((subset, _)) => subset.ports.get_or_insert_default().extend(port),
             None => {
-                let list = |side: BTreeMap<String, EndpointAddress>| Some(side.into_values().collect::<Vec<_>>()).filter(|list| !list.is_empty());
+                let list = |side: Side| Some(side.into_values().collect::<Vec<_>>()).filter(|list| !list.is_empty());
                 groups.push((EndpointSubset { addresses: list(ready), not_ready_addresses: list(not_ready), ports: port.map(|port| vec![port]) }, identity));
             }
         }
