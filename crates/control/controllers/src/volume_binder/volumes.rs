@@ -82,10 +82,8 @@ mod tests {
     fn the_phase_follows_the_claim() {
         let phase = |reference: Value, claim: Option<Value>| {
             let volume = json!({"metadata": {"name": "v"}, "spec": {"claimRef": reference}});
-            let world = World {
-                volume: Arc::new(serde_json::from_value(volume).unwrap()),
-                claim: claim.map(|claim| Arc::new(serde_json::from_value(claim).unwrap())),
-            };
+            let world =
+                World { volume: Arc::new(serde_json::from_value(volume).unwrap()), claim: claim.map(|claim| Arc::new(serde_json::from_value(claim).unwrap())) };
             Volumes::reconcile(&world).actions.into_iter().map(|Action::SetPhase(phase)| phase).next()
         };
         let of = json!({"name": "c", "namespace": "n", "uid": "u"});
