@@ -1,5 +1,4 @@
 //! Label selectors: the query-string grammar and the LabelSelector of objects, one matcher for both.
-use crate::names;
 use std::collections::BTreeMap;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -100,20 +99,9 @@ impl LabelSelector {
         self.0.iter().all(|r| r.matches(labels))
     }
 
-    /// Parses the `labelSelector` query parameter.
+    /// Parses the `labelSelector` query parameter. Errors are worded as upstream words them.
     pub fn parse(text: &str) -> Result<Self, String> {
-        let mut requirements = Vec::new();
-        for part in split_outside_parentheses(text) {
-            let part = part.trim();
-            if part.is_empty() {
-                if text.trim().is_empty() {
-                    break;
-                }
-                return Err("found '', expected: identifier after ','".into());
-            }
-            requirements.push(parse_requirement(part)?);
-        }
-        Ok(Self(requirements))
+        crate::label_selector_parser::parse(text).map(Self)
     }
 }
 
@@ -137,63 +125,6 @@ impl std::fmt::Display for LabelSelector {
         }
         Ok(())
     }
-}
-
-fn split_outside_parentheses(text: &str) -> Vec<&str> {
-    let (mut parts, mut depth, mut start) = (Vec::new(), 0usize, 0);
-    for (i, c) in text.char_indices() {
-        match c {
-            '(' => depth += 1,
-            ')' => depth = depth.saturating_sub(1),
-            ',' if depth == 0 => {
-                parts.push(&text[start..i]);
-                start = i + 1;
-            }
-            _ => {}
-        }
-    }
-    parts.push(&text[start..]);
-    parts
-}
-
-fn parse_requirement(part: &str) -> Result<Requirement, String> {
-    let requirement = |key: &str, operator, values: Vec<&str>| {
-        let key = key.trim();
-        if let Some(reason) = names::qualified_name(key).first() {
-            return Err(format!("key: Invalid value: {key:?}: {reason}"));
-        }
-        for (i, value) in values.iter().enumerate() {
-            if let Some(reason) = names::label_value(value).first() {
-                return Err(format!("values[{i}][{key}]: Invalid value: {value:?}: {reason}"));
-            }
-        }
-        Ok(Requirement { key: key.to_owned(), operator, values: values.into_iter().map(str::to_owned).collect() })
-    };
-    if let Some(open) = part.find('(') {
-        let Some(inner) = part[open + 1..].strip_suffix(')') else {
-            return Err(format!("found '{part}', expected: ')'"));
-        };
-        let words: Vec<&str> = part[..open].split_whitespace().collect();
-        let values: Vec<&str> = inner.split(',').map(str::trim).collect();
-        return match words[..] {
-            [key, "in"] => requirement(key, Operator::In, values),
-            [key, "notin"] => requirement(key, Operator::NotIn, values),
-            _ => Err(format!("found '{}', expected: in, notin, =, ==, !=, gt, lt", part[..open].trim())),
-        };
-    }
-    if let Some(key) = part.strip_prefix('!') {
-        return requirement(key, Operator::DoesNotExist, vec![]);
-    }
-    for (token, operator) in [("!=", Operator::NotIn), ("==", Operator::In), ("=", Operator::In), (">", Operator::GreaterThan), ("<", Operator::LessThan)] {
-        if let Some((key, value)) = part.split_once(token) {
-            let value = value.trim();
-            if matches!(operator, Operator::GreaterThan | Operator::LessThan) && value.parse::<i64>().is_err() {
-                return Err(format!("values[0]: Invalid value: {value:?}: for 'Gt', 'Lt' operators, the value must be an integer"));
-            }
-            return requirement(key, operator, vec![value]);
-        }
-    }
-    requirement(part, Operator::Exists, vec![])
 }
 
 #[cfg(test)]

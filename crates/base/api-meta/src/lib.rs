@@ -5,6 +5,7 @@ mod field_error;
 mod field_selector;
 mod kind;
 pub mod label_selector;
+mod label_selector_parser;
 pub mod names;
 pub mod object;
 mod quantity;
