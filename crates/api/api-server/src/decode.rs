@@ -33,14 +33,14 @@ impl FieldValidation {
     }
 
     /// Refuses the problems, warns of them or lets them pass.
-    pub fn judge(self, context: &Context, problems: Vec<String>) -> Result<(), Status> {
+    pub fn judge(self, context: &Context, kind: &Kind, problems: Vec<String>) -> Result<(), Status> {
         if problems.is_empty() {
             return Ok(());
         }
         match self {
             Self::Ignore => {}
             Self::Warn => problems.into_iter().for_each(|problem| context.warn(problem)),
-            Self::Strict => return Err(Status::bad_request(format!("strict decoding error: {}", problems.join(", ")))),
+            Self::Strict => return Err(unfit(kind, &format!("strict decoding error: {}", problems.join(", ")))),
         }
         Ok(())
     }
@@ -51,11 +51,10 @@ pub fn json_text(context: &Context, body: &Bytes) -> Result<Bytes, Status> {
     negotiate::body_as_json(context.headers, body)
 }
 
-fn not_json(text: &[u8], error: &serde_json::Error) -> Status {
-    if text.iter().all(u8::is_ascii_whitespace) {
-        return Status::bad_request("unexpected end of JSON input");
-    }
-    Status::bad_request(format!("couldn't get version/kind; json parse error: {error}"))
+fn not_json(error: &serde_json::Error) -> Status {
+    // Go's words where it stops for the same reason.
+    let why = if error.is_eof() { "unexpected end of JSON input".to_owned() } else { error.to_string() };
+    Status::bad_request(format!("couldn't get version/kind; json parse error: {why}"))
 }
 
 fn expect_object(value: Value) -> Result<Value, Status> {
@@ -73,19 +72,25 @@ pub fn not_an_object(value: &Value) -> String {
 /// Decodes a whole object of `kind`.
 pub fn object(context: &Context, kind: &Kind, text: &[u8], validation: FieldValidation) -> Result<Value, Status> {
     let (names, schema) = (kind.names(), kind.schema());
-    let decoded = api_schema::decode(text, &schema).map_err(|error| not_json(text, &error))?;
+    let decoded = api_schema::decode(text, &schema).map_err(|error| not_json(&error))?;
     let mut value = expect_object(decoded.value)?;
     check_kind(&mut value, kind)?;
     bounded(&value).map_err(Status::bad_request)?;
     api_schema::decode_types(&mut value, &schema, &names.kind, &names.version)?;
-    validation.judge(context, decoded.strict)?;
+    validation.judge(context, kind, decoded.strict)?;
     Ok(value)
+}
+
+/// What was sent is no object of this kind.
+pub fn unfit(kind: &Kind, why: &str) -> Status {
+    let names = kind.names();
+    Status::bad_request(format!("{} in version {:?} cannot be handled as a {}: {why}", names.kind, names.version, names.kind))
 }
 
 /// Decodes an object that is not of the resource's own kind: a subresource's, or options. `text` may lack its kind.
 pub fn foreign(text: &[u8], (group, version, kind): (&str, &str, &str), any_version: bool) -> Result<Value, Status> {
     let schema = foreign_schema(group, version, kind)?;
-    let decoded = api_schema::decode(text, &schema).map_err(|error| not_json(text, &error))?;
+    let decoded = api_schema::decode(text, &schema).map_err(|error| not_json(&error))?;
     let mut value = expect_object(decoded.value)?;
     let (sent_version, sent_kind) = (type_field(&value, "apiVersion")?, type_field(&value, "kind")?);
     let own_version = join_api_version(group, version);

@@ -125,9 +125,8 @@ impl ApiServer {
             Vec::new()
         };
         decode::check_kind(&mut applied, kind)?;
-        typed(kind, &mut applied, &mut problems)
-            .map_err(|why| Status::bad_request(format!("{} in version {:?} cannot be handled as a {}: {why}", names.kind, names.version, names.kind)))?;
-        validation.judge(context, problems)?;
+        typed(kind, &mut applied, &mut problems).map_err(|why| decode::unfit(kind, &why))?;
+        validation.judge(context, kind, problems)?;
         if !applied["metadata"]["managedFields"].is_null() {
             return Err(Status::bad_request("metadata.managedFields must be nil"));
         }

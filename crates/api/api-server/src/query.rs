@@ -33,7 +33,7 @@ impl Query {
         self.get(key).map(|text| text.parse().map_err(|_| Status::bad_request(format!("strconv.ParseInt: parsing {text:?}: invalid syntax")))).transpose()
     }
     pub fn labels(&self) -> Result<LabelSelector, Status> {
-        LabelSelector::parse(self.get("labelSelector").unwrap_or_default()).map_err(|why| Status::bad_request(format!("unable to parse requirement: {why}")))
+        LabelSelector::parse(self.get("labelSelector").unwrap_or_default()).map_err(Status::bad_request)
     }
     pub fn fields(&self) -> Result<FieldSelector, Status> {
         FieldSelector::parse(self.get("fieldSelector").unwrap_or_default()).map_err(Status::bad_request)
