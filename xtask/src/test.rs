@@ -13,9 +13,13 @@ pub fn main(arguments: &[String]) -> Result<()> {
         println!("  {} {}", recipe.name, recipe.archive().display());
     }
     step("running the tests");
+    // An earlier run may have been killed.
+    testkit::remove_of_the_dead();
     let nextest = Command::new("cargo-nextest").arg("--version").output().is_ok_and(|output| output.status.success());
     let runner: &[&str] = if nextest { &["nextest", "run", "--workspace", "--no-fail-fast"] } else { &["test", "--workspace", "--no-fail-fast"] };
     let result = cargo(runner, arguments);
+    // Tests that hung were killed and could not clean up.
+    testkit::remove_of_the_dead();
     // The runner's summary is to stand at the end, so a success says nothing more.
     result.with_context(|| format!("the tests failed after {} minutes", started.elapsed().as_secs() / 60))
 }

@@ -59,13 +59,13 @@ impl Watches {
     async fn until_answered(&mut self, count: u32) -> Result<()> {
         let mut answered = 0;
         while answered < count {
-            let (kind, _, id, payload) = self.next().await?;
+            let (kind, flags, id, payload) = self.next().await?;
             if kind == HEADERS {
                 // Static table entry 8: `:status 200`.
                 ensure!(self.buffer[payload.clone()].first() == Some(&0x88), "a watch was refused: {:?}", &self.buffer[payload]);
                 answered += 1;
             } else {
-                self.take(kind, 0, id, payload, &mut |_| {}).await?;
+                self.take(kind, flags, id, payload, &mut |_| {}).await?;
             }
         }
         Ok(())
@@ -110,7 +110,10 @@ impl Watches {
             }
             SETTINGS if flags & ACK == 0 => frame(&mut answer, SETTINGS, ACK, 0, &[]),
             PING if flags & ACK == 0 => frame(&mut answer, PING, ACK, 0, &self.buffer[payload]),
-            RST_STREAM | GOAWAY => bail!("the server ended a stream or the connection"),
+            RST_STREAM | GOAWAY => {
+                let text = String::from_utf8_lossy(&self.buffer[payload.clone()]).into_owned();
+                bail!("the server ended stream {id} (frame {kind}): {:?} {text:?}", &self.buffer[payload])
+            }
             _ => {}
         }
         if !answer.is_empty() {

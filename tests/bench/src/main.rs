@@ -8,7 +8,7 @@ mod objects;
 mod process;
 mod rows;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use clap::{Parser, Subcommand};
 use figure::Figure;
 use std::path::PathBuf;
@@ -47,14 +47,19 @@ fn main() -> Result<()> {
         return bare::main(&certificate, &key, &client_ca, &body);
     }
     println!("measuring {}", testkit::binary().display());
-    let mut figures: Vec<Figure> = Vec::new();
+    let (mut figures, mut failed) = (Vec::<Figure>::new(), Vec::new());
     for (name, measure) in rows::ALL {
         if !cli.rows.is_empty() && !cli.rows.iter().any(|part| name.contains(part.as_str())) {
             continue;
         }
         eprintln!("-- {name}");
-        let found = measure().with_context(|| format!("measuring {name:?}"))?;
-        figures.extend(found);
+        match measure() {
+            Ok(found) => {
+                eprint!("{}", figure::table(&found));
+                figures.extend(found);
+            }
+            Err(error) => failed.push(format!("{name}: {error:#}")),
+        }
     }
     print!("{}", figure::table(&figures));
     let path = match cli.json {
@@ -63,5 +68,6 @@ fn main() -> Result<()> {
     };
     std::fs::write(&path, figure::json(&figures)).with_context(|| format!("writing {path:?}"))?;
     println!("written to {}", path.display());
+    ensure!(failed.is_empty(), "what could not be measured:\n{}", failed.join("\n"));
     Ok(())
 }

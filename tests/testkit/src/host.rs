@@ -27,7 +27,7 @@ const OUTSIDE: &str = "192.0.2.1";
 
 impl Network {
     pub fn new() -> Arc<Self> {
-        let namespace = unique("net");
+        let namespace = unique(NETWORK);
         let network = Self { namespace: namespace.clone(), hosts: AtomicU32::new(1) };
         ip(&["netns", "add", &namespace]);
         ip(&["-n", &namespace, "link", "set", "lo", "up"]);
@@ -43,7 +43,7 @@ impl Network {
     /// A further machine in this network.
     pub fn host(self: &Arc<Self>) -> Host {
         let number = self.hosts.fetch_add(1, Ordering::SeqCst) + 1;
-        let host = Host { namespace: unique("host"), address: format!("192.0.2.{number}"), network: self.clone() };
+        let host = Host { namespace: unique(HOST), address: format!("192.0.2.{number}"), network: self.clone() };
         let (name, port) = (host.namespace.as_str(), format!("host{number}"));
         ip(&["netns", "add", name]);
         ip(&["-n", name, "link", "set", "lo", "up"]);
@@ -98,13 +98,17 @@ pub(crate) fn in_namespace(namespace: &str, program: &std::ffi::OsStr) -> Comman
     command
 }
 
-/// A name that no other test on this machine uses. An interface's or a namespace's name has to be short.
-fn unique(kind: &str) -> String {
+/// How namespaces are called: this, the test's process id, a number.
+pub(crate) const NETWORK: &str = "kh-net-";
+pub(crate) const HOST: &str = "kh-host-";
+
+/// A name that no other test on this machine uses.
+fn unique(prefix: &str) -> String {
     static COUNT: AtomicU32 = AtomicU32::new(0);
-    format!("kh-{kind}-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::SeqCst))
+    format!("{prefix}{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::SeqCst))
 }
 
-fn delete(namespace: &str) {
+pub(crate) fn delete(namespace: &str) {
     // A test that panics still has to clean up what there is, so this complains and goes on.
     match Command::new("ip").args(["netns", "delete", namespace]).output() {
         Ok(output) if output.status.success() => {}

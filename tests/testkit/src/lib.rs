@@ -1,4 +1,5 @@
 //! What tests against real servers need: a running k8shost, kubectl and helm, hosts of their own, images.
+mod api;
 mod background;
 mod cluster;
 mod command;
@@ -8,9 +9,10 @@ pub mod images;
 mod remains;
 mod server;
 
+pub use api::{Api, Ask, Reply, Watch};
 pub use background::Background;
 pub use cluster::Cluster;
 pub use command::{Outcome, Tool, tools};
 pub use host::{Host, Network};
-pub use remains::{Process, Remains};
+pub use remains::{Process, Remains, remove_of_the_dead};
 pub use server::{Server, ServerOptions, binary, wait_until};

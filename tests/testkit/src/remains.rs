@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
 /// What belongs to one data directory and one network namespace.
@@ -33,8 +34,9 @@ impl Remains {
         let host = namespace.and_then(|name| inode(&Path::new("/run/netns").join(name)));
         let networks: BTreeSet<u64> = processes.iter().filter_map(|process| inode(&proc_file(process.pid, "ns/net"))).collect();
         let entries = fs::read_dir("/run/netns").into_iter().flatten().flatten().map(|entry| entry.path());
-        let namespaces =
-            entries.filter(|path| inode(path).is_some_and(|inode| networks.contains(&inode) && Some(inode) != own && Some(inode) != host)).collect();
+        let used = entries.filter(|path| inode(path).is_some_and(|inode| networks.contains(&inode) && Some(inode) != own && Some(inode) != host));
+        // A pod whose processes are dead may still be plugged into the host.
+        let namespaces = used.chain(namespace.into_iter().flat_map(plugged_in)).collect();
         let cgroups = processes.iter().flat_map(|process| cgroups(process.pid)).collect();
         Self { mounts: mounts(directory), namespaces, cgroups, processes }
     }
@@ -81,6 +83,32 @@ impl Remains {
         for cgroup in deepest_first(&first.cgroups) {
             remove_cgroup(&cgroup);
         }
+    }
+}
+
+/// Removes what tests that were killed, and so could not clean up, have left on this machine.
+pub fn remove_of_the_dead() {
+    let dead = |name: &str, prefix: &str| {
+        let pid: Option<i32> = name.strip_prefix(prefix).and_then(|rest| rest.split('-').next()?.parse().ok());
+        pid.is_some_and(|pid| !proc_file(pid, "").exists())
+    };
+    let names = |directory: &Path| -> Vec<String> {
+        fs::read_dir(directory).into_iter().flatten().flatten().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
+    };
+    let namespaces = names(Path::new("/run/netns"));
+    let hosts = namespaces.iter().filter(|name| dead(name, crate::host::HOST));
+    for host in hosts.clone() {
+        // No test has its data in this directory; what runs on the host is found by its network.
+        Remains::remove(Path::new("/nonexistent/for-no-test"), Some(host));
+    }
+    let temporary = std::env::temp_dir();
+    for name in names(&temporary).iter().filter(|name| dead(name, crate::server::DIRECTORY)) {
+        Remains::remove(&temporary.join(name), None);
+        // What can't be removed now is tried again by the next run.
+        let _ = fs::remove_dir_all(temporary.join(name));
+    }
+    for name in hosts.chain(namespaces.iter().filter(|name| dead(name, crate::host::NETWORK))) {
+        crate::host::delete(name);
     }
 }
 
@@ -153,6 +181,14 @@ fn read(pid: i32) -> Option<Process> {
     Some(Process { pid, parent, command: command.trim_end().to_owned() })
 }
 
+/// The network namespaces at the other end of a namespace's veth pairs, by their file.
+fn plugged_in(namespace: &str) -> Vec<PathBuf> {
+    let output = Command::new("ip").args(["-n", namespace, "-o", "link", "show", "type", "veth"]).output();
+    let text = output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
+    let names = text.lines().filter_map(|line| line.split("link-netns ").nth(1)?.split_whitespace().next());
+    names.filter(|name| name.starts_with("cni-")).map(|name| Path::new("/run/netns").join(name)).collect()
+}
+
 /// Mount points at or below a directory, in the order they were mounted.
 fn mounts(directory: &Path) -> Vec<PathBuf> {
     let table = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
@@ -192,7 +228,6 @@ fn proc_file(pid: i32, name: &str) -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::process::Command;
 
     #[test]
     fn processes_and_mounts_are_found_and_removed() {

@@ -27,6 +27,8 @@ pub struct Server {
     before: String,
 }
 
+/// How directories are called: this, the test's process id, something random.
+pub(crate) const DIRECTORY: &str = "k8shost-test-";
 const START_TIMEOUT: Duration = Duration::from_secs(90);
 const STOP_TIMEOUT: Duration = Duration::from_secs(90);
 
@@ -37,7 +39,7 @@ impl Server {
     }
 
     pub fn start(options: ServerOptions) -> Self {
-        let directory = TempDir::with_prefix("k8shost-test-").expect("a temporary directory");
+        let directory = TempDir::with_prefix(format!("{DIRECTORY}{}-", std::process::id())).expect("a temporary directory");
         if let Some(user) = options.user {
             // Where cargo builds may be closed to others, root's home for one.
             std::fs::copy(binary(), directory.path().join("k8shost")).expect("the binary can be copied");
@@ -102,6 +104,11 @@ impl Server {
     /// kubectl and helm for this server.
     pub fn tool(&self) -> Tool {
         Tool { kubeconfig: self.kubeconfig(), network_namespace: self.options.network_namespace.clone(), home: self.directory.path().join("home") }
+    }
+
+    /// A plain HTTPS client with the admin's certificate.
+    pub fn api(&self) -> crate::Api {
+        crate::Api::of_kubeconfig(&self.kubeconfig())
     }
 
     /// Ends the process with a signal and waits until it is gone. The log starts anew.

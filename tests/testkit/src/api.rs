@@ -1,0 +1,272 @@
+//! Api: a plain HTTPS client for one server, that sends exactly what a test says and hides nothing of the answer.
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use rustls::{ClientConnection, StreamOwned};
+use serde_json::Value;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+const TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Who talks to which server.
+#[derive(Clone)]
+pub struct Api {
+    /// `host:port`.
+    address: String,
+    ca_pem: String,
+    tls: Arc<rustls::ClientConfig>,
+    token: Option<String>,
+    headers: Vec<(String, String)>,
+}
+
+/// One request, built up part by part.
+#[derive(Clone, Debug, Default)]
+pub struct Ask {
+    pub method: String,
+    pub path: String,
+    pub headers: Vec<(String, String)>,
+    pub body: Vec<u8>,
+}
+
+/// What the server answered.
+#[derive(Clone, Debug)]
+pub struct Reply {
+    pub code: u16,
+    pub headers: Vec<(String, String)>,
+    pub body: Vec<u8>,
+}
+
+impl Ask {
+    pub fn new(method: &str, path: &str) -> Self {
+        Self { method: method.into(), path: path.into(), ..Self::default() }
+    }
+    #[must_use]
+    pub fn header(mut self, name: &str, value: &str) -> Self {
+        self.headers.push((name.into(), value.into()));
+        self
+    }
+    #[must_use]
+    pub fn body(mut self, media_type: &str, body: impl Into<Vec<u8>>) -> Self {
+        self.body = body.into();
+        self.header("content-type", media_type)
+    }
+    #[must_use]
+    pub fn json(self, body: &Value) -> Self {
+        self.body("application/json", body.to_string())
+    }
+}
+
+impl Reply {
+    /// The body as JSON.
+    #[track_caller]
+    pub fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("no JSON ({error}): {} {}", self.code, self.text()))
+    }
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
+    }
+    /// The texts of the Warning headers.
+    pub fn warnings(&self) -> Vec<&str> {
+        self.headers.iter().filter(|(key, _)| key == "warning").map(|(_, value)| value.as_str()).collect()
+    }
+    /// The body of an answer that must be a success.
+    #[track_caller]
+    pub fn ok(&self) -> Value {
+        assert!((200..300).contains(&self.code), "{} {}", self.code, self.text());
+        self.json()
+    }
+    /// (code, reason, message) of an answer that must be a failure's Status.
+    #[track_caller]
+    pub fn refusal(&self) -> (u16, String, String) {
+        let status = self.json();
+        assert_eq!((&status["kind"], &status["status"]), (&"Status".into(), &"Failure".into()), "{status}");
+        assert_eq!(status["code"], self.code, "{status}");
+        let text = |field: &str| status[field].as_str().unwrap_or_default().to_owned();
+        (self.code, text("reason"), text("message"))
+    }
+}
+
+impl Api {
+    /// The identity of a kubeconfig with inlined certificates.
+    pub fn of_kubeconfig(path: &Path) -> Self {
+        let text = std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{path:?}: {error}"));
+        let field = |name: &str| {
+            let line = text.lines().find_map(|line| line.trim().strip_prefix(name)?.strip_prefix(':')).unwrap_or_else(|| panic!("no {name} in {path:?}"));
+            line.trim().to_owned()
+        };
+        let pem = |name: &str| String::from_utf8(STANDARD.decode(field(name)).expect("inlined files are base64")).expect("PEM is text");
+        let (ca_pem, certificate, key) = (pem("certificate-authority-data"), pem("client-certificate-data"), pem("client-key-data"));
+        let tls = pki::client_config(&ca_pem, Some((&certificate, &key))).expect("the kubeconfig's certificates are good");
+        let address = field("server").trim_start_matches("https://").to_owned();
+        Self { address, ca_pem, tls: Arc::new(tls), token: None, headers: Vec::new() }
+    }
+    /// The same server for one who shows nothing.
+    pub fn anonymous(&self) -> Self {
+        let tls = pki::client_config(&self.ca_pem, None).expect("the kubeconfig's authority is good");
+        Self { tls: Arc::new(tls), token: None, headers: Vec::new(), ..self.clone() }
+    }
+    /// The same server for one with a bearer token.
+    pub fn bearer(&self, token: &str) -> Self {
+        Self { token: Some(token.to_owned()), ..self.anonymous() }
+    }
+    /// With one more header on every request.
+    pub fn with_header(&self, name: &str, value: &str) -> Self {
+        let mut api = self.clone();
+        api.headers.push((name.into(), value.into()));
+        api
+    }
+    /// This user acting as another.
+    pub fn acting_as(&self, user: &str, groups: &[&str]) -> Self {
+        groups.iter().fold(self.with_header("impersonate-user", user), |api, group| api.with_header("impersonate-group", group))
+    }
+
+    pub fn get(&self, path: &str) -> Reply {
+        self.send(&Ask::new("GET", path))
+    }
+    pub fn delete(&self, path: &str) -> Reply {
+        self.send(&Ask::new("DELETE", path))
+    }
+    pub fn post(&self, path: &str, body: &Value) -> Reply {
+        self.send(&Ask::new("POST", path).json(body))
+    }
+    pub fn put(&self, path: &str, body: &Value) -> Reply {
+        self.send(&Ask::new("PUT", path).json(body))
+    }
+    /// `kind`: `json`, `merge`, `strategic-merge`, or `apply`.
+    pub fn patch(&self, kind: &str, path: &str, body: &Value) -> Reply {
+        let media_type = if kind == "apply" { "application/apply-patch+yaml".to_owned() } else { format!("application/{kind}-patch+json") };
+        self.send(&Ask::new("PATCH", path).body(&media_type, body.to_string()))
+    }
+
+    pub fn send(&self, ask: &Ask) -> Reply {
+        let (code, headers, mut body) = self.start(ask);
+        let mut bytes = Vec::new();
+        if ask.method != "HEAD" {
+            body.read_to_end(&mut bytes).unwrap_or_else(|error| panic!("{} {}: {error}", ask.method, ask.path));
+        }
+        Reply { code, headers, body: bytes }
+    }
+
+    /// A watch that was accepted; its events come one by one.
+    #[track_caller]
+    pub fn watch(&self, path: &str) -> Watch {
+        let (code, headers, mut body) = self.start(&Ask::new("GET", path));
+        if code != 200 {
+            let mut text = String::new();
+            body.read_to_string(&mut text).expect("an error has a body");
+            panic!("{path}: {code} {text}");
+        }
+        Watch { headers, body: BufReader::new(body) }
+    }
+
+    fn start(&self, ask: &Ask) -> (u16, Vec<(String, String)>, Box<dyn Read>) {
+        let stream = TcpStream::connect(&self.address).unwrap_or_else(|error| panic!("{}: {error}", self.address));
+        stream.set_read_timeout(Some(TIMEOUT)).expect("a timeout can be set");
+        stream.set_nodelay(true).expect("a socket takes its options");
+        let host = self.address.rsplit_once(':').map_or(self.address.as_str(), |(host, _)| host).to_owned();
+        let name = host.try_into().expect("a host name");
+        let connection = ClientConnection::new(self.tls.clone(), name).expect("the configuration is good");
+        let mut stream = BufReader::new(StreamOwned::new(connection, stream));
+        let mut head = format!("{} {} HTTP/1.1\r\nhost: {}\r\nconnection: close\r\n", ask.method, ask.path, self.address);
+        let token = self.token.as_ref().map(|token| ("authorization".to_owned(), format!("Bearer {token}")));
+        for (name, value) in self.headers.iter().chain(&token).chain(&ask.headers) {
+            head.push_str(&format!("{name}: {value}\r\n"));
+        }
+        if !ask.body.is_empty() {
+            head.push_str(&format!("content-length: {}\r\n", ask.body.len()));
+        }
+        let mut request = format!("{head}\r\n").into_bytes();
+        request.extend_from_slice(&ask.body);
+        stream.get_mut().write_all(&request).unwrap_or_else(|error| panic!("{} {}: {error}", ask.method, ask.path));
+        let mut line = || {
+            let mut text = String::new();
+            stream.read_line(&mut text).unwrap_or_else(|error| panic!("{} {}: {error}", ask.method, ask.path));
+            text.trim_end().to_owned()
+        };
+        let status = line();
+        let code = status.split(' ').nth(1).and_then(|code| code.parse().ok()).unwrap_or_else(|| panic!("{} {}: {status:?}", ask.method, ask.path));
+        let mut headers = Vec::new();
+        loop {
+            let text = line();
+            let Some((name, value)) = text.split_once(':') else { break };
+            headers.push((name.to_ascii_lowercase(), value.trim().to_owned()));
+        }
+        let header = |wanted: &str| headers.iter().find(|(name, _)| name == wanted).map(|(_, value)| value.as_str());
+        let body: Box<dyn Read> = match (header("transfer-encoding"), header("content-length").and_then(|length| length.parse().ok())) {
+            (Some("chunked"), _) => Box::new(Chunked { stream, left: 0, ended: false }),
+            (_, Some(length)) => Box::new(stream.take(length)),
+            _ => Box::new(stream),
+        };
+        (code, headers, body)
+    }
+}
+
+/// The body of a `transfer-encoding: chunked` answer.
+struct Chunked<R> {
+    stream: R,
+    left: usize,
+    ended: bool,
+}
+
+impl<R: BufRead> Read for Chunked<R> {
+    fn read(&mut self, out: &mut [u8]) -> std::io::Result<usize> {
+        if self.left == 0 && !self.ended {
+            let mut line = String::new();
+            while line.trim().is_empty() {
+                line.clear();
+                if self.stream.read_line(&mut line)? == 0 {
+                    return Err(std::io::ErrorKind::UnexpectedEof.into());
+                }
+            }
+            self.left = usize::from_str_radix(line.trim(), 16).map_err(std::io::Error::other)?;
+            self.ended = self.left == 0;
+        }
+        if self.ended {
+            return Ok(0);
+        }
+        let most = out.len().min(self.left);
+        let count = self.stream.read(&mut out[..most])?;
+        self.left -= count;
+        Ok(count)
+    }
+}
+
+/// The events of a watch.
+pub struct Watch {
+    pub headers: Vec<(String, String)>,
+    body: BufReader<Box<dyn Read>>,
+}
+
+impl Watch {
+    /// The next event as (type, object); panics when none comes.
+    #[track_caller]
+    pub fn next_event(&mut self) -> (String, Value) {
+        self.next().expect("the watch has ended")
+    }
+    /// The next event in short: `ADDED name`.
+    #[track_caller]
+    pub fn next_short(&mut self) -> String {
+        let (kind, object) = self.next_event();
+        format!("{kind} {}", object["metadata"]["name"].as_str().unwrap_or_default())
+    }
+}
+
+impl Iterator for Watch {
+    type Item = (String, Value);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let mut line = String::new();
+        self.body.read_line(&mut line).unwrap_or_else(|error| panic!("no event came: {error}"));
+        if line.is_empty() {
+            return None;
+        }
+        let mut event: Value = serde_json::from_str(&line).unwrap_or_else(|error| panic!("no event ({error}): {line}"));
+        Some((event["type"].as_str().unwrap_or_default().to_owned(), event["object"].take()))
+    }
+}
