@@ -120,9 +120,15 @@ impl NodeReporter {
     }
 
     async fn report(&mut self, now: Timestamp) -> Result<(), kube::Error> {
-        let seen = self.observe().await;
-        let Some((before, at)) = self.written.clone() else { return Ok(()) };
-        let due = now.duration_since(at) >= REPORT;
+        let api: Api<Node> = Api::all(self.client.clone());
+        let (seen, shown) = tokio::join!(self.observe(), api.get_opt(&self.context.settings.node_name));
+        let Some((mut before, at)) = self.written.clone() else { return Ok(()) };
+        let mut due = now.duration_since(at) >= REPORT;
+        let shown = shown?.and_then(|node| node.status).unwrap_or_default();
+        // Others write it too: a node that was silent for a while is marked so, and one that was deleted has nothing.
+        if is_ready(&shown) != is_ready(&before) || shown.node_info.is_none() {
+            (before, due) = (shown, true);
+        }
         let conditions = before.conditions.as_deref().unwrap_or_default();
         let wanted = status(&self.context.settings, &self.context.machine, &seen, conditions, now);
         if due || differ(&before, &wanted) {
@@ -140,12 +146,15 @@ impl NodeReporter {
         if let Some(addresses) = patch["status"]["addresses"].as_array_mut() {
             addresses.insert(0, json!({"$patch": "replace"}));
         }
-        let answer = api.patch_status(&self.context.settings.node_name, &PatchParams::default(), &Patch::Strategic(patch)).await;
+        let name = &self.context.settings.node_name;
+        let answer = api.patch_status(name, &PatchParams::default(), &Patch::Strategic(&patch)).await;
         let written = match answer {
             // Someone deleted the Node: a node registers again, as upstream's does when it restarts.
             Err(error) if api_client::is_not_found(&error) => {
                 let fresh = node(&self.context.settings, wanted.clone());
-                api.create(&PostParams::default(), &fresh).await?
+                api.create(&PostParams::default(), &fresh).await?;
+                // A server may take no status along with a new object.
+                api.patch_status(name, &PatchParams::default(), &Patch::Strategic(patch)).await?
             }
             answer => answer?,
         };

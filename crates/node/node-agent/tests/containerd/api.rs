@@ -80,6 +80,11 @@ impl TestApi {
         self.take(&mut state, &format!("{resource}/default/{name}"));
     }
 
+    pub fn remove_node(&self, name: &str) {
+        let mut state = self.state.lock();
+        self.take(&mut state, &format!("nodes//{name}"));
+    }
+
     fn put(&self, state: &mut State, key: String, mut object: Value) -> Value {
         state.version += 1;
         object["metadata"]["resourceVersion"] = json!(state.version.to_string());
@@ -103,7 +108,12 @@ impl TestApi {
             ("GET", Some(_)) if !call.query.contains("watch=") => existing.map_or_else(not_found, |object| (200, object)),
             ("POST", None) => {
                 drop(state);
-                (201, self.create(&call.resource, call.body))
+                let mut body = call.body;
+                if call.resource == "nodes" {
+                    // A status may be ignored when an object is created.
+                    body.as_object_mut().unwrap().remove("status");
+                }
+                (201, self.create(&call.resource, body))
             }
             (_, Some(_)) if existing.is_none() => not_found(),
             ("PUT", Some(name)) => (200, self.put(&mut state, key(name), call.body)),
