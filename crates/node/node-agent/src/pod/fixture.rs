@@ -4,7 +4,7 @@ use super::plan::{Action, Busy, Ending, VolumesState, World, plan};
 use super::probe_results::{ProbeKind, ProbeResults};
 use super::runtime_state::{ContainerRecord, PodRuntime, RunState, SandboxRecord};
 use super::start_history::{StartHistory, Waiting};
-use super::status::{Observed, status};
+use super::status::{Observed, is_over, status};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Pod, PodStatus};
 use serde_json::{Value, json};
@@ -23,6 +23,7 @@ pub struct Fixture {
     pub to_restart: BTreeSet<String>,
     pub ending: Option<Ending>,
     pub finished: bool,
+    host_ips: Vec<String>,
 }
 
 pub fn at(second: i64) -> Timestamp {
@@ -52,12 +53,13 @@ impl Fixture {
             to_restart: BTreeSet::new(),
             ending: None,
             finished: false,
+            host_ips: vec!["192.0.2.1".into()],
         }
     }
 
     /// Adds a newer sandbox.
     pub fn sandbox(mut self, ready: bool) -> Self {
-        let attempt = self.runtime.sandboxes.len() as u32;
+        let attempt = self.runtime.sandboxes.first().map_or(0, |newest| newest.attempt + 1);
         let record = SandboxRecord {
             id: format!("s{attempt}"),
             attempt,
@@ -147,7 +149,10 @@ impl Fixture {
         let describe = |action: Action| match action {
             Action::MountVolumes => "mount".into(),
             Action::CleanUp => "clean up".into(),
-            Action::CreateSandbox { attempt } => format!("sandbox {attempt}"),
+            Action::CreateSandbox { attempt, instead_of } => {
+                let instead = if instead_of.is_empty() { String::new() } else { format!(" instead of {}", instead_of.join(" ")) };
+                format!("sandbox {attempt}{instead}")
+            }
             Action::StopSandbox { id, replaced } => format!("stop {id}{}", if replaced { " to replace it" } else { "" }),
             Action::Start { container, restart_count, .. } => format!("start {container} {restart_count}"),
             Action::Kill(kill) => {
@@ -161,7 +166,15 @@ impl Fixture {
     }
 
     pub fn status(&self) -> PodStatus {
-        status(&Observed {
+        status(&self.observed())
+    }
+
+    pub fn is_over(&self) -> bool {
+        is_over(&self.observed())
+    }
+
+    fn observed(&self) -> Observed<'_> {
+        Observed {
             pod: &self.pod,
             old: &self.old,
             runtime: &self.runtime,
@@ -170,9 +183,9 @@ impl Fixture {
             to_restart: &self.to_restart,
             ending: self.ending.as_ref(),
             finished: self.finished,
-            host_ips: &["192.0.2.1".into()],
+            host_ips: &self.host_ips,
             now: at(self.now),
-        })
+        }
     }
 }
 

@@ -110,10 +110,15 @@ impl PodRuntime {
             };
             now.containers.push(record);
         }
-        now.sandboxes.sort_by_key(|s| std::cmp::Reverse(s.created_at));
+        now.sandboxes.sort_by_key(newest_first);
         now.containers.sort_by_key(|c| std::cmp::Reverse((c.created_at, c.restart_count)));
         Ok(now)
     }
+}
+
+/// containerd gives no time of creation for a sandbox whose creation failed: attempts count first.
+fn newest_first(sandbox: &SandboxRecord) -> impl Ord + use<> {
+    std::cmp::Reverse((sandbox.attempt, sandbox.created_at))
 }
 
 async fn read_sandbox(runtime: &Runtime, id: &str) -> Result<SandboxRecord, CriError> {

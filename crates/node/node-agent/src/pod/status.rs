@@ -35,19 +35,12 @@ pub struct Observed<'a> {
 /// The status to write.
 pub fn status(observed: &Observed<'_>) -> PodStatus {
     let (pod, old) = (observed.pod, observed.old);
-    let mut regular: Vec<ContainerStatus> =
-        spec(pod).containers.iter().map(|c| container_status(observed, c, ContainerKind::Regular, old.container_statuses.as_deref())).collect();
-    // Clients rely on an order; upstream's is by name.
-    regular.sort_by(|a, b| a.name.cmp(&b.name));
-    let kind = |c: &Container| if is_sidecar(c) { ContainerKind::Sidecar } else { ContainerKind::Init };
-    let mut init: Vec<ContainerStatus> =
-        init_containers(pod).iter().map(|c| container_status(observed, c, kind(c), old.init_container_statuses.as_deref())).collect();
+    let (mut init, mut regular) = (init_statuses(observed), regular_statuses(observed));
     let ephemeral: Vec<ContainerStatus> = ephemeral_containers(pod)
         .iter()
         .map(|c| container_status(observed, &containers::as_container(c), ContainerKind::Ephemeral, old.ephemeral_container_statuses.as_deref()))
         .collect();
-    let ends = observed.ending.is_some() || pod.metadata.deletion_timestamp.is_some();
-    let mut phase = phase(pod, &init, &regular, ends).to_owned();
+    let mut phase = phase_of(observed, &init, &regular).to_owned();
     let (mut reason, mut message) = (None, None);
     let old_phase = old.phase.clone().unwrap_or_else(|| "Pending".into());
     if let Some(failure) = observed.ending.and_then(|ending| ending.failure.as_ref()) {
@@ -100,6 +93,32 @@ pub fn status(observed: &Observed<'_>) -> PodStatus {
 
 pub fn is_terminal(phase: &str) -> bool {
     matches!(phase, "Succeeded" | "Failed")
+}
+
+/// Whether the pod is to end because its containers did for good: what still runs of it, its sidecars, has
+/// nobody left to serve. The status shows the terminal phase only once they have ended too.
+pub fn is_over(observed: &Observed<'_>) -> bool {
+    observed.old.phase.as_deref().is_some_and(is_terminal) || is_terminal(phase_of(observed, &init_statuses(observed), &regular_statuses(observed)))
+}
+
+fn phase_of(observed: &Observed<'_>, init: &[ContainerStatus], regular: &[ContainerStatus]) -> &'static str {
+    let ends = observed.ending.is_some() || observed.pod.metadata.deletion_timestamp.is_some();
+    phase(observed.pod, init, regular, ends)
+}
+
+fn regular_statuses(observed: &Observed<'_>) -> Vec<ContainerStatus> {
+    let before = observed.old.container_statuses.as_deref();
+    let mut regular: Vec<ContainerStatus> =
+        spec(observed.pod).containers.iter().map(|c| container_status(observed, c, ContainerKind::Regular, before)).collect();
+    // Clients rely on an order; upstream's is by name.
+    regular.sort_by(|a, b| a.name.cmp(&b.name));
+    regular
+}
+
+fn init_statuses(observed: &Observed<'_>) -> Vec<ContainerStatus> {
+    let before = observed.old.init_container_statuses.as_deref();
+    let kind = |c: &Container| if is_sidecar(c) { ContainerKind::Sidecar } else { ContainerKind::Init };
+    init_containers(observed.pod).iter().map(|c| container_status(observed, c, kind(c), before)).collect()
 }
 
 fn addresses(observed: &Observed<'_>) -> (Option<String>, Option<Vec<PodIP>>) {

@@ -72,6 +72,30 @@ fn a_terminal_phase_waits_until_nothing_runs_and_then_stays() {
 }
 
 #[test]
+fn a_pod_is_over_once_its_regular_containers_ended_for_good() {
+    let with_sidecar = |policy: &str| Fixture::new(with_init(policy)).with(|f| f.old.phase = Some("Running".into())).exited("i", 0).running("side");
+    for (fixture, want) in [
+        (with_sidecar("Never").running("a"), false),
+        (with_sidecar("Never").exited("a", 0), true),
+        (with_sidecar("Never").exited("a", 1), true),
+        (with_sidecar("OnFailure").exited("a", 0), true),
+        (with_sidecar("OnFailure").exited("a", 1), false),
+        (with_sidecar("Always").exited("a", 0), false),
+        (Fixture::new(spec("Never")).running("a").with(|f| f.old.phase = Some("Succeeded".into())), true),
+    ] {
+        assert_eq!(fixture.is_over(), want, "{:?}", fixture.runtime.containers);
+    }
+    // Its sidecars then end with whatever code: the phase is that of the regular containers.
+    let ended = |code: i32| {
+        with_sidecar("Never").exited("a", code).with(|f| {
+            f.ending = Some(Ending { grace: None, failure: None });
+            f.runtime.containers.iter_mut().filter(|c| c.name == "side").for_each(|c| (c.state, c.exit_code) = (RunState::Exited, 137));
+        })
+    };
+    assert_eq!((phase(&ended(0)), phase(&ended(1))), ("Succeeded".into(), "Failed".into()));
+}
+
+#[test]
 fn conditions_name_what_is_missing() {
     assert_eq!(
         conditions(&Fixture::bare(with_init("Always")).status()),

@@ -4,6 +4,8 @@ use crate::machine::TestMachine;
 use clock::SystemClock;
 use node_agent::{AgentError, AgentSettings, OnShutdown};
 use serde_json::{Value, json};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::oneshot;
@@ -69,7 +71,9 @@ impl TestNode {
 
     fn run(&self, name: &str, mut spec: Value) {
         spec["nodeName"] = json!("n1");
-        spec["hostNetwork"] = json!(true);
+        if spec["hostNetwork"].is_null() {
+            spec["hostNetwork"] = json!(true);
+        }
         for list in ["containers", "initContainers"] {
             for container in spec[list].as_array_mut().into_iter().flatten() {
                 container["image"] = json!("busybox:test");
@@ -258,6 +262,129 @@ async fn containers_restart_as_their_policy_says() {
     assert!(message.starts_with("Back-off pulling image \"127.0.0.1:1/none:1\": ErrImagePull: "), "{message}");
     let pod = node.until("pull", "refused", |pod| reason(pod, "bad")["reason"] == "InvalidImageName").await;
     assert_eq!(reason(&pod, "never")["reason"], "ErrImageNeverPull");
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sidecars_end_after_the_containers_they_serve() {
+    let node = TestNode::start().await;
+    let out = node.machine.dir.path();
+    let sidecar = |name: &str| {
+        json!({"name": name, "restartPolicy": "Always", "volumeMounts": [{"name": "out", "mountPath": "/out"}],
+            "command": shell(&format!("trap 'echo {name} >> /out/ended; exit 1' TERM; while true; do sleep 0.05; done"))})
+    };
+    let pod = |code: &str| {
+        json!({"restartPolicy": "Never", "terminationGracePeriodSeconds": 20, "volumes": [{"name": "out", "hostPath": {"path": out}}],
+            "initContainers": [sidecar("one"), sidecar("two")], "containers": [{"name": "main", "command": ["sh", "-c", format!("sleep 0.3; exit {code}")]}]})
+    };
+    node.run("job", pod("0"));
+    let done = node.until("job", "succeeded", |pod| pod["status"]["phase"] == "Succeeded").await;
+    for status in done["status"]["initContainerStatuses"].as_array().unwrap() {
+        assert_eq!((&status["state"]["terminated"]["exitCode"], &status["restartCount"]), (&json!(1), &json!(0)), "{status:#}");
+    }
+    assert_eq!(std::fs::read_to_string(out.join("ended")).unwrap(), "two\none\n");
+    node.run("broken", pod("3"));
+    node.until("broken", "failed", |pod| pod["status"]["phase"] == "Failed").await;
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_later_deletion_with_less_grace_counts() {
+    let node = TestNode::start().await;
+    let stubborn =
+        || json!({"terminationGracePeriodSeconds": 50, "containers": [{"name": "c", "command": shell("trap '' TERM; while true; do sleep 0.05; done")}]});
+    let stopping = |node: &TestNode, name: &str| node.api.events(name).iter().any(|(reason, _)| reason == "Killing");
+    for name in ["hurried", "forced"] {
+        node.run(name, stubborn());
+        node.until(name, "running", |pod| state(pod)["running"].is_object()).await;
+        node.api.delete_pod(name, 50);
+        node.until(name, "being ended", |_| stopping(&node, name)).await;
+    }
+    let begun = std::time::Instant::now();
+    // As `kubectl delete --now`.
+    node.api.delete_pod("hurried", 1);
+    // As `kubectl delete --grace-period=0 --force`.
+    node.api.remove("pods", "forced");
+    node.until_gone("hurried").await;
+    node.until_nothing_runs().await;
+    assert!(begun.elapsed() < Duration::from_secs(25), "{:?}", begun.elapsed());
+    node.stop().await;
+}
+
+/// A network plugin that works once the file `broken` is gone.
+fn install_network(dir: &Path) {
+    let (bin, conf, broken) = (dir.join("cni/bin"), dir.join("cni/net.d"), dir.join("broken"));
+    std::fs::create_dir_all(&bin).unwrap();
+    std::fs::create_dir_all(&conf).unwrap();
+    std::fs::write(&broken, "").unwrap();
+    let script = format!(
+        r#"#!/bin/sh
+if [ "$CNI_COMMAND" = VERSION ]; then
+    echo '{{"cniVersion":"0.4.0","supportedVersions":["0.3.1","0.4.0"]}}'
+elif [ "${{0##*/}}" = test-network ] && [ -e '{broken}' ]; then
+    echo '{{"cniVersion":"0.4.0","code":100,"msg":"the network is down"}}'
+    exit 1
+elif [ "$CNI_COMMAND" = ADD ]; then
+    echo '{{"cniVersion":"0.4.0","interfaces":[{{"name":"'"$CNI_IFNAME"'","sandbox":"'"$CNI_NETNS"'"}}],"ips":[{{"version":"4","address":"192.0.2.7/24","interface":0}}]}}'
+fi
+"#,
+        broken = broken.display()
+    );
+    for name in ["test-network", "loopback"] {
+        std::fs::write(bin.join(name), &script).unwrap();
+        std::fs::set_permissions(bin.join(name), std::fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    std::fs::write(conf.join("10-test.conflist"), r#"{"cniVersion":"0.4.0","name":"test","plugins":[{"type":"test-network"}]}"#).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_is_ready_with_its_network_and_registers_again_when_deleted() {
+    let node = TestNode::start().await;
+    let ready = async |want: &str| {
+        let wait = async {
+            loop {
+                let found = node.api.get("nodes", "", "n1").unwrap_or_default();
+                let conditions = found["status"]["conditions"].as_array().cloned().unwrap_or_default();
+                if conditions.iter().any(|c| c["type"] == "Ready" && c["status"] == want) {
+                    return found;
+                }
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        tokio::time::timeout(LIMIT, wait).await.unwrap_or_else(|_| panic!("Ready is not {want}: {:#}", node.api.get("nodes", "", "n1").unwrap_or_default()))
+    };
+    let first = ready("False").await;
+    node.api.remove_node("n1");
+    let second = ready("False").await;
+    assert_ne!(first["metadata"]["uid"], second["metadata"]["uid"]);
+    install_network(node.machine.dir.path());
+    ready("True").await;
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn failed_sandboxes_are_not_in_the_way() {
+    let node = TestNode::start().await;
+    let dir = node.machine.dir.path();
+    install_network(dir);
+    node.run("p", json!({"hostNetwork": false, "containers": [{"name": "c", "command": shell(SERVE)}]}));
+    let attempts = async || {
+        let sandboxes = node.machine.runtime.list_pod_sandboxes(Default::default()).await.unwrap();
+        sandboxes.into_iter().map(|sandbox| sandbox.metadata.unwrap().attempt).collect::<Vec<_>>()
+    };
+    let wait = async {
+        while attempts().await.into_iter().max() < Some(3) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(LIMIT, wait).await.unwrap_or_else(|_| panic!("no later attempt: {:#?}", node.api.events("p")));
+    std::fs::remove_file(dir.join("broken")).unwrap();
+    let pod = node.until("p", "ready", is_ready).await;
+    assert_eq!(pod["status"]["podIP"], "192.0.2.7");
+    let events = node.api.events("p");
+    assert!(events.iter().any(|(reason, message)| reason == "FailedCreatePodSandBox" && message.contains("the network is down")), "{events:#?}");
+    assert!(!events.iter().any(|(_, message)| message.contains("reserved")), "{events:#?}");
+    assert_eq!(attempts().await.len(), 1, "the failed ones are removed");
     node.stop().await;
 }
 

@@ -92,6 +92,8 @@ pub enum Action {
     CleanUp,
     CreateSandbox {
         attempt: u32,
+        /// Ids of dead sandboxes that nothing ran in: failed attempts, which hold a network namespace and a name.
+        instead_of: Vec<String>,
     },
     StopSandbox {
         id: String,
@@ -158,7 +160,9 @@ pub fn sandbox_need(pod: &Pod, runtime: &PodRuntime) -> SandboxNeed {
         || !newest.ready
         || newest.host_network != is_host_network(pod)
         || (!newest.host_network && newest.addresses.is_empty());
-    if changed { SandboxNeed::New { attempt: newest.attempt + 1 } } else { SandboxNeed::Serves }
+    // The runtime keeps the name of every attempt it has, so a new one must be above them all.
+    let highest = runtime.sandboxes.iter().map(|s| s.attempt).max().unwrap_or(newest.attempt);
+    if changed { SandboxNeed::New { attempt: highest + 1 } } else { SandboxNeed::Serves }
 }
 
 fn plan_running(world: &World<'_>) -> Vec<Action> {
@@ -225,7 +229,10 @@ fn plan_sandbox(world: &World<'_>, attempt: u32, volumes_ready: bool, actions: &
     }
     match world.sandbox_retry_at {
         Some(retry_at) if world.now < retry_at => actions.push(Action::Wake(retry_at)),
-        _ if volumes_ready => actions.push(Action::CreateSandbox { attempt }),
+        _ if volumes_ready => {
+            let unused = runtime.sandboxes.iter().filter(|s| !runtime.containers.iter().any(|c| c.sandbox == s.id));
+            actions.push(Action::CreateSandbox { attempt, instead_of: unused.map(|s| s.id.clone()).collect() });
+        }
         _ => {}
     }
 }

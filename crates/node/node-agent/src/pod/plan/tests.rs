@@ -114,6 +114,10 @@ fn a_new_sandbox_starts_from_the_beginning() {
         || Fixture::new(with_init()).exited("i1", 0).exited("side", 0).exited("i2", 0).exited("a", 137).with(|f| f.runtime.sandboxes[0].ready = false);
     check(stopped(), &["sandbox 1"]);
     check(stopped().sandbox(true), &["start i1 1"]);
+    // One that died before anything ran in it goes; the next is above all there are, in whatever order they come.
+    let failed = || Fixture::bare(one("Always")).with(|f| f.volumes = VolumesState::Mounted).sandbox(false).sandbox(false);
+    check(failed(), &["sandbox 2 instead of s1 s0"]);
+    check(failed().with(|f| f.runtime.sandboxes.reverse()), &["sandbox 2 instead of s0 s1"]);
     // A pod that never restarts is not given a new one.
     check(Fixture::new(one("Never")).exited("a", 1).with(|f| f.runtime.sandboxes[0].ready = false), &[]);
     check(Fixture::new(one("Never")).exited("a", 1).with(|f| f.runtime.sandboxes[0].addresses.clear()), &["stop s0"]);

@@ -2,7 +2,7 @@
 use super::{Outcome, Worker, mount_key};
 use crate::events::EventType;
 use crate::pod::containers::{self, is_host_network};
-use crate::pod::effects::{clean_up, create_sandbox, kill};
+use crate::pod::effects::{clean_up, create_sandbox, kill, remove_sandbox};
 use crate::pod::plan::{Action, Kill, VolumesState};
 use crate::pod::runtime_state::RunState;
 use crate::pod::start::{Start, container_of};
@@ -23,10 +23,18 @@ impl Worker {
                 self.busy.volumes = true;
                 self.operations.spawn(async move { Outcome::CleanedUp(clean_up(&context, &id, &pod).await) });
             }
-            Action::CreateSandbox { attempt } => {
+            Action::CreateSandbox { attempt, instead_of } => {
                 self.busy.sandbox = true;
                 let owner = self.messages.clone();
-                self.operations.spawn(async move { Outcome::Sandbox(create_sandbox(&context, &id, &pod, attempt, &owner).await) });
+                self.operations.spawn(async move {
+                    for sandbox in instead_of {
+                        // One that can't be removed yet has an attempt of its own, and is not in the way.
+                        if remove_sandbox(&context, &sandbox).await {
+                            context.table.disown(&sandbox);
+                        }
+                    }
+                    Outcome::Sandbox(create_sandbox(&context, &id, &pod, attempt, &owner).await)
+                });
             }
             Action::StopSandbox { id: sandbox, replaced } => {
                 self.busy.sandbox = true;

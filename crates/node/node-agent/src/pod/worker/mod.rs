@@ -12,12 +12,11 @@ use super::containers::spec;
 use super::effects::forget;
 use super::identity::{MESSAGE_POLICY_ANNOTATION, PodId, pod_text};
 use super::paths::PodPaths;
-use super::plan::{Busy, Ending, VolumesState, World, plan};
+use super::plan::{Busy, Ending, KillReason, VolumesState, World, grace, plan};
 use super::probe_results::{ProbeKind, ProbeResults};
 use super::runtime_state::{PodRuntime, RunState};
 use super::start::StartError;
 use super::start_history::{StartHistory, Waiting};
-use super::status::is_terminal;
 use crate::admission::refusal;
 use crate::context::AgentContext;
 use crate::events::EventType;
@@ -66,6 +65,8 @@ enum Outcome {
 /// How often the exit of a container that was announced is looked for before the slow relist has to find it.
 const EXIT_LOOKS: u32 = 12;
 const FIRST_LOOK: Duration = Duration::from_millis(2);
+/// The next try after a conflict sees what was in its way.
+const CONFLICT_RETRY: Duration = Duration::from_millis(50);
 const RETRY: Duration = Duration::from_secs(1);
 const LONGEST_RETRY: Duration = Duration::from_secs(10);
 
@@ -237,10 +238,8 @@ impl Worker {
             self.known_version = version;
             self.known = pod.status.clone().unwrap_or_default();
         }
-        let grace = |pod: &Pod| pod.metadata.deletion_grace_period_seconds;
-        let shorter = matches!((grace(&self.pod), grace(&pod)), (Some(before), Some(now)) if now < before);
-        self.pod = pod;
-        if shorter {
+        let before = std::mem::replace(&mut self.pod, pod);
+        if is_hurried(&before, &self.pod) {
             self.shorten();
         }
     }
@@ -382,12 +381,8 @@ impl Worker {
                 self.wake(deadline);
             }
         }
-        if self.ending.is_none() {
-            let phase = self.status(false, now).phase.unwrap_or_default();
-            let was_terminal = self.known.phase.as_deref().is_some_and(is_terminal);
-            if was_terminal || is_terminal(&phase) {
-                self.ending = Some(Ending { grace: None, failure: None });
-            }
+        if self.ending.is_none() && self.is_over(now) {
+            self.ending = Some(Ending { grace: None, failure: None });
         }
         if self.ending.is_some() {
             self.start_cancelled.cancel();
@@ -410,6 +405,12 @@ fn event_reason(reason: &str) -> &'static str {
         "OutOfephemeral-storage" => "OutOfephemeral-storage",
         _ => "Rejected",
     }
+}
+
+/// Whether the pod's containers get less time to end than they were told before.
+fn is_hurried(before: &Pod, now: &Pod) -> bool {
+    let grace_of = |pod: &Pod| grace(pod, None, KillReason::PodEnds, None);
+    now.metadata.deletion_grace_period_seconds.is_some() && grace_of(now) < grace_of(before)
 }
 
 /// Versions of this API are numbers that grow.

@@ -1,5 +1,5 @@
 //! What actions came to: the worker's memory after each.
-use super::{LONGEST_RETRY, Outcome, RETRY, Worker, version_of};
+use super::{CONFLICT_RETRY, LONGEST_RETRY, Outcome, RETRY, Worker, version_of};
 use crate::events::EventType;
 use crate::pod::back_off::later;
 use crate::pod::plan::VolumesState;
@@ -100,10 +100,10 @@ impl Worker {
                             self.known = pod.status.unwrap_or_default();
                         }
                     }
-                    // Deleted, or another pod of the same name: the cache will tell.
-                    Err(error) if api_client::is_not_found(&error) || api_client::is_conflict(&error) => {
-                        self.write_again_at = Some(later(now, RETRY));
-                    }
+                    // Others wrote at the same moment, or another pod has the name, of which the cache will tell.
+                    Err(error) if api_client::is_conflict(&error) => self.write_again_at = Some(later(now, CONFLICT_RETRY)),
+                    // Deleted: the cache will tell.
+                    Err(error) if api_client::is_not_found(&error) => self.write_again_at = Some(later(now, RETRY)),
                     Err(error) => {
                         tracing::warn!(pod = %self.id, %error, "a pod's status can't be written");
                         self.write_again_at = Some(later(now, RETRY));

@@ -1,6 +1,6 @@
 //! Telling of the pod: its status to the API and to this node, and its deletion once it has ended.
 use super::{Outcome, Worker};
-use crate::pod::status::{Observed, is_terminal, status};
+use crate::pod::status::{Observed, is_over, is_terminal, status};
 use crate::pod::status_patch::status_patch;
 use crate::pod_table::PodView;
 use jiff::Timestamp;
@@ -9,8 +9,17 @@ use kube::api::{Api, DeleteParams, Patch, PatchParams, Preconditions};
 use std::sync::Arc;
 
 impl Worker {
-    pub(super) fn status(&self, finished: bool, now: Timestamp) -> PodStatus {
-        status(&Observed {
+    fn status(&self, finished: bool, now: Timestamp) -> PodStatus {
+        status(&self.observed(finished, &self.context.host_ips(), now))
+    }
+
+    /// Whether the pod's containers ended for good.
+    pub(super) fn is_over(&self, now: Timestamp) -> bool {
+        is_over(&self.observed(false, &[], now))
+    }
+
+    fn observed<'a>(&'a self, finished: bool, host_ips: &'a [String], now: Timestamp) -> Observed<'a> {
+        Observed {
             pod: &self.pod,
             old: &self.known,
             runtime: &self.runtime,
@@ -19,9 +28,9 @@ impl Worker {
             to_restart: &self.to_restart,
             ending: self.ending.as_ref(),
             finished,
-            host_ips: &self.context.host_ips(),
+            host_ips,
             now,
-        })
+        }
     }
 
     /// Publishes the status, writes it to the API where it differs, and deletes a pod that is done.
