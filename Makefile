@@ -14,7 +14,6 @@ test: tools    ## every test, end-to-end ones with real containers included
 	cargo xtask test
 
 bench: tools   ## measure the budgets of the design, print a table and write JSON
-	cargo build --release --package k8shost
 	cargo xtask bench
 
 lint:          ## formatting, clippy and the repository's own rules

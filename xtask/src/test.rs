@@ -1,5 +1,6 @@
 //! `cargo xtask test`: builds everything, makes the images, runs every test.
-use anyhow::{Context, Result, bail};
+use crate::cargo::cargo;
+use anyhow::{Context, Result};
 use std::process::Command;
 use std::time::Instant;
 
@@ -26,21 +27,4 @@ pub fn main(arguments: &[String]) -> Result<()> {
 
 fn step(what: &str) {
     println!("== {what}");
-}
-
-fn cargo(fixed: &[&str], more: &[String]) -> Result<()> {
-    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    command.args(fixed).args(more).current_dir(crate::root());
-    // `cargo run` sets these for this program; a build that sees them again would differ from a plain one.
-    for (name, _) in std::env::vars_os() {
-        let name = name.to_string_lossy().into_owned();
-        if name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_") || name == "CARGO" {
-            command.env_remove(&name);
-        }
-    }
-    let status = command.status().with_context(|| format!("running cargo {}", fixed.join(" ")))?;
-    if !status.success() {
-        bail!("cargo {} failed", fixed.join(" "));
-    }
-    Ok(())
 }

@@ -18,6 +18,8 @@ impl Cluster {
 
     /// As `start`, with arguments for the server.
     pub fn start_with(arguments: &[&str]) -> Self {
+        // So that a run that was cut off does not burden the next.
+        crate::remove_of_the_dead();
         let host = Host::new();
         let options = ServerOptions {
             arguments: arguments.iter().map(|argument| (*argument).to_owned()).collect(),

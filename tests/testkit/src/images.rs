@@ -199,7 +199,14 @@ fn commands(layer: &Layer) -> Vec<String> {
 /// busybox' web server, whose page is its version: what charts and tests use as "a web server".
 fn httpd(packages: &Packages, tag: &str) -> Image {
     let pages = Layer::new().file("www/index.html", 0o644, format!("httpd version {tag}\n")).file("www/healthz", 0o644, "ok\n");
-    Image::new("").layer(busybox_layer(packages)).layer(pages).entrypoint(&["httpd"]).command(&["-f", "-v", "-p", "80", "-h", "/www"]).port("80/tcp")
+    Image::new("")
+        .layer(busybox_layer(packages))
+        .layer(pages)
+        .entrypoint(&["httpd"])
+        .command(&["-f", "-v", "-p", "80", "-h", "/www"])
+        .port("80/tcp")
+        // As a container's first process it takes no notice of SIGTERM.
+        .stop_signal("SIGKILL")
 }
 
 const POSTGRES_USER: u32 = 999;
