@@ -1,3 +1,4 @@
+//! Tables of what the endpoint slice controller does in which world.
 use super::reconcile::reconcile;
 use super::*;
 use controller_kit::converges;

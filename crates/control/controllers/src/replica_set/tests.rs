@@ -1,3 +1,4 @@
+//! Tables of what the replica set controller does in which world.
 use super::reconcile::{failed_status, reconcile};
 use super::*;
 use controller_kit::converges;

@@ -1,3 +1,4 @@
+//! Tables of what the stateful set controller does in which world.
 use super::*;
 use crate::history::Step;
 use controller_kit::converges;
