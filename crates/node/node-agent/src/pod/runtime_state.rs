@@ -141,7 +141,7 @@ async fn read_sandbox(runtime: &Runtime, id: &str) -> Result<SandboxRecord, CriE
 impl ContainerRecord {
     fn of(status: &ContainerStatus, sandbox: String) -> Self {
         let metadata = status.metadata.clone().unwrap_or_default();
-        let image = status.image.as_ref().map(|i| if i.user_specified_image.is_empty() { i.image.clone() } else { i.user_specified_image.clone() });
+        let image = status.image.as_ref().map(|i| if i.image.is_empty() { i.user_specified_image.clone() } else { i.image.clone() });
         Self {
             id: status.id.clone(),
             name: metadata.name,
