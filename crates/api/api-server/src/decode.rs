@@ -88,7 +88,7 @@ pub fn unfit(kind: &Kind, why: &str) -> Status {
 }
 
 /// Decodes an object that is not of the resource's own kind: a subresource's, or options. `text` may lack its kind.
-pub fn foreign(text: &[u8], (group, version, kind): (&str, &str, &str), any_version: bool) -> Result<Value, Status> {
+pub fn foreign(text: &[u8], (group, version, kind): (&str, &str, &str)) -> Result<Value, Status> {
     let schema = foreign_schema(group, version, kind)?;
     let decoded = api_schema::decode(text, &schema).map_err(|error| not_json(&error))?;
     let mut value = expect_object(decoded.value)?;
@@ -97,7 +97,7 @@ pub fn foreign(text: &[u8], (group, version, kind): (&str, &str, &str), any_vers
     if !sent_kind.is_empty() && sent_kind != kind {
         return Err(other_kind(sent_kind, version, kind));
     }
-    if !any_version && !sent_version.is_empty() && sent_version != own_version {
+    if kind != DELETE_OPTIONS && !sent_version.is_empty() && sent_version != own_version {
         return Err(other_version(sent_version, &own_version));
     }
     bounded(&value).map_err(Status::bad_request)?;
@@ -105,7 +105,13 @@ pub fn foreign(text: &[u8], (group, version, kind): (&str, &str, &str), any_vers
     Ok(value)
 }
 
+/// The options of deletes are of every group's every version.
+pub const DELETE_OPTIONS: &str = "DeleteOptions";
+
 pub fn foreign_schema(group: &str, version: &str, kind: &str) -> Result<api_schema::SchemaRef, Status> {
+    if kind == DELETE_OPTIONS {
+        return Ok(api_schema::SchemaRef::builtin("io.k8s.apimachinery.pkg.apis.meta.v1.DeleteOptions"));
+    }
     api_schema::builtin::for_kind(group, version, kind).ok_or_else(|| Status::internal(format!("no schema of {kind} in {version}")))
 }
 
@@ -163,7 +169,15 @@ pub fn bounded(value: &Value) -> Result<(), String> {
             _ => true,
         }
     }
-    if fits(value, DEPTH_LIMIT) { Ok(()) } else { Err(format!("the object is nested too deeply: limit is {DEPTH_LIMIT}")) }
+    // What the server itself keeps in an object is as deep as what it is about, and a little deeper.
+    let own = |key: &str, field: &Value| match field {
+        Value::Object(metadata) if key == "metadata" => {
+            metadata.iter().all(|(key, field)| fits(field, if key == "managedFields" { DEPTH_LIMIT + 8 } else { DEPTH_LIMIT - 2 }))
+        }
+        _ => fits(field, DEPTH_LIMIT - 1),
+    };
+    let all_fit = value.as_object().is_none_or(|object| object.iter().all(|(key, field)| own(key, field)));
+    if all_fit { Ok(()) } else { Err(format!("the object is nested too deeply: limit is {DEPTH_LIMIT}")) }
 }
 
 fn json_type(value: &Value) -> &'static str {

@@ -31,12 +31,12 @@ pub struct Preconditions {
     pub resource_version: Option<String>,
 }
 
-const KIND: &str = "DeleteOptions";
+const KIND: &str = decode::DELETE_OPTIONS;
 
 impl DeleteOptions {
     pub fn read(context: &Context, body: &Bytes) -> Result<Self, Status> {
         let text = decode::json_text(context, body)?;
-        let mut options = if text.iter().all(u8::is_ascii_whitespace) { Self::default() } else { Self::of(decode::foreign(&text, ("", "v1", KIND), true)?)? };
+        let mut options = if text.iter().all(u8::is_ascii_whitespace) { Self::default() } else { Self::of(decode::foreign(&text, ("", "v1", KIND))?)? };
         let query = context.query;
         if let Some(seconds) = query.integer("gracePeriodSeconds")? {
             options.grace_period_seconds = Some(seconds);

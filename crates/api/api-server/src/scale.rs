@@ -41,7 +41,7 @@ impl ApiServer {
         let patch_type = if context.route.verb == "patch" { Some(PatchType::of(context)?) } else { None };
         let sent = match patch_type {
             Some(patch_type) => patch::read(patch_type, body)?,
-            None => decode::foreign(&decode::json_text(context, body)?, SCALE, false)?,
+            None => decode::foreign(&decode::json_text(context, body)?, SCALE)?,
         };
         let schema = decode::foreign_schema(SCALE.0, SCALE.1, SCALE.2)?;
         let change = Change { part: None, tracked: false, options: options(context)? };

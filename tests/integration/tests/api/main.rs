@@ -1,1 +1,22 @@
-//! The API as its clients meet it.
+//! The API as its clients meet it: a whole server without a node, through HTTPS and kubectl.
+//!
+//! Each test has a server of its own. Most run it without controllers, so that nothing but the test writes.
+mod access;
+mod apply;
+mod deletion;
+mod discovery;
+mod dry_run;
+mod escalation;
+mod garbage;
+mod lists;
+mod namespaces;
+mod patches;
+mod printing;
+mod process;
+mod refusals;
+mod services;
+mod subresources;
+mod support;
+mod tokens;
+mod watches;
+mod writes;

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 impl ApiServer {
     /// `kind` is that of pods.
     pub(crate) async fn bind(&self, context: &Context<'_>, kind: &Kind, body: &Bytes) -> Result<Answer, Status> {
-        let binding = decode::foreign(&decode::json_text(context, body)?, ("", "v1", "Binding"), false)?;
+        let binding = decode::foreign(&decode::json_text(context, body)?, ("", "v1", "Binding"))?;
         metadata::check_namespace(&binding, context, kind)?;
         let name = match context.route.name.as_str() {
             "" => metadata::text(&binding, "name").to_owned(),

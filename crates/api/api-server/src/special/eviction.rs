@@ -17,7 +17,7 @@ const ATTEMPTS: usize = 5;
 
 impl ApiServer {
     pub(crate) async fn evict(&self, context: &Context<'_>, kind: &Kind, subresource: &Subresource, body: &Bytes) -> Result<Answer, Status> {
-        let eviction = decode::foreign(&decode::json_text(context, body)?, subresource.speaks, false)?;
+        let eviction = decode::foreign(&decode::json_text(context, body)?, subresource.speaks)?;
         metadata::check_namespace(&eviction, context, kind)?;
         let name = &context.route.name;
         let sent = metadata::text(&eviction, "name");

@@ -21,7 +21,7 @@ const VOLUME_LIFETIME: i64 = 365 * 24 * 3600;
 
 impl ApiServer {
     pub(crate) async fn token(&self, context: &Context<'_>, kind: &Kind, subresource: &Subresource, body: &Bytes) -> Result<Answer, Status> {
-        let mut request = decode::foreign(&decode::json_text(context, body)?, subresource.speaks, false)?;
+        let mut request = decode::foreign(&decode::json_text(context, body)?, subresource.speaks)?;
         metadata::check_namespace(&request, context, kind)?;
         let name = &context.route.name;
         let sent = metadata::text(&request, "name");
