@@ -75,7 +75,8 @@ fn image(command: ImageCommand) -> anyhow::Result<()> {
             }
             ImageCommand::Ls { data_dir } => {
                 let socket = socket(&data_dir);
-                let runtime = cri::Runtime::connect(&socket).await.with_context(|| format!("no container runtime at {}: is the server running?", socket.display()))?;
+                let runtime =
+                    cri::Runtime::connect(&socket).await.with_context(|| format!("no container runtime at {}: is the server running?", socket.display()))?;
                 for image in runtime.list_images().await? {
                     let name = image.repo_tags.first().or(image.repo_digests.first()).unwrap_or(&image.id);
                     println!("{name}\t{}\t{}", image.id, image.size);

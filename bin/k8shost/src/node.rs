@@ -37,7 +37,9 @@ pub struct NodeSettings {
 
 impl NodeSettings {
     pub fn of(settings: &ServerSettings, address: IpAddr) -> Result<Self> {
-        let IpNet::V4(cluster_cidr) = settings.cluster_cidr else { return Err(anyhow!("the pod network is IPv4 only: cluster-cidr {}", settings.cluster_cidr)) };
+        let IpNet::V4(cluster_cidr) = settings.cluster_cidr else {
+            return Err(anyhow!("the pod network is IPv4 only: cluster-cidr {}", settings.cluster_cidr));
+        };
         let pod_cidr = node_range(cluster_cidr);
         let directory = settings.data_dir.join("agent");
         let mut network = NodeNetwork::new(pod_cidr, cluster_cidr);
@@ -63,7 +65,9 @@ impl NodeSettings {
                 "max-pods" => agent.max_pods = value.parse().with_context(|| format!("kubelet-arg max-pods={value}"))?,
                 "resolv-conf" => agent.resolv_conf = value.into(),
                 "node-labels" => agent.labels.extend(value.split(',').filter_map(|label| label.split_once('=')).map(|(key, value)| (key.into(), value.into()))),
-                other => return Err(anyhow!("kubelet-arg {other}: there is no such argument; there are cgroup-root, max-pods, node-labels, port, resolv-conf")),
+                other => {
+                    return Err(anyhow!("kubelet-arg {other}: there is no such argument; there are cgroup-root, max-pods, node-labels, port, resolv-conf"));
+                }
             }
         }
         let enabled = |component: &str| !settings.is_disabled(component);
@@ -95,7 +99,13 @@ pub struct Node {
 }
 
 impl Node {
-    pub async fn start(settings: NodeSettings, certificates: &Certificates, clients: Arc<dyn Clients>, source: Arc<dyn Source>, clock: Arc<dyn Clock>) -> Result<Self> {
+    pub async fn start(
+        settings: NodeSettings,
+        certificates: &Certificates,
+        clients: Arc<dyn Clients>,
+        source: Arc<dyn Source>,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self> {
         let NodeSettings { mut agent, network, dns, proxy, .. } = settings;
         if let Some(network) = &network {
             let executable = std::env::current_exe().context("finding this executable")?;

@@ -1,4 +1,5 @@
 //! `k8shost server`: starts the components in order, waits, stops them in the reverse order.
+use crate::api_arguments::ApiArguments;
 use crate::certificates::{Certificates, Names};
 use crate::component_clients::ComponentClients;
 use crate::notify::notify;
@@ -35,6 +36,7 @@ pub fn main(args: ServerArgs) -> Result<()> {
 
 async fn run(settings: ServerSettings) -> Result<()> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let api_arguments = ApiArguments::of(&settings.kube_apiserver_arg)?;
     let shutdown = CancellationToken::new();
     let server_dir = settings.data_dir.join("server");
     std::fs::create_dir_all(&server_dir).with_context(|| format!("data directory {:?}", settings.data_dir))?;
@@ -68,7 +70,7 @@ async fn run(settings: ServerSettings) -> Result<()> {
     write_kubeconfig(&settings, &certificates, port)?;
 
     let source = Arc::new(StoreSource::new(store.clone(), kinds));
-    let mut tasks = components(&settings, &certificates, &server, &store, source.clone(), &clock, &shutdown);
+    let mut tasks = components(&settings, &api_arguments, &certificates, &server, &store, source.clone(), &clock, &shutdown);
     let node = match agent {
         Some(agent) => {
             let clients = ComponentClients::new(server.clone(), &format!("system:node:{}", settings.node_name), &["system:nodes", "system:masters"]);
@@ -128,6 +130,7 @@ async fn api_server(
 
 fn components(
     settings: &ServerSettings,
+    api_arguments: &ApiArguments,
     certificates: &Certificates,
     server: &Arc<ApiServer>,
     store: &Arc<SqliteStore>,
@@ -135,16 +138,16 @@ fn components(
     clock: &Arc<dyn Clock>,
     shutdown: &CancellationToken,
 ) -> Vec<JoinHandle<()>> {
-    let compacting = {
+    let mut tasks = vec![tokio::spawn(api_server::expire_events(server.clone()))];
+    if let Some(policy) = api_arguments.compaction {
         let (store, shutdown) = (store.clone(), shutdown.clone());
-        async move {
+        tasks.push(tokio::spawn(async move {
             tokio::select! {
-                () = store::compact_periodically(&*store, store::CompactionPolicy::default()) => {}
+                () = store::compact_periodically(&*store, policy) => {}
                 () = shutdown.cancelled() => {}
             }
-        }
-    };
-    let mut tasks = vec![tokio::spawn(compacting), tokio::spawn(api_server::expire_events(server.clone()))];
+        }));
+    }
     if !settings.is_disabled("controllers") {
         let clients = ComponentClients::new(server.clone(), "system:kube-controller-manager", &["system:masters"]);
         let controllers = controllers::ControllersSettings::new(certificates.server_ca.certificate_pem());
