@@ -127,6 +127,6 @@ mod tests {
         ];
         let table = table(&figures);
         let lines: Vec<&str> = table.lines().collect();
-        assert_eq!(lines, ["memory  41.0 MB  <= 40.0 MB  OVER  RSS", "reads    0.50 x   >= 0.50 x  ok", "rows     1234"]);
+        assert_eq!(lines, ["memory  41.0 MB  <= 40.0 MB  OVER  RSS", "reads    0.50 x   >= 0.50 x  ok", "rows      1234"]);
     }
 }
