@@ -1,6 +1,6 @@
 //! `cargo xtask run`: a cluster on this machine, the example deployed on it and shown answering, until Ctrl-C.
 use anyhow::{Context, Result, bail, ensure};
-use nix::sys::signal::{SigSet, Signal, kill};
+use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, Uid};
 use std::fs::File;
 use std::io::{Read, Write};
@@ -11,6 +11,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 use testkit::images::{POSTGRES, Recipe, VISITS, VISITS_2};
+use tokio::signal::unix::{SignalKind, signal};
 
 const IMAGES: [Recipe; 3] = [POSTGRES, VISITS, VISITS_2];
 const START_LIMIT: Duration = Duration::from_secs(120);
@@ -24,10 +25,10 @@ pub fn main() -> Result<()> {
         return as_root();
     }
     let places = Places::find()?;
-    // Taken before anything is started, so that an early Ctrl-C stops what there is, too.
-    let signals = signals()?;
     println!("making the images of the example");
     let archives: Vec<PathBuf> = IMAGES.iter().map(Recipe::archive).collect();
+    // From here on there is something to stop, so an early Ctrl-C is heard as well.
+    let signals = signals()?;
     let mut server = Server::start(&places)?;
     // Whatever happens meanwhile, the server is stopped before this ends.
     let result = deploy(&places, &mut server, &signals, &archives).and_then(|deployed| {
@@ -166,26 +167,34 @@ impl Server {
     }
 }
 
-/// A thread that receives what a terminal or a service manager sends; all other threads have it blocked.
-fn signals() -> Result<Receiver<Signal>> {
-    let mut set = SigSet::empty();
-    for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
-        set.add(signal);
-    }
-    set.thread_block()?;
+/// A thread that receives what a terminal or a service manager sends.
+///
+/// Handlers, not a blocked mask: that would be inherited by the server, which would then never hear of a signal.
+fn signals() -> Result<Receiver<()>> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let entered = runtime.enter();
+    let (mut interrupt, mut terminate, mut hang_up) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?, signal(SignalKind::hangup())?);
+    drop(entered);
     let (sender, receiver) = channel();
     std::thread::spawn(move || {
-        while let Ok(signal) = set.wait() {
-            if sender.send(signal).is_err() {
-                break;
+        runtime.block_on(async move {
+            loop {
+                tokio::select! {
+                    _ = interrupt.recv() => {}
+                    _ = terminate.recv() => {}
+                    _ = hang_up.recv() => {}
+                }
+                if sender.send(()).is_err() {
+                    return;
+                }
             }
-        }
+        });
     });
     Ok(receiver)
 }
 
 /// Waits until something asks to stop.
-fn wait(server: &mut Server, signals: &Receiver<Signal>) -> Result<()> {
+fn wait(server: &mut Server, signals: &Receiver<()>) -> Result<()> {
     loop {
         match signals.recv_timeout(Duration::from_millis(500)) {
             Err(RecvTimeoutError::Timeout) => server.ended()?,
@@ -195,7 +204,7 @@ fn wait(server: &mut Server, signals: &Receiver<Signal>) -> Result<()> {
 }
 
 /// Brings the example up and shows it; `false` when told to stop meanwhile.
-fn deploy(places: &Places, server: &mut Server, signals: &Receiver<Signal>, archives: &[PathBuf]) -> Result<bool> {
+fn deploy(places: &Places, server: &mut Server, signals: &Receiver<()>, archives: &[PathBuf]) -> Result<bool> {
     let started = Instant::now();
     let pause = |server: &mut Server| -> Result<bool> {
         server.ended()?;

@@ -58,6 +58,7 @@ impl Recipe {
             let unfinished = path.with_extension("unfinished");
             std::fs::write(&unfinished, image.archive(Compression::None)).expect("the image directory can be written");
             std::fs::rename(&unfinished, &path).expect("a file can be renamed in its directory");
+            remove_old(&directory, short.as_str(), &path);
         }
         path
     }
@@ -71,6 +72,20 @@ fn directory() -> PathBuf {
     match std::env::var_os("K8SHOST_IMAGES") {
         Some(path) => path.into(),
         None => Path::new(&std::env::var_os("HOME").expect("HOME is set")).join(".cache/k8shost-images"),
+    }
+}
+
+/// Removes archives that were made of the same recipe's earlier forms, unless another checkout may still use them.
+fn remove_old(directory: &Path, short: &str, newest: &Path) {
+    const KEPT: std::time::Duration = std::time::Duration::from_secs(24 * 3600);
+    for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
+        let path = entry.path();
+        let same = entry.file_name().to_string_lossy().strip_prefix(short).is_some_and(|rest| rest.len() == "-.tar".len() + key().len());
+        let old = entry.metadata().and_then(|metadata| metadata.modified()).is_ok_and(|made| made.elapsed().is_ok_and(|age| age > KEPT));
+        if same && old && path != newest {
+            // Another process may have been faster.
+            let _ = std::fs::remove_file(path);
+        }
     }
 }
 
