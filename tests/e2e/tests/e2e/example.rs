@@ -1,12 +1,20 @@
-//! The example: visits kept in PostgreSQL, rolled to version 2 and back while visitors come.
+//! The example, by the commands of its own README: visits kept in PostgreSQL, rolled to version 2 and back while visitors come.
 use crate::SOON;
 use nix::sys::signal::Signal;
 use testkit::images::{POSTGRES, VISITS, VISITS_2};
 use testkit::{Cluster, Tool};
 
+const README: &str = include_str!("../../../../examples/visits/README.md");
+const MANIFEST: &str = include_str!("../../../../examples/visits/visits.yaml");
+
 /// Visits again and again; writes what went wrong to stderr, where the test sees it.
 const VISITORS: &str =
     r#"visit() { while true; do curl -fsS --max-time 10 http://ADDRESS/ || echo FAILED; sleep 0.02; done; }; visit & visit & visit & visit & wait"#;
+
+/// The shell blocks of a Markdown text.
+fn blocks(text: &str) -> Vec<&str> {
+    text.split("```sh\n").skip(1).filter_map(|rest| rest.split("```").next()).collect()
+}
 
 fn number(tool: &Tool, address: &str) -> u64 {
     let answer = tool.until(&format!("curl -fsS --max-time 10 http://{address}/"), SOON, |answer| answer.starts_with("visit "));
@@ -17,19 +25,22 @@ fn number(tool: &Tool, address: &str) -> u64 {
 fn visits_are_counted_through_a_rollout_and_a_restart() {
     let mut cluster = Cluster::with_images(&[POSTGRES, VISITS, VISITS_2]);
     let kubectl = cluster.tool();
+    // As it stands, but with its data among the rest of this test's.
     let data = cluster.server.directory.path().join("example");
-    let manifest = include_str!("../../../../examples/visits/visits.yaml").replace("/var/lib/k8shost-example", &data.display().to_string());
-    kubectl.apply(&manifest);
-    kubectl.sh("kubectl -n visits rollout status deployment/postgres --timeout=180s && kubectl -n visits rollout status deployment/web --timeout=180s").ok();
+    let folder = kubectl.home.join("examples/visits");
+    std::fs::create_dir_all(&folder).unwrap();
+    std::fs::write(folder.join("visits.yaml"), MANIFEST.replace("/var/lib/k8shost-example", &data.display().to_string())).unwrap();
+    let [deploy, roll] = blocks(README)[..] else { panic!("the README has other blocks than this test expects") };
+    let deployed = kubectl.sh(deploy).ok();
+    assert!(deployed.contains("visit 1, served by web-") && deployed.trim_end().ends_with("version 1"), "{deployed}");
     let address = format!("{}:30080", cluster.host.address);
     let first = number(&kubectl, &address);
     assert_eq!(number(&kubectl, &address), first + 1);
 
     let visitors = cluster.outside().background(&VISITORS.replace("ADDRESS", &address));
     visitors.until_printed("version 1", SOON);
-    kubectl.sh("kubectl -n visits set image deployment/web web=visits-web:v2 && kubectl -n visits rollout status deployment/web --timeout=180s").ok();
+    kubectl.sh(roll).ok();
     visitors.until_printed("version 2", SOON);
-    kubectl.sh("kubectl -n visits rollout undo deployment/web && kubectl -n visits rollout status deployment/web --timeout=180s").ok();
     std::thread::sleep(std::time::Duration::from_secs(2));
     let printed = visitors.printed();
     drop(visitors);
