@@ -1,4 +1,5 @@
 //! What tests against real servers need: a running k8shost, kubectl and helm, hosts of their own, images.
+#[cfg(feature = "api")]
 mod api;
 mod background;
 mod cluster;
@@ -9,6 +10,7 @@ pub mod images;
 mod remains;
 mod server;
 
+#[cfg(feature = "api")]
 pub use api::{Api, Ask, Reply, Watch};
 pub use background::Background;
 pub use cluster::Cluster;

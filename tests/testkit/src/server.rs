@@ -107,6 +107,7 @@ impl Server {
     }
 
     /// A plain HTTPS client with the admin's certificate.
+    #[cfg(feature = "api")]
     pub fn api(&self) -> crate::Api {
         crate::Api::of_kubeconfig(&self.kubeconfig())
     }
