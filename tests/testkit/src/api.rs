@@ -3,7 +3,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use rustls::{ClientConnection, StreamOwned};
 use serde_json::Value;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
 use std::sync::Arc;
@@ -144,19 +144,24 @@ impl Api {
         self.send(&Ask::new("PATCH", path).body(&media_type, body.to_string()))
     }
 
+    #[track_caller]
     pub fn send(&self, ask: &Ask) -> Reply {
-        let (code, headers, mut body) = self.start(ask);
+        self.try_send(ask).unwrap_or_else(|error| panic!("{} {}: {error}", ask.method, ask.path))
+    }
+    /// As [`send`](Self::send), for a server that may not be there. Errors: no connection, or one that broke off.
+    pub fn try_send(&self, ask: &Ask) -> io::Result<Reply> {
+        let (code, headers, mut body) = self.start(ask)?;
         let mut bytes = Vec::new();
         if ask.method != "HEAD" {
-            body.read_to_end(&mut bytes).unwrap_or_else(|error| panic!("{} {}: {error}", ask.method, ask.path));
+            body.read_to_end(&mut bytes)?;
         }
-        Reply { code, headers, body: bytes }
+        Ok(Reply { code, headers, body: bytes })
     }
 
     /// A watch that was accepted; its events come one by one.
     #[track_caller]
     pub fn watch(&self, path: &str) -> Watch {
-        let (code, headers, mut body) = self.start(&Ask::new("GET", path));
+        let (code, headers, mut body) = self.start(&Ask::new("GET", path)).unwrap_or_else(|error| panic!("{path}: {error}"));
         if code != 200 {
             let mut text = String::new();
             body.read_to_string(&mut text).expect("an error has a body");
@@ -165,10 +170,10 @@ impl Api {
         Watch { headers, body: BufReader::new(body) }
     }
 
-    fn start(&self, ask: &Ask) -> (u16, Vec<(String, String)>, Box<dyn Read>) {
-        let stream = TcpStream::connect(&self.address).unwrap_or_else(|error| panic!("{}: {error}", self.address));
-        stream.set_read_timeout(Some(TIMEOUT)).expect("a timeout can be set");
-        stream.set_nodelay(true).expect("a socket takes its options");
+    fn start(&self, ask: &Ask) -> io::Result<(u16, Vec<(String, String)>, Box<dyn Read + Send>)> {
+        let stream = TcpStream::connect(&self.address)?;
+        stream.set_read_timeout(Some(TIMEOUT))?;
+        stream.set_nodelay(true)?;
         let host = self.address.rsplit_once(':').map_or(self.address.as_str(), |(host, _)| host).to_owned();
         let name = host.try_into().expect("a host name");
         let connection = ClientConnection::new(self.tls.clone(), name).expect("the configuration is good");
@@ -183,27 +188,27 @@ impl Api {
         }
         let mut request = format!("{head}\r\n").into_bytes();
         request.extend_from_slice(&ask.body);
-        stream.get_mut().write_all(&request).unwrap_or_else(|error| panic!("{} {}: {error}", ask.method, ask.path));
+        stream.get_mut().write_all(&request)?;
         let mut line = || {
             let mut text = String::new();
-            stream.read_line(&mut text).unwrap_or_else(|error| panic!("{} {}: {error}", ask.method, ask.path));
-            text.trim_end().to_owned()
+            stream.read_line(&mut text)?;
+            Ok::<_, io::Error>(text.trim_end().to_owned())
         };
-        let status = line();
-        let code = status.split(' ').nth(1).and_then(|code| code.parse().ok()).unwrap_or_else(|| panic!("{} {}: {status:?}", ask.method, ask.path));
+        let status = line()?;
+        let code = status.split(' ').nth(1).and_then(|code| code.parse().ok()).ok_or_else(|| io::Error::other(format!("no HTTP answer: {status:?}")))?;
         let mut headers = Vec::new();
         loop {
-            let text = line();
+            let text = line()?;
             let Some((name, value)) = text.split_once(':') else { break };
             headers.push((name.to_ascii_lowercase(), value.trim().to_owned()));
         }
         let header = |wanted: &str| headers.iter().find(|(name, _)| name == wanted).map(|(_, value)| value.as_str());
-        let body: Box<dyn Read> = match (header("transfer-encoding"), header("content-length").and_then(|length| length.parse().ok())) {
+        let body: Box<dyn Read + Send> = match (header("transfer-encoding"), header("content-length").and_then(|length| length.parse().ok())) {
             (Some("chunked"), _) => Box::new(Chunked { stream, left: 0, ended: false }),
             (_, Some(length)) => Box::new(stream.take(length)),
             _ => Box::new(stream),
         };
-        (code, headers, body)
+        Ok((code, headers, body))
     }
 }
 
@@ -215,16 +220,16 @@ struct Chunked<R> {
 }
 
 impl<R: BufRead> Read for Chunked<R> {
-    fn read(&mut self, out: &mut [u8]) -> std::io::Result<usize> {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
         if self.left == 0 && !self.ended {
             let mut line = String::new();
             while line.trim().is_empty() {
                 line.clear();
                 if self.stream.read_line(&mut line)? == 0 {
-                    return Err(std::io::ErrorKind::UnexpectedEof.into());
+                    return Err(io::ErrorKind::UnexpectedEof.into());
                 }
             }
-            self.left = usize::from_str_radix(line.trim(), 16).map_err(std::io::Error::other)?;
+            self.left = usize::from_str_radix(line.trim(), 16).map_err(io::Error::other)?;
             self.ended = self.left == 0;
         }
         if self.ended {
@@ -240,7 +245,7 @@ impl<R: BufRead> Read for Chunked<R> {
 /// The events of a watch.
 pub struct Watch {
     pub headers: Vec<(String, String)>,
-    body: BufReader<Box<dyn Read>>,
+    body: BufReader<Box<dyn Read + Send>>,
 }
 
 impl Watch {

@@ -232,11 +232,12 @@ fn update(errors: &mut FieldErrors, spec: &At, old: &Value) {
             if before.is_empty() || kept || (index == 1 && at.text().is_empty()) {
                 continue;
             }
-            errors.invalid(&at, "may not change once set");
+            // Upstream shows all of them.
+            errors.invalid_as(&at, spec["clusterIPs"].clone(), "may not change once set");
         }
         let (before, families) = (old["ipFamilies"][0].text(), spec.field("ipFamilies"));
         if !before.is_empty() && !families[0].text().is_empty() && families[0].text() != before {
-            errors.invalid(&families.index(0), "may not change once set");
+            errors.invalid_as(&families.index(0), families.value().clone(), "may not change once set");
         }
     }
     if needs_health_check_node_port(old) && needs_health_check_node_port(spec) && old["healthCheckNodePort"] != spec["healthCheckNodePort"] {
