@@ -39,6 +39,9 @@ pub struct Reply {
     pub body: Vec<u8>,
 }
 
+/// An answer whose body is still to come: its code, headers and body.
+type Started = (u16, Vec<(String, String)>, Box<dyn Read + Send>);
+
 impl Ask {
     pub fn new(method: &str, path: &str) -> Self {
         Self { method: method.into(), path: path.into(), ..Self::default() }
@@ -170,7 +173,7 @@ impl Api {
         Watch { headers, body: BufReader::new(body) }
     }
 
-    fn start(&self, ask: &Ask) -> io::Result<(u16, Vec<(String, String)>, Box<dyn Read + Send>)> {
+    fn start(&self, ask: &Ask) -> io::Result<Started> {
         let stream = TcpStream::connect(&self.address)?;
         stream.set_read_timeout(Some(TIMEOUT))?;
         stream.set_nodelay(true)?;

@@ -120,6 +120,8 @@ pub trait Resource: Send + Sync + 'static {
     const UNCONDITIONAL_UPDATE: bool = true;
     /// Whether a create may bring its status along (upstream: Nodes alone).
     const STATUS_ON_CREATE: bool = false;
+    /// Whether a delete is answered with the object that is gone, instead of a Status (upstream's ReturnDeletedObject).
+    const RETURNS_DELETED: bool = false;
     /// Whether the dependants of a deleted object are orphaned by default (legacy kinds).
     const ORPHANS_BY_DEFAULT: bool = false;
 
@@ -171,6 +173,9 @@ pub trait AnyResource: Send + Sync {
     fn unconditional_update(&self) -> bool;
     fn orphans_by_default(&self) -> bool;
     fn status_on_create(&self) -> bool {
+        false
+    }
+    fn returns_deleted(&self) -> bool {
         false
     }
     fn default(&self, object: &mut Value);
@@ -241,6 +246,9 @@ impl<R: Resource> AnyResource for R {
     }
     fn status_on_create(&self) -> bool {
         R::STATUS_ON_CREATE
+    }
+    fn returns_deleted(&self) -> bool {
+        R::RETURNS_DELETED
     }
     fn default(&self, object: &mut Value) {
         R::default(object);

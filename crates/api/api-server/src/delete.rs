@@ -35,6 +35,7 @@ impl ApiServer {
         let options = DeleteOptions::read(context, body)?;
         let name = &context.route.name;
         match self.delete_object(context, kind, name, &options).await? {
+            Deleted::Gone(bytes) if kind.returns_deleted() => self.answer_object(context, kind, StatusCode::OK, &bytes),
             Deleted::Gone(bytes) => {
                 let object: Value = serde_json::from_slice(&bytes).map_err(Status::internal)?;
                 let names = kind.names();

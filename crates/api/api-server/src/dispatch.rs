@@ -5,7 +5,7 @@ use crate::incoming::read_body;
 use crate::query::Query;
 use crate::route::{ResourceRoute, Route, Target};
 use crate::server::{ApiServer, Requester};
-use crate::{discovery, errors, health, openapi, special};
+use crate::{discovery, errors, health, impersonate, openapi, special};
 use api_auth::{Attributes, AuthError, Decision, User, forbidden};
 use api_meta::{ClusterName, Status};
 use api_resource::SubresourceKind;
@@ -61,6 +61,9 @@ impl ApiServer {
             return Err(Status::not_found("k3k.io", "clusters", route.cluster.as_str()));
         }
         let user = self.impersonated(&route.cluster, user, &parts.headers)?;
+        // What proves or claims who the client is goes no further, least of all to what is proxied to.
+        impersonate::strip(&mut parts.headers);
+        parts.headers.remove(header::AUTHORIZATION);
         match &route.target {
             Target::Path => {
                 if !open {

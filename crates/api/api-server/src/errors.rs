@@ -1,4 +1,5 @@
 //! Store errors as the Status a client understands.
+use crate::continue_token::ContinueToken;
 use api_meta::{FieldError, Status, StatusCause};
 use store::StoreError;
 
@@ -27,13 +28,17 @@ pub fn from_store(error: StoreError) -> Status {
     }
 }
 
-/// A list's `continue` token that is too old gets a message of its own.
-pub fn from_store_in_list(error: StoreError, continued: bool) -> Status {
-    match error {
-        StoreError::Compacted { .. } if continued => Status::gone(
-            "The provided continue parameter is too old to display a consistent list result. You can start a new list without the continue parameter.",
-        ),
-        error => from_store(error),
+/// A list that goes on from a moment that is forgotten may go on from now instead; `rest` says from which place.
+pub fn from_store_in_list(error: StoreError, rest: Option<ContinueToken>) -> Status {
+    match (error, rest) {
+        (StoreError::Compacted { .. }, Some(rest)) => {
+            let mut status = Status::gone(
+                "The provided continue parameter is too old to display a consistent list result. You can start a new list without the continue parameter, or use the continue token in this response to retrieve the remainder of the results. Continuing with the provided token results in an inconsistent list - objects that were created, modified, or deleted between the time the first chunk was returned and now may show up in the list.",
+            );
+            status.continue_token = Some(rest.encode().into());
+            status
+        }
+        (error, _) => from_store(error),
     }
 }
 

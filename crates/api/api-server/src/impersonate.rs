@@ -2,13 +2,21 @@
 use crate::server::ApiServer;
 use api_auth::{AUTHENTICATED, Attributes, Decision, UNAUTHENTICATED, User, forbidden_message};
 use api_meta::{ClusterName, Status};
-use http::HeaderMap;
+use http::{HeaderMap, HeaderName};
 use std::sync::Arc;
 
 const USER: &str = "impersonate-user";
 const GROUP: &str = "impersonate-group";
 const UID: &str = "impersonate-uid";
 const EXTRA: &str = "impersonate-extra-";
+
+/// Removes every header that asks to act as another.
+pub fn strip(headers: &mut HeaderMap) {
+    let asking: Vec<HeaderName> = headers.keys().filter(|name| name.as_str().starts_with("impersonate-")).cloned().collect();
+    for name in asking {
+        headers.remove(name);
+    }
+}
 
 impl ApiServer {
     /// The user a request is to be carried out as.

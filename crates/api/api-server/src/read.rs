@@ -65,11 +65,12 @@ impl ApiServer {
                 token.as_ref().map(|token| token.revision).filter(|revision| *revision > 0)
             }
         };
-        let after = token.map(|token| format!("{prefix}{}", token.after));
+        let after = token.as_ref().map(|token| format!("{prefix}{}", token.after));
+        let rest = token.map(|token| ContinueToken::new(0, &token.after));
         let selective = !(labels.is_everything() && fields.is_everything());
         let request = RangeRequest { scope, after, limit: if selective { 0 } else { limit }, revision };
         let found = self.store.range(request).await;
-        let RangeResponse { mut records, revision, mut remaining } = found.map_err(|error| errors::from_store_in_list(error, continued))?;
+        let RangeResponse { mut records, revision, mut remaining } = found.map_err(|error| errors::from_store_in_list(error, rest))?;
         if selective {
             records.retain(|record| stored(record).matches(&**kind, &labels, &fields));
             if limit > 0 && records.len() > limit {

@@ -38,11 +38,13 @@ pub struct Status {
     pub reason: &'static str,
     pub message: String,
     pub details: Option<Box<StatusDetails>>,
+    /// The token to go on with a list whose moment is forgotten, at the price of consistency.
+    pub continue_token: Option<Box<str>>,
 }
 
 impl Status {
     pub fn new(code: u16, reason: &'static str, message: impl Into<String>) -> Self {
-        Self { code, reason, message: message.into(), details: None }
+        Self { code, reason, message: message.into(), details: None, continue_token: None }
     }
 
     fn about(mut self, group: &str, kind: &str, name: &str) -> Self {
@@ -156,7 +158,7 @@ impl Status {
         let wire = Wire {
             kind: "Status",
             api_version: "v1",
-            metadata: Default::default(),
+            metadata: self.continue_token.iter().map(|token| ("continue".to_owned(), token.to_string().into())).collect(),
             status: "Failure",
             message: &self.message,
             reason: self.reason,

@@ -30,6 +30,14 @@ fn what_nothing_holds_goes_at_once() {
 }
 
 #[test]
+fn some_kinds_are_shown_once_more_when_they_go() {
+    let (_server, api) = quiet();
+    let made = api.post(PODS, &pod("p")).ok();
+    let gone = api.delete(&format!("{PODS}/p")).ok();
+    assert_eq!((&gone["kind"], &gone["metadata"]["uid"]), (&json!("Pod"), &made["metadata"]["uid"]));
+}
+
+#[test]
 fn finalizers_hold_an_object_until_the_last_is_gone() {
     let (_server, api) = quiet();
     let path = format!("{CONFIG_MAPS}/a");

@@ -1,6 +1,8 @@
 //! The API as its clients meet it: a whole server without a node, through HTTPS and kubectl.
 //!
 //! Each test has a server of its own. Most run it without controllers, so that nothing but the test writes.
+#![allow(clippy::unwrap_used, reason = "a test that panics has failed")]
+
 mod access;
 mod apply;
 mod deletion;

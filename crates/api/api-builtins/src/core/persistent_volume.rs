@@ -11,6 +11,7 @@ pub struct PersistentVolumes;
 
 impl Resource for PersistentVolumes {
     const NAMES: Names = Names::with("", "v1", "PersistentVolume", "persistentvolumes", "persistentvolume", const { &[text("pv")] }, &[]);
+    const RETURNS_DELETED: bool = true;
     const SCOPE: ResourceScope = ResourceScope::Cluster;
     const COLUMNS: &'static [Column] = &[
         Column::with("Capacity", |row| row.object["spec"]["capacity"]["storage"].text().into()),

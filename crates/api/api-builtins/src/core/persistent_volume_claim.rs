@@ -12,6 +12,7 @@ pub struct PersistentVolumeClaims;
 
 impl Resource for PersistentVolumeClaims {
     const NAMES: Names = Names::with("", "v1", "PersistentVolumeClaim", "persistentvolumeclaims", "persistentvolumeclaim", const { &[text("pvc")] }, &[]);
+    const RETURNS_DELETED: bool = true;
     const COLUMNS: &'static [Column] = &[
         Column::with(
             "Status",

@@ -14,6 +14,7 @@ pub struct Pods;
 
 impl Resource for Pods {
     const NAMES: Names = Names::with("", "v1", "Pod", "pods", "pod", const { &[text("po")] }, ALL);
+    const RETURNS_DELETED: bool = true;
     const COLUMNS: &[Column] = pod_columns::COLUMNS;
     const SUBRESOURCES: &'static [Subresource] = &[STATUS, LOG, EXEC, ATTACH, PORT_FORWARD, POD_PROXY, BINDING, EVICTION, EPHEMERAL_CONTAINERS, RESIZE];
     const FIELDS: &[Field] = &[

@@ -13,6 +13,7 @@ pub struct PodTemplates;
 
 impl Resource for PodTemplates {
     const NAMES: Names = Names::new("", "v1", "PodTemplate", "podtemplates", "podtemplate");
+    const RETURNS_DELETED: bool = true;
     const COLUMNS: &'static [Column] = &[
         Column::NAME,
         Column::with("Containers", |row| container_names(&row.object["template"])),

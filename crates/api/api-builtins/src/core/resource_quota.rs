@@ -10,6 +10,7 @@ pub struct ResourceQuotas;
 
 impl Resource for ResourceQuotas {
     const NAMES: Names = Names::with("", "v1", "ResourceQuota", "resourcequotas", "resourcequota", const { &[text("quota")] }, &[]);
+    const RETURNS_DELETED: bool = true;
     const COLUMNS: &'static [Column] = &[Column::with("Request", |row| usage(row, false)), Column::with("Limit", |row| usage(row, true))];
     const SUBRESOURCES: &'static [Subresource] = &[STATUS];
     const GENERATION: bool = false;

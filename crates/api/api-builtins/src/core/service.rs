@@ -11,6 +11,7 @@ pub struct Services;
 
 impl Resource for Services {
     const NAMES: Names = Names::with("", "v1", "Service", "services", "service", const { &[text("svc")] }, ALL);
+    const RETURNS_DELETED: bool = true;
     const COLUMNS: &'static [Column] = &[
         Column::path("Type", ".spec.type"),
         Column::with("Cluster-IP", |row| text_or(&row.object["spec"]["clusterIP"], NONE)),

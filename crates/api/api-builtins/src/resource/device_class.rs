@@ -9,6 +9,7 @@ pub struct DeviceClasses;
 
 impl Resource for DeviceClasses {
     const NAMES: Names = Names::new("resource.k8s.io", "v1", "DeviceClass", "deviceclasses", "deviceclass");
+    const RETURNS_DELETED: bool = true;
     const SCOPE: ResourceScope = ResourceScope::Cluster;
     fn validate(new: &Value, _old: Option<&Value>) -> FieldErrors {
         let mut errors = FieldErrors::new();

@@ -10,6 +10,7 @@ pub struct ResourceClaims;
 
 impl Resource for ResourceClaims {
     const NAMES: Names = Names::new("resource.k8s.io", "v1", "ResourceClaim", "resourceclaims", "resourceclaim");
+    const RETURNS_DELETED: bool = true;
     const COLUMNS: &'static [Column] = &[Column::with("State", state)];
     const SUBRESOURCES: &'static [Subresource] = &[STATUS];
     const GENERATION: bool = false;

@@ -10,6 +10,7 @@ pub struct ResourceClaimTemplates;
 
 impl Resource for ResourceClaimTemplates {
     const NAMES: Names = Names::new("resource.k8s.io", "v1", "ResourceClaimTemplate", "resourceclaimtemplates", "resourceclaimtemplate");
+    const RETURNS_DELETED: bool = true;
     const GENERATION: bool = false;
     fn default(object: &mut Value) {
         device_requests::default(object.open("spec").open("spec"));

@@ -10,6 +10,7 @@ pub struct ResourceSlices;
 
 impl Resource for ResourceSlices {
     const NAMES: Names = Names::new("resource.k8s.io", "v1", "ResourceSlice", "resourceslices", "resourceslice");
+    const RETURNS_DELETED: bool = true;
     const SCOPE: ResourceScope = ResourceScope::Cluster;
     const COLUMNS: &'static [Column] = &[
         Column::with("Node", |row| text_or(&row.object["spec"]["nodeName"], NONE)),

@@ -10,6 +10,7 @@ pub struct CSIDrivers;
 
 impl Resource for CSIDrivers {
     const NAMES: Names = Names::new("storage.k8s.io", "v1", "CSIDriver", "csidrivers", "csidriver");
+    const RETURNS_DELETED: bool = true;
     const SCOPE: ResourceScope = ResourceScope::Cluster;
     const COLUMNS: &'static [Column] = &[
         Column::with("AttachRequired", |row| row.object["spec"]["attachRequired"].as_bool().unwrap_or(true).into()).boolean(),

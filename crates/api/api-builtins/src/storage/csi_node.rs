@@ -9,6 +9,7 @@ pub struct CSINodes;
 
 impl Resource for CSINodes {
     const NAMES: Names = Names::new("storage.k8s.io", "v1", "CSINode", "csinodes", "csinode");
+    const RETURNS_DELETED: bool = true;
     const SCOPE: ResourceScope = ResourceScope::Cluster;
     const COLUMNS: &'static [Column] = &[Column::with("Drivers", |row| row.object["spec"]["drivers"].list().len().into()).integer()];
     const GENERATION: bool = false;

@@ -10,6 +10,7 @@ pub struct StorageClasses;
 
 impl Resource for StorageClasses {
     const NAMES: Names = Names::with("storage.k8s.io", "v1", "StorageClass", "storageclasses", "storageclass", const { &[text("sc")] }, &[]);
+    const RETURNS_DELETED: bool = true;
     const SCOPE: ResourceScope = ResourceScope::Cluster;
     const COLUMNS: &'static [Column] = &[
         Column { format: "name", ..Column::with("Name", name) },

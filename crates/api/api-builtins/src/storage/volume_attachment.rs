@@ -9,6 +9,7 @@ pub struct VolumeAttachments;
 
 impl Resource for VolumeAttachments {
     const NAMES: Names = Names::new("storage.k8s.io", "v1", "VolumeAttachment", "volumeattachments", "volumeattachment");
+    const RETURNS_DELETED: bool = true;
     const SCOPE: ResourceScope = ResourceScope::Cluster;
     const COLUMNS: &'static [Column] = &[
         Column { format: "name", ..Column::path("Attacher", ".spec.attacher") },

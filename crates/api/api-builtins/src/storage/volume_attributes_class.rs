@@ -10,6 +10,7 @@ pub struct VolumeAttributesClasses;
 impl Resource for VolumeAttributesClasses {
     const NAMES: Names =
         Names::with("storage.k8s.io", "v1", "VolumeAttributesClass", "volumeattributesclasses", "volumeattributesclass", const { &[text("vac")] }, &[]);
+    const RETURNS_DELETED: bool = true;
     const SCOPE: ResourceScope = ResourceScope::Cluster;
     const COLUMNS: &'static [Column] = &[Column::path("DriverName", ".driverName")];
     const GENERATION: bool = false;

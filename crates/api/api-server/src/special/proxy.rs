@@ -65,7 +65,7 @@ impl ApiServer {
         let query = parts.uri.query().map(|query| format!("?{query}")).unwrap_or_default();
         let uri: Uri = format!("{}{query}", encoded(&path)).parse().map_err(|error| Status::bad_request(format!("invalid path: {error}")))?;
         let mut request = Request::builder().method(parts.method.clone()).uri(uri).body(incoming).map_err(Status::internal)?;
-        for (name, value) in parts.headers.iter().filter(|(name, _)| !HOP_BY_HOP.contains(name) && *name != header::AUTHORIZATION && *name != header::HOST) {
+        for (name, value) in parts.headers.iter().filter(|(name, _)| !HOP_BY_HOP.contains(name) && *name != header::HOST) {
             request.headers_mut().append(name, value.clone());
         }
         request.headers_mut().insert(header::HOST, HeaderValue::from_str(&address.to_string()).map_err(Status::internal)?);
