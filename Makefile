@@ -1,6 +1,7 @@
 # The front door: every target installs what it needs, then hands over to cargo.
 SHELL := /bin/bash
-export CARGO_TARGET_DIR ?= $(HOME)/.cache/k8shost-target
+# Of this checkout alone: cargo takes another clone's newer build for its own and would run that.
+export CARGO_TARGET_DIR ?= $(CURDIR)/target
 export K8SHOST_TOOLS ?= $(HOME)/.cache/k8shost-tools
 export PATH := $(K8SHOST_TOOLS)/bin:$(HOME)/.cargo/bin:$(PATH)
 
