@@ -43,7 +43,7 @@ fn services() {
     addressed
         .refuses_update(
             json!({"spec": {"clusterIP": "10.96.0.8", "clusterIPs": ["10.96.0.8"]}}),
-            &["spec.clusterIPs[0]: Invalid value: \"10.96.0.8\": may not change once set"],
+            &["spec.clusterIPs[0]: Invalid value: [\"10.96.0.8\"]: may not change once set"],
         )
         .refuses_update(json!({"spec": {"clusterIP": null, "clusterIPs": null}}), &[])
         .refuses_update(json!({"spec": {"type": "ExternalName", "externalName": "a.b"}}), &[]);
