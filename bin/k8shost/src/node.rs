@@ -6,7 +6,7 @@ use api_client::Clients;
 use clock::Clock;
 use flashdns::DnsSettings;
 use ipnet::{IpNet, Ipv4Net};
-use node_agent::{AgentSettings, OnShutdown};
+use node_agent::{AgentSettings, EvictionThresholds, OnShutdown};
 use prismnet::NodeNetwork;
 use serde_json::Value;
 use service_proxy::ProxySettings;
@@ -62,11 +62,12 @@ impl NodeSettings {
             match name.as_str() {
                 "cgroup-root" => agent.cgroup_parent = value.clone(),
                 "port" => agent.streaming_address.set_port(value.parse().with_context(|| format!("kubelet-arg port={value}"))?),
+                "eviction-hard" => agent.eviction = EvictionThresholds::parse(value).map_err(|why| anyhow!("kubelet-arg eviction-hard: {why}"))?,
                 "max-pods" => agent.max_pods = value.parse().with_context(|| format!("kubelet-arg max-pods={value}"))?,
                 "resolv-conf" => agent.resolv_conf = value.into(),
                 "node-labels" => agent.labels.extend(value.split(',').filter_map(|label| label.split_once('=')).map(|(key, value)| (key.into(), value.into()))),
                 other => {
-                    return Err(anyhow!("kubelet-arg {other}: there is no such argument; there are cgroup-root, max-pods, node-labels, port, resolv-conf"));
+                    return Err(anyhow!("kubelet-arg {other}: there is no such argument; there are cgroup-root, eviction-hard, max-pods, node-labels, port, resolv-conf"));
                 }
             }
         }

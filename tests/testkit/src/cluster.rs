@@ -4,6 +4,9 @@ use crate::{Host, Remains, Server, ServerOptions, Tool, binary, wait_until};
 use std::process::Command;
 use std::time::Duration;
 
+/// What a test finds must not depend on how full the disk of its machine is.
+const EVICTION: &str = "eviction-hard=memory.available<10Mi,nodefs.available<1%";
+
 /// A server with a node on a machine of its own. Fields are dropped in this order.
 pub struct Cluster {
     pub server: Server,
@@ -22,7 +25,7 @@ impl Cluster {
         crate::remove_of_the_dead();
         let host = Host::new();
         let options = ServerOptions {
-            arguments: arguments.iter().map(|argument| (*argument).to_owned()).collect(),
+            arguments: ["--kubelet-arg", EVICTION].iter().chain(arguments).map(|argument| (*argument).to_owned()).collect(),
             network_namespace: Some(host.namespace().to_owned()),
             ..ServerOptions::default()
         };

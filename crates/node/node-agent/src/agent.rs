@@ -110,7 +110,7 @@ async fn context(
     let cgroups = Cgroups::new(&settings.cgroup_parent);
     let least_oom_score = if machine::may_lower_oom_score() { -1000 } else { machine::own_oom_score_adj() };
     let limits = NodeLimits { memory: machine.memory, least_oom_score, unified_cgroups: cgroups.is_unified() };
-    let allocatable = allocatable(&capacity(&machine, machine::file_system(data_dir), settings.max_pods), &settings.reserved);
+    let allocatable = allocatable(&capacity(&machine, machine::file_system(data_dir), settings.max_pods), &settings);
     let dns = DnsSettings {
         cluster_dns: settings.cluster_dns.clone(),
         cluster_domain: settings.cluster_domain.clone(),

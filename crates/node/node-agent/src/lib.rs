@@ -26,4 +26,5 @@ mod termination_message;
 
 pub use agent::run;
 pub use error::AgentError;
+pub use node::EvictionThresholds;
 pub use settings::{AgentSettings, OnShutdown};

@@ -1,4 +1,5 @@
 //! AgentSettings: everything that shapes a node agent.
+use crate::EvictionThresholds;
 use ipnet::IpNet;
 use k8s_openapi::api::core::v1::Taint;
 use std::collections::BTreeMap;
@@ -41,6 +42,8 @@ pub struct AgentSettings {
     pub resolv_conf: PathBuf,
     /// Kept back from pods: resource name to quantity.
     pub reserved: BTreeMap<String, String>,
+    /// Below these the node is under pressure; pods are not given them.
+    pub eviction: EvictionThresholds,
     /// Sysctls that pods may set beside the safe ones: names, or prefixes ending in `*`.
     pub allowed_unsafe_sysctls: Vec<String>,
 }
@@ -77,6 +80,7 @@ impl AgentSettings {
             taints: Vec::new(),
             resolv_conf: "/etc/resolv.conf".into(),
             reserved: BTreeMap::new(),
+            eviction: EvictionThresholds::default(),
             allowed_unsafe_sysctls: Vec::new(),
             data_dir,
         }

@@ -1,4 +1,5 @@
 //! The Node object: what the machine is, and how it is. Pure.
+use super::eviction_thresholds::EvictionThresholds;
 use crate::machine::{FileSystem, Machine, go_architecture};
 use crate::settings::AgentSettings;
 use api_meta::Quantity;
@@ -13,10 +14,6 @@ use std::collections::BTreeMap;
 
 /// The version this kubelet reports.
 pub const KUBELET_VERSION: &str = "v1.37.0";
-/// Upstream's default eviction thresholds: below them the node is under pressure, and nobody is given them.
-const LEAST_MEMORY: u64 = 100 << 20;
-const LEAST_DISK_PERCENT: u64 = 10;
-const LEAST_INODES_PERCENT: u64 = 5;
 /// As many images as upstream lists.
 const MOST_IMAGES: usize = 50;
 const MOST_IMAGE_NAMES: usize = 5;
@@ -55,17 +52,18 @@ pub fn capacity(machine: &Machine, file_system: Option<FileSystem>, max_pods: u3
     out
 }
 
-/// What of it pods may have.
-pub fn allocatable(capacity: &Resources, reserved: &BTreeMap<String, String>) -> Resources {
+/// What of it pods may have: not what is reserved, nor what has to be left over.
+pub fn allocatable(capacity: &Resources, settings: &AgentSettings) -> Resources {
     let mut out = capacity.clone();
     let parse = |text: &str| Quantity::parse(text).unwrap_or(Quantity::ZERO);
     for (name, quantity) in &mut out {
         let total = parse(&quantity.0);
+        let least = |of: fn(&EvictionThresholds, u64) -> u64| of(&settings.eviction, total.units().unsigned_abs()).cast_signed();
         let kept = match name.as_str() {
-            "memory" => Quantity::from_bytes(LEAST_MEMORY.cast_signed()),
-            "ephemeral-storage" => Quantity::from_bytes(total.units() / 100 * LEAST_DISK_PERCENT.cast_signed()),
+            "memory" => Quantity::from_bytes(least(EvictionThresholds::memory)),
+            "ephemeral-storage" => Quantity::from_bytes(least(EvictionThresholds::disk)),
             _ => Quantity::ZERO,
-        } + reserved.get(name).map_or(Quantity::ZERO, |text| parse(text));
+        } + settings.reserved.get(name).map_or(Quantity::ZERO, |text| parse(text));
         if !kept.is_zero() {
             let left = if kept > total { Quantity::ZERO } else { total - kept };
             *quantity = RawQuantity(left.to_string());
@@ -102,14 +100,14 @@ pub fn node(settings: &AgentSettings, status: NodeStatus) -> Node {
 /// The status. `before` gives the conditions' times where they did not change.
 pub fn status(settings: &AgentSettings, machine: &Machine, seen: &Observation, before: &[NodeCondition], now: Timestamp) -> NodeStatus {
     let capacity = capacity(machine, seen.file_system, settings.max_pods);
-    let allocatable = allocatable(&capacity, &settings.reserved);
+    let allocatable = allocatable(&capacity, settings);
     let mut addresses: Vec<NodeAddress> = settings.node_ips.iter().map(|ip| NodeAddress { type_: "InternalIP".into(), address: ip.to_string() }).collect();
     addresses.push(NodeAddress { type_: "Hostname".into(), address: settings.node_name.clone() });
     NodeStatus {
         capacity: Some(capacity),
         allocatable: Some(allocatable),
         addresses: Some(addresses),
-        conditions: Some(conditions(seen, before, now)),
+        conditions: Some(conditions(&settings.eviction, machine, seen, before, now)),
         daemon_endpoints: Some(NodeDaemonEndpoints { kubelet_endpoint: Some(DaemonEndpoint { port: i32::from(settings.streaming_address.port()) }) }),
         images: Some(images(&seen.images)),
         node_info: Some(NodeSystemInfo {
@@ -131,11 +129,9 @@ pub fn status(settings: &AgentSettings, machine: &Machine, seen: &Observation, b
     }
 }
 
-fn conditions(seen: &Observation, before: &[NodeCondition], now: Timestamp) -> Vec<NodeCondition> {
-    let little_memory = seen.available_memory.is_some_and(|bytes| bytes < LEAST_MEMORY);
-    let little_disk = seen
-        .file_system
-        .is_some_and(|fs| fs.available * 100 < fs.capacity * LEAST_DISK_PERCENT || (fs.inodes > 0 && fs.inodes_free * 100 < fs.inodes * LEAST_INODES_PERCENT));
+fn conditions(eviction: &EvictionThresholds, machine: &Machine, seen: &Observation, before: &[NodeCondition], now: Timestamp) -> Vec<NodeCondition> {
+    let little_memory = seen.available_memory.is_some_and(|bytes| eviction.little_memory(bytes, machine.memory));
+    let little_disk = seen.file_system.is_some_and(|fs| eviction.little_disk(&fs));
     let many_processes = seen.processes.is_some_and(|(limit, used)| used >= limit);
     let pressure = |on: bool, yes: (&'static str, &str), no: (&'static str, &str)| {
         let (reason, message) = if on { yes } else { no };
@@ -235,7 +231,7 @@ mod tests {
         let file_system = FileSystem { capacity: 100 << 30, available: 50 << 30, inodes: 100, inodes_free: 50 };
         let capacity = capacity(&machine(), Some(file_system), 110);
         assert_eq!((capacity["memory"].0.as_str(), capacity["hugepages-2Mi"].0.as_str()), ("8388608Ki", "8Mi"));
-        let left = allocatable(&capacity, &BTreeMap::from([("cpu".into(), "500m".into())]));
+        let left = allocatable(&capacity, &AgentSettings { reserved: BTreeMap::from([("cpu".into(), "500m".into())]), ..settings() });
         assert_eq!((left["cpu"].0.as_str(), left["memory"].0.as_str(), left["pods"].0.as_str()), ("1500m", "8092Mi", "110"));
     }
 
