@@ -1,4 +1,5 @@
 //! Cache: a typed, indexed, always current copy of one kind's objects in all clusters.
+use crate::managed_fields;
 use crate::source::{Selection, Source, SourceEvent};
 use api_meta::ClusterName;
 use futures::StreamExt;
@@ -79,7 +80,7 @@ struct Listeners<K> {
     all: Vec<(u64, Listener<K>)>,
 }
 
-/// A live copy of one kind, in all clusters of its source.
+/// A live copy of one kind, in all clusters of its source. Its objects lack their managed fields.
 ///
 /// A process that writes tells the cache what the server answered (`wrote`, `removed`), so that it
 /// reads its own writes: whoever decides from this cache can't do the same thing twice.
@@ -240,7 +241,10 @@ impl<K: Cached> Cache<K> {
     }
 
     /// Takes in what the server answered to a write of this process, unless the source told it already.
-    pub fn wrote(&self, cluster: &ClusterName, object: Arc<K>) {
+    pub fn wrote(&self, cluster: &ClusterName, mut object: Arc<K>) {
+        if let Some(object) = Arc::get_mut(&mut object) {
+            object.metadata_mut().managed_fields = None;
+        }
         let key = ObjectKey::of(cluster, object.metadata());
         let listeners = self.listeners.lock();
         let mut guard = self.state.write();
@@ -293,7 +297,7 @@ impl<K: Cached> Cache<K> {
     }
 
     fn apply(&self, cluster: &ClusterName, bytes: &[u8], listing: bool) -> Option<ObjectKey> {
-        let object: Arc<K> = match serde_json::from_slice(bytes) {
+        let object: Arc<K> = match serde_json::from_slice(&managed_fields::without(bytes)) {
             Ok(object) => Arc::new(object),
             Err(error) => {
                 tracing::warn!(%cluster, %error, "an object could not be decoded and is left out of the cache");

@@ -1,6 +1,7 @@
 //! Informers with indexes: fed by the store in-process, or by a remote cluster.
 
 mod cache;
+mod managed_fields;
 mod source;
 
 pub use cache::{Cache, Cached, Change, IndexFunction, Listening, ObjectKey};
