@@ -52,7 +52,9 @@ pub struct NodeAuthorizer {
 
 impl NodeAuthorizer {
     pub fn apply(&self, cluster: &ClusterName, kind: NodeGraphKind, object: &Object) {
-        let value = object.to_value();
+        // A pod without a node gives nobody anything to read, and there are many at once when a workload grows.
+        let unbound = kind == NodeGraphKind::Pod && !object.mentions("\"nodeName\":");
+        let value = if unbound { Value::Null } else { object.to_value() };
         let (namespace, name) = (&object.meta().namespace, &object.meta().name);
         let mut clusters = self.clusters.write();
         let graph = clusters.entry(cluster.clone()).or_default();

@@ -67,16 +67,10 @@ pub fn keep_system_fields(new: &mut Value, old: &Value) -> FieldErrors {
 
 /// Whether anything but metadata and status differs: what bumps the generation.
 pub fn spec_changed(new: &Value, old: &Value) -> bool {
-    let own = |object: &Value| -> Vec<(String, Value)> {
-        object
-            .as_object()
-            .into_iter()
-            .flatten()
-            .filter(|(key, _)| !matches!(key.as_str(), "metadata" | "status" | "apiVersion" | "kind"))
-            .map(|(k, v)| (k.clone(), v.clone()))
-            .collect()
-    };
-    own(new) != own(old)
+    fn own(object: &Value) -> impl Iterator<Item = (&String, &Value)> {
+        object.as_object().into_iter().flatten().filter(|(key, _)| !matches!(key.as_str(), "metadata" | "status" | "apiVersion" | "kind"))
+    }
+    !own(new).eq(own(old))
 }
 
 /// Upstream's ValidateObjectMeta.

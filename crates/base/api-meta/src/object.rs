@@ -1,8 +1,10 @@
 //! Object: encoded JSON bytes plus parsed metadata, shared and never copied.
 use crate::label_selector::Labels;
 use bytes::Bytes;
+use memchr::memmem;
 use serde::Deserialize;
 use serde_json::{Map, Value};
+use std::sync::OnceLock;
 
 /// The metadata the server, caches and controllers ask for again and again.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
@@ -59,6 +61,7 @@ impl LabelMap {
 pub struct Object {
     bytes: Bytes,
     meta: Meta,
+    value: OnceLock<Value>,
 }
 
 #[derive(Deserialize)]
@@ -70,7 +73,7 @@ struct OnlyMeta {
 impl Object {
     pub fn parse(bytes: Bytes) -> Result<Self, serde_json::Error> {
         let only: OnlyMeta = serde_json::from_slice(&bytes)?;
-        Ok(Self { bytes, meta: only.metadata })
+        Ok(Self { bytes, meta: only.metadata, value: OnceLock::new() })
     }
     pub fn bytes(&self) -> &Bytes {
         &self.bytes
@@ -78,6 +81,15 @@ impl Object {
     pub fn meta(&self) -> &Meta {
         &self.meta
     }
+    /// The object as a value that is kept with it: for what many requests look at, such as namespaces and their policies.
+    pub fn value(&self) -> &Value {
+        self.value.get_or_init(|| self.to_value())
+    }
+    /// Whether this text stands anywhere in the encoded object: a quick way to see what it has nothing of.
+    pub fn mentions(&self, text: &str) -> bool {
+        memmem::find(&self.bytes, text.as_bytes()).is_some()
+    }
+    /// The object as a value of its own.
     pub fn to_value(&self) -> Value {
         serde_json::from_slice(&self.bytes).expect("parse checked that these bytes are JSON")
     }
@@ -129,7 +141,7 @@ pub fn encode(object: &Map<String, Value>) -> Bytes {
 
 /// Writes `revision` into an encoded object's metadata as its resourceVersion.
 pub fn stamp(encoded: &[u8], revision: u64) -> Bytes {
-    let Some(at) = encoded.windows(METADATA_OPENS.len()).position(|w| w == METADATA_OPENS) else {
+    let Some(at) = memmem::find(encoded, METADATA_OPENS) else {
         return Bytes::copy_from_slice(encoded);
     };
     let at = at + METADATA_OPENS.len();

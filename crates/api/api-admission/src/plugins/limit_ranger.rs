@@ -3,10 +3,11 @@ use crate::plugins::aggregate;
 use crate::pod::{ResourceList, containers_mut, pod_resources, resource_list};
 use crate::request::{entry_object, items};
 use crate::{AdmissionRequest, Operation, Plugin};
-use api_meta::{GroupResource, Quantity, Status};
+use api_meta::{GroupResource, Object, Quantity, Status};
 use api_resource::Lookup;
 use async_trait::async_trait;
 use serde_json::Value;
+use std::sync::Arc;
 
 const ANNOTATION: &str = "kubernetes.io/limit-ranger";
 
@@ -23,7 +24,7 @@ impl Plugin for LimitRanger {
             return Ok(());
         }
         for range in limit_ranges(request, lookup).await? {
-            set_defaults(request.object.get_or_insert_default(), &range);
+            set_defaults(request.object.get_or_insert_default(), range.value());
         }
         Ok(())
     }
@@ -41,8 +42,8 @@ impl Plugin for LimitRanger {
         }
         for range in limit_ranges(request, lookup).await? {
             let errors = match request.resource {
-                "pods" => pod_errors(request.object(), &range),
-                _ => claim_errors(request.object(), &range),
+                "pods" => pod_errors(request.object(), range.value()),
+                _ => claim_errors(request.object(), range.value()),
             };
             if !errors.is_empty() {
                 return Err(request.forbidden(aggregate(&errors)));
@@ -52,9 +53,8 @@ impl Plugin for LimitRanger {
     }
 }
 
-async fn limit_ranges(request: &AdmissionRequest<'_>, lookup: &dyn Lookup) -> Result<Vec<Value>, Status> {
-    let ranges = lookup.list(request.cluster, &GroupResource::new("", "limitranges"), Some(request.namespace)).await?;
-    Ok(ranges.iter().map(|range| range.to_value()).collect())
+async fn limit_ranges(request: &AdmissionRequest<'_>, lookup: &dyn Lookup) -> Result<Vec<Arc<Object>>, Status> {
+    lookup.list(request.cluster, &GroupResource::new("", "limitranges"), Some(request.namespace)).await
 }
 
 fn limits<'a>(range: &'a Value, kind: &'a str) -> impl Iterator<Item = &'a Value> {

@@ -27,10 +27,10 @@ async fn newest_default(
     annotations: &[&str],
 ) -> Result<Option<Arc<Object>>, Status> {
     let marked = |object: &Object| {
-        let value = object.to_value();
+        let value = object.value();
         annotations.iter().any(|annotation| value["metadata"]["annotations"][annotation] == "true")
     };
-    let created = |object: &Object| object.to_value()["metadata"]["creationTimestamp"].as_str().unwrap_or_default().to_owned();
+    let created = |object: &Object| object.value()["metadata"]["creationTimestamp"].as_str().unwrap_or_default().to_owned();
     let mut all = lookup.list(request.cluster, &resource, None).await?;
     all.retain(|object| marked(object));
     all.sort_by(|a, b| created(b).cmp(&created(a)).then_with(|| a.meta().name.cmp(&b.meta().name)));

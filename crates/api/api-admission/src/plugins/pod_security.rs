@@ -29,7 +29,7 @@ impl PodSecurity {
 
     async fn policy(&self, request: &AdmissionRequest<'_>, lookup: &dyn Lookup) -> Result<Policy, Status> {
         match lookup.get(request.cluster, &GroupResource::new("", "namespaces"), "", request.namespace).await? {
-            Some(namespace) => Ok(Policy::of(&namespace.to_value(), &self.default).0),
+            Some(namespace) => Ok(Policy::of(namespace.value(), &self.default).0),
             None => Err(Status::not_found("", "namespaces", request.namespace)),
         }
     }

@@ -1,9 +1,10 @@
 //! Priority: a pod's priority comes from its class, or from the default one.
 use crate::{AdmissionRequest, Operation, Plugin};
-use api_meta::{GroupResource, Status};
+use api_meta::{GroupResource, Object, Status};
 use api_resource::Lookup;
 use async_trait::async_trait;
 use serde_json::Value;
+use std::sync::Arc;
 
 const GROUP: &str = "scheduling.k8s.io";
 
@@ -41,9 +42,9 @@ impl Plugin for Priority {
         }
         let name = request.object()["metadata"]["name"].as_str().unwrap_or(request.name);
         match default_class(request, lookup).await? {
-            Some(other) if other["metadata"]["name"] != name => Err(request.forbidden(format_args!(
+            Some(other) if *other.meta().name != *name => Err(request.forbidden(format_args!(
                 "PriorityClass {} is already marked as default. Only one default can exist",
-                other["metadata"]["name"].as_str().unwrap_or_default()
+                other.meta().name
             ))),
             _ => Ok(()),
         }
@@ -57,12 +58,13 @@ impl Priority {
             default_class(request, lookup).await?
         } else {
             match lookup.get(request.cluster, &GroupResource::new(GROUP, "priorityclasses"), "", &named).await? {
-                Some(class) => Some(class.to_value()),
+                Some(class) => Some(class),
                 None => return Err(request.forbidden(format_args!("no PriorityClass with name {named} was found"))),
             }
         };
-        let value = class.as_ref().and_then(|class| class["value"].as_i64()).unwrap_or(0);
-        let policy = class.as_ref().and_then(|class| class["preemptionPolicy"].as_str()).unwrap_or("PreemptLowerPriority").to_owned();
+        let class = class.as_ref().map(|class| class.value());
+        let value = class.and_then(|class| class["value"].as_i64()).unwrap_or(0);
+        let policy = class.and_then(|class| class["preemptionPolicy"].as_str()).unwrap_or("PreemptLowerPriority").to_owned();
         let spec = &request.object()["spec"];
         if let Some(given) = spec["priority"].as_i64().filter(|given| *given != value) {
             return Err(request.forbidden(format_args!(
@@ -75,7 +77,7 @@ impl Priority {
             )));
         }
         let spec = request.spec_mut();
-        if let (true, Some(class)) = (named.is_empty(), &class) {
+        if let (true, Some(class)) = (named.is_empty(), class) {
             spec.insert("priorityClassName".into(), class["metadata"]["name"].clone());
         }
         spec.insert("priority".into(), value.into());
@@ -85,10 +87,10 @@ impl Priority {
 }
 
 /// The class marked as the default; the lowest of several.
-async fn default_class(request: &AdmissionRequest<'_>, lookup: &dyn Lookup) -> Result<Option<Value>, Status> {
+async fn default_class(request: &AdmissionRequest<'_>, lookup: &dyn Lookup) -> Result<Option<Arc<Object>>, Status> {
     let classes = lookup.list(request.cluster, &GroupResource::new(GROUP, "priorityclasses"), None).await?;
-    let marked = classes.iter().map(|class| class.to_value()).filter(|class| class["globalDefault"] == true);
-    Ok(marked.min_by_key(|class| class["value"].as_i64().unwrap_or(0)))
+    let marked = classes.into_iter().filter(|class| class.value()["globalDefault"] == true);
+    Ok(marked.min_by_key(|class| class.value()["value"].as_i64().unwrap_or(0)))
 }
 
 #[cfg(test)]

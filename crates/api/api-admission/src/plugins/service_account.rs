@@ -3,10 +3,11 @@ use crate::plugins::is_mirror_pod;
 use crate::pod::containers_mut;
 use crate::request::{entry_list, items};
 use crate::{AdmissionRequest, Operation, Plugin};
-use api_meta::{GroupResource, Status};
+use api_meta::{GroupResource, Object, Status};
 use api_resource::Lookup;
 use async_trait::async_trait;
 use serde_json::{Value, json};
+use std::sync::Arc;
 use std::time::Duration;
 
 const MOUNT_PATH: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
@@ -38,8 +39,9 @@ impl Plugin for ServiceAccount {
         // The deprecated alias always says the same.
         spec.insert("serviceAccount".into(), name.as_str().into());
         let account = find_account(request, lookup, &name).await?;
+        let account = account.value();
         let object = request.object.as_mut().expect("spec_mut made one");
-        if automounts(&account, object) {
+        if automounts(account, object) {
             mount_token(object);
         }
         if items(&object["spec"]["imagePullSecrets"]).is_empty() && !items(&account["imagePullSecrets"]).is_empty() {
@@ -64,9 +66,10 @@ impl Plugin for ServiceAccount {
             return Err(request.forbidden(format_args!("no service account specified for pod {}/{}", request.namespace, request.display_name())));
         }
         let account = find_account(request, lookup, name).await?;
+        let account = account.value();
         let enforced = account["metadata"]["annotations"]["kubernetes.io/enforce-mountable-secrets"].as_str();
         if enforced.is_some_and(|value| matches!(value, "1" | "t" | "T" | "true" | "TRUE" | "True"))
-            && let Some(why) = unmountable_secret(&account, pod)
+            && let Some(why) = unmountable_secret(account, pod)
         {
             return Err(request.forbidden(why));
         }
@@ -74,12 +77,12 @@ impl Plugin for ServiceAccount {
     }
 }
 
-async fn find_account(request: &AdmissionRequest<'_>, lookup: &dyn Lookup, name: &str) -> Result<Value, Status> {
+async fn find_account(request: &AdmissionRequest<'_>, lookup: &dyn Lookup, name: &str) -> Result<Arc<Object>, Status> {
     let accounts = GroupResource::new("", "serviceaccounts");
     let attempts = if name == "default" { DEFAULT_ATTEMPTS } else { 1 };
     for attempt in 1..=attempts {
         if let Some(account) = lookup.get(request.cluster, &accounts, request.namespace, name).await? {
-            return Ok(account.to_value());
+            return Ok(account);
         }
         if attempt < attempts {
             tokio::time::sleep(BETWEEN_ATTEMPTS).await;
