@@ -67,7 +67,9 @@ impl NodeSettings {
                 "resolv-conf" => agent.resolv_conf = value.into(),
                 "node-labels" => agent.labels.extend(value.split(',').filter_map(|label| label.split_once('=')).map(|(key, value)| (key.into(), value.into()))),
                 other => {
-                    return Err(anyhow!("kubelet-arg {other}: there is no such argument; there are cgroup-root, eviction-hard, max-pods, node-labels, port, resolv-conf"));
+                    return Err(anyhow!(
+                        "kubelet-arg {other}: there is no such argument; there are cgroup-root, eviction-hard, max-pods, node-labels, port, resolv-conf"
+                    ));
                 }
             }
         }

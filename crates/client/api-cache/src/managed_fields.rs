@@ -32,7 +32,10 @@ mod tests {
             (r#"{"metadata":{"labels":{},"managedFields":[{"fieldsV1":{"f:a":[]}}],"name":"x"}}"#, r#"{"metadata":{"labels":{},"name":"x"}}"#),
             (r#"{"metadata":{"labels":{},"managedFields":[]}}"#, r#"{"metadata":{"labels":{}}}"#),
             (r#"{"metadata":{"managedFields":["]"]}}"#, r#"{"metadata":{}}"#),
-            (r#"{"metadata":{"annotations":{"managedFields":"[","a":"\"managedFields\":["}}}"#, r#"{"metadata":{"annotations":{"managedFields":"[","a":"\"managedFields\":["}}}"#),
+            (
+                r#"{"metadata":{"annotations":{"managedFields":"[","a":"\"managedFields\":["}}}"#,
+                r#"{"metadata":{"annotations":{"managedFields":"[","a":"\"managedFields\":["}}}"#,
+            ),
             (r#"{"managedFields":[1"#, r#"{"managedFields":[1"#),
         ] {
             assert_eq!(String::from_utf8_lossy(&without(object.as_bytes())), left);

@@ -54,7 +54,11 @@ pub fn measure() -> Result<Vec<Figure>> {
                 percentile(&mut empty, 0.5),
                 "ms",
                 Budget::AtMost(EMPTY_BUDGET_MS),
-                format!("median of {STARTS}, most {:.0} ms, second start {:.0} ms; upstream 4300-5100 ms", percentile(&mut empty, 1.0), percentile(&mut again, 0.5)),
+                format!(
+                    "median of {STARTS}, most {:.0} ms, second start {:.0} ms; upstream 4300-5100 ms",
+                    percentile(&mut empty, 1.0),
+                    percentile(&mut again, 0.5)
+                ),
             ),
             Figure::new(
                 format!("start to /readyz, {OBJECTS} objects"),

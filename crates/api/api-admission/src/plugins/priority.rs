@@ -42,10 +42,9 @@ impl Plugin for Priority {
         }
         let name = request.object()["metadata"]["name"].as_str().unwrap_or(request.name);
         match default_class(request, lookup).await? {
-            Some(other) if *other.meta().name != *name => Err(request.forbidden(format_args!(
-                "PriorityClass {} is already marked as default. Only one default can exist",
-                other.meta().name
-            ))),
+            Some(other) if *other.meta().name != *name => {
+                Err(request.forbidden(format_args!("PriorityClass {} is already marked as default. Only one default can exist", other.meta().name)))
+            }
             _ => Ok(()),
         }
     }
