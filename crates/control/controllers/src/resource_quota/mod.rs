@@ -5,7 +5,7 @@ use crate::discovery;
 use api_meta::Quantity;
 use controller_kit::pod_resources::{self, Resources};
 use controller_kit::{Controller, Error, Kit, ObjectKey, Objects, Plan, Runner, async_trait};
-use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, ResourceQuota, ResourceQuotaStatus, Service};
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, PodSpec, ResourceQuota, ResourceQuotaStatus, Service};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity as WireQuantity;
 use serde::Deserialize;
 use std::sync::Arc;
@@ -49,8 +49,10 @@ pub fn runner(kit: &Kit) -> Runner<ResourceQuotas> {
         .watch_own(&quotas)
         .watch(&pods, move |change| {
             // Use changes when a pod comes, ends, goes or is resized.
-            let weight = |pod: &Option<Arc<Pod>>| pod.as_ref().map(|pod| (crate::pods::is_finished(pod), pod.spec.clone()));
-            if weight(&change.old) == weight(&change.new) { Vec::new() } else { of(&change.key, &by_pod) }
+            fn weight(pod: Option<&Arc<Pod>>) -> Option<(bool, Option<&PodSpec>)> {
+                pod.map(|pod| (crate::pods::is_finished(pod), pod.spec.as_ref()))
+            }
+            if weight(change.old.as_ref()) == weight(change.new.as_ref()) { Vec::new() } else { of(&change.key, &by_pod) }
         })
         .watch(&services, move |change| of(&change.key, &by_service))
         .watch(&claims, move |change| of(&change.key, &by_claim))
