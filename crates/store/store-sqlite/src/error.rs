@@ -1,7 +1,7 @@
 //! What can go wrong with the database; above the store it is the cause inside `StoreError::Engine`.
 use std::path::PathBuf;
 use std::sync::Arc;
-use store::{Key, StoreError};
+use store::{Key, SealError, StoreError};
 
 #[derive(Debug, thiserror::Error)]
 pub enum SqliteError {
@@ -19,13 +19,15 @@ pub enum SqliteError {
     BadRow(String),
     /// Shared by all transactions that were to be committed together.
     #[error("cannot commit: {0}")]
-    Commit(#[source] Arc<rusqlite::Error>),
+    Commit(#[source] Arc<SqliteError>),
     #[error("key `{0}` is not of the form /cluster/group/resource/namespace/name")]
     MalformedKey(Key),
     #[error("key `{0}` is written twice in one transaction")]
     WrittenTwice(Key),
     #[error("{0} operations are too many for one transaction; the limit is {limit}", limit = crate::schema::MAX_OPS)]
     TooManyOps(usize),
+    #[error("cannot read or write the value of `{key}` in row {row}: {source}")]
+    Seal { key: Key, row: i64, source: SealError },
     #[error(transparent)]
     Sqlite(#[from] rusqlite::Error),
 }

@@ -16,6 +16,7 @@ mod live;
 mod options;
 mod queue;
 mod recent;
+mod reseal;
 mod schema;
 mod shared;
 mod span;

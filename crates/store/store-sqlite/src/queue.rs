@@ -15,6 +15,11 @@ pub struct CompactRequest {
     pub reply: oneshot::Sender<Result<(), StoreError>>,
 }
 
+/// Asks for everything on disk to be sealed with the newest key.
+pub struct ResealRequest {
+    pub reply: oneshot::Sender<Result<u64, StoreError>>,
+}
+
 #[derive(Default)]
 pub struct Queue {
     waiting: Mutex<Waiting>,
@@ -24,6 +29,7 @@ pub struct Queue {
 struct Waiting {
     requests: VecDeque<Request>,
     compactions: Vec<CompactRequest>,
+    reseals: Vec<ResealRequest>,
     closed: bool,
     /// How many requests are worth waking the writer for.
     wake_at: usize,
@@ -31,7 +37,7 @@ struct Waiting {
 
 impl Default for Waiting {
     fn default() -> Self {
-        Self { requests: VecDeque::new(), compactions: Vec::new(), closed: false, wake_at: usize::MAX }
+        Self { requests: VecDeque::new(), compactions: Vec::new(), reseals: Vec::new(), closed: false, wake_at: usize::MAX }
     }
 }
 
@@ -39,6 +45,7 @@ impl Default for Waiting {
 pub struct Taken {
     pub requests: Vec<Request>,
     pub compactions: Vec<CompactRequest>,
+    pub reseals: Vec<ResealRequest>,
     /// Nothing is left and nothing will come.
     pub finished: bool,
 }
@@ -76,6 +83,15 @@ impl Queue {
         self.filled.notify_one();
         Ok(())
     }
+    pub fn push_reseal(&self, request: ResealRequest) -> Result<(), ResealRequest> {
+        let mut waiting = self.waiting.lock();
+        if waiting.closed {
+            return Err(request);
+        }
+        waiting.reseals.push(request);
+        self.filled.notify_one();
+        Ok(())
+    }
     /// Nothing more comes in; what waits is still served.
     pub fn close(&self) {
         self.waiting.lock().closed = true;
@@ -87,6 +103,7 @@ impl Queue {
         waiting.closed = true;
         waiting.requests.clear();
         waiting.compactions.clear();
+        waiting.reseals.clear();
     }
     /// Takes what waits, by the given patience.
     ///
@@ -95,7 +112,7 @@ impl Queue {
     pub fn take(&self, patience: &Patience) -> Taken {
         let mut waiting = self.waiting.lock();
         waiting.wake_at = 1;
-        while patience.block && !waiting.closed && waiting.requests.is_empty() && waiting.compactions.is_empty() {
+        while patience.block && !waiting.closed && waiting.requests.is_empty() && waiting.compactions.is_empty() && waiting.reseals.is_empty() {
             self.filled.wait(&mut waiting);
         }
         waiting.wake_at = patience.expected;
@@ -106,8 +123,9 @@ impl Queue {
         let count = waiting.requests.len().min(patience.most);
         let requests: Vec<_> = waiting.requests.drain(..count).collect();
         let compactions = std::mem::take(&mut waiting.compactions);
-        let finished = waiting.closed && requests.is_empty() && compactions.is_empty();
-        Taken { requests, compactions, finished }
+        let reseals = std::mem::take(&mut waiting.reseals);
+        let finished = waiting.closed && requests.is_empty() && compactions.is_empty() && reseals.is_empty();
+        Taken { requests, compactions, reseals, finished }
     }
 }
 

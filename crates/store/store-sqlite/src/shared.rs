@@ -1,5 +1,5 @@
 //! Shared: what the store's handle, its writer thread and its watches hold in common.
-use crate::history;
+use crate::history::{self, Reading};
 use crate::hub::Hub;
 use crate::live::{Live, Page};
 use crate::queue::Queue;
@@ -9,7 +9,7 @@ use rusqlite::Connection;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use store::{Event, RangeRequest, RangeResponse, Revision, StoreError};
+use store::{Event, RangeRequest, RangeResponse, Revision, Seal, StoreError};
 
 /// Idle connections kept for reading history.
 const IDLE_READERS: usize = 2;
@@ -18,6 +18,7 @@ const IDLE_READERS: usize = 2;
 pub struct Shared {
     pub path: PathBuf,
     pub options: SqliteOptions,
+    pub seal: Option<Arc<dyn Seal>>,
     pub queue: Queue,
     pub hub: Mutex<Hub>,
     pub live: RwLock<Live>,
@@ -28,10 +29,11 @@ pub struct Shared {
 }
 
 impl Shared {
-    pub fn new(path: PathBuf, options: SqliteOptions, live: Live, oldest: Revision) -> Self {
+    pub fn new(path: PathBuf, options: SqliteOptions, seal: Option<Arc<dyn Seal>>, live: Live, oldest: Revision) -> Self {
         Self {
             path,
             options,
+            seal,
             queue: Queue::default(),
             hub: Mutex::new(Hub::new(live.revision, oldest, &options)),
             newest: AtomicU64::new(live.revision),
@@ -39,6 +41,11 @@ impl Shared {
             closed: AtomicBool::new(false),
             readers: Mutex::default(),
         }
+    }
+
+    /// How rows are read.
+    pub fn reading(&self) -> Reading<'_> {
+        Reading { stamp: self.options.stamp, seal: self.seal.as_deref() }
     }
 
     /// Makes a committed batch visible and tells its watchers.

@@ -1,8 +1,10 @@
 //! SqliteStore: the handle through which everyone uses the engine.
 use crate::catch_up::catch_up;
+use crate::history::Reading;
 use crate::hub::Attach;
 use crate::live::Live;
-use crate::queue::{CompactRequest, Request};
+use crate::queue::{CompactRequest, Request, ResealRequest};
+use crate::reseal::Reseal;
 use crate::shared::Shared;
 use crate::sweep::Sweep;
 use crate::writer::Writer;
@@ -13,7 +15,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
-use store::{Committed, Key, RangeRequest, RangeResponse, Record, Revision, Scope, Store, StoreError, Txn, WatchStream};
+use store::{Committed, Key, RangeRequest, RangeResponse, Record, Revision, Scope, Seal, Store, StoreError, Txn, WatchStream};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 /// Transactions that may wait for the writer; more wait their turn to wait.
@@ -33,17 +35,30 @@ impl SqliteStore {
     /// `StoreError::Engine` with a [`SqliteError`]: another process has it open, it is not a store,
     /// a newer version wrote it, it is damaged, or the disk fails.
     pub fn open(path: &Path, options: SqliteOptions) -> Result<Arc<Self>, StoreError> {
+        Self::open_with(path, options, None)
+    }
+
+    /// As [`open`](Self::open), with values sealed on disk. What is not sealed as it should be is so soon after.
+    ///
+    /// # Errors
+    /// Besides those of `open`: a value does not open.
+    pub fn open_sealed(path: &Path, options: SqliteOptions, seal: Arc<dyn Seal>) -> Result<Arc<Self>, StoreError> {
+        Self::open_with(path, options, Some(seal))
+    }
+
+    fn open_with(path: &Path, options: SqliteOptions, seal: Option<Arc<dyn Seal>>) -> Result<Arc<Self>, StoreError> {
         let lock = schema::lock(path)?;
         let connection = schema::open_writer(path, &options)?;
+        let reading = Reading { stamp: options.stamp, seal: seal.as_deref() };
         // A connection of its own, so that the memory loading takes is given back.
-        let loaded =
-            schema::open_reader(path).map_err(SqliteError::from).and_then(|reader| history::load(&reader, options.stamp)).map_err(|error| match error {
-                SqliteError::Sqlite(source) => schema::explain(path, source),
-                other => other,
-            })?;
-        let shared = Arc::new(Shared::new(path.to_owned(), options, Live::new(loaded.revision, loaded.records), loaded.oldest));
+        let loaded = schema::open_reader(path).map_err(SqliteError::from).and_then(|reader| history::load(&reader, reading)).map_err(|error| match error {
+            SqliteError::Sqlite(source) => schema::explain(path, source),
+            other => other,
+        })?;
+        let shared = Arc::new(Shared::new(path.to_owned(), options, seal, Live::new(loaded.revision, loaded.records), loaded.oldest));
         let (finished, finished_reader) = watch::channel(false);
-        let writer = Writer { shared: shared.clone(), connection, sweep: Sweep::new(loaded.swept, loaded.oldest), lock, finished };
+        let writer =
+            Writer { shared: shared.clone(), connection, sweep: Sweep::new(loaded.swept, loaded.oldest), reseal: Reseal::new(loaded.stale), lock, finished };
         let thread = std::thread::Builder::new()
             .name("store-writer".into())
             .spawn(move || writer.run())
@@ -56,6 +71,12 @@ impl SqliteStore {
         self.shared.close();
         // An error means that the writer is gone, which is what is waited for.
         let _ = self.finished.clone().wait_for(|finished| *finished).await;
+    }
+
+    /// Seals everything on disk with the newest key; gives how many rows were written anew. Nobody who reads or
+    /// watches notices. If the process dies meanwhile some rows are sealed with one key and some with another.
+    pub async fn reseal(&self) -> Result<u64, StoreError> {
+        self.ask(|reply| self.shared.queue.push_reseal(ResealRequest { reply }).is_ok()).await
     }
 
     async fn ask<T>(&self, send: impl FnOnce(oneshot::Sender<Result<T, StoreError>>) -> bool) -> Result<T, StoreError> {

@@ -44,7 +44,7 @@ impl Sweep {
             }
             Err(error) => {
                 self.target = self.swept;
-                let error = std::sync::Arc::new(error);
+                let error = std::sync::Arc::new(crate::SqliteError::from(error));
                 if self.waiting.is_empty() {
                     tracing::warn!(%error, "cannot delete compacted history");
                 }

@@ -1,6 +1,8 @@
 //! Writer: the one thread that writes, committing all waiting transactions together.
 use crate::batch::{Base, Batch, Row};
+use crate::history::Reading;
 use crate::queue::{CompactRequest, Patience, Request, Taken};
+use crate::reseal::Reseal;
 use crate::shared::Shared;
 use crate::sweep::{self, Sweep};
 use crate::{SqliteError, history, schema};
@@ -11,13 +13,14 @@ use rusqlite::{Connection, TransactionBehavior};
 use std::fs::File;
 use std::sync::Arc;
 use std::time::Duration;
-use store::{Key, Record, StoreError};
+use store::{Key, Record, Seal, StoreError};
 use tokio::sync::watch;
 
 pub struct Writer {
     pub shared: Arc<Shared>,
     pub connection: Connection,
     pub sweep: Sweep,
+    pub reseal: Reseal,
     /// Held as long as the thread lives: the last to go, after the connection.
     pub lock: File,
     /// Turns true when the database is closed.
@@ -34,8 +37,8 @@ impl Writer {
         let ended = Ended(self.shared.clone());
         let mut patience = Patience { most: self.shared.options.batch.max(1), expected: 1, linger: Duration::ZERO, block: true };
         loop {
-            patience.block = !self.sweep.is_pending();
-            let Taken { requests, compactions, finished } = self.shared.queue.take(&patience);
+            patience.block = !self.sweep.is_pending() && !self.reseal.is_pending();
+            let Taken { requests, compactions, reseals, finished } = self.shared.queue.take(&patience);
             if finished {
                 break;
             }
@@ -49,8 +52,14 @@ impl Writer {
             for request in compactions {
                 self.compact(request);
             }
+            for request in reseals {
+                self.reseal.begin(request.reply);
+            }
             if self.sweep.is_pending() {
                 self.sweep.step(&mut self.connection);
+            }
+            if self.reseal.is_pending() {
+                self.reseal.step(&mut self.connection, self.shared.seal.as_deref());
             }
         }
         drop(ended);
@@ -66,12 +75,13 @@ impl Writer {
 
     fn commit(&mut self, requests: Vec<Request>) {
         let revision = self.shared.live.read().revision;
-        let base = Disk { live: &self.shared.live, connection: &self.connection };
+        let base = Disk { live: &self.shared.live, connection: &self.connection, reading: self.shared.reading() };
         let mut batch = Batch::new(&base, self.shared.options.stamp, revision);
         let answers: Vec<_> = requests.into_iter().map(|request| (request.reply, batch.stage(request.txn))).collect();
         let Batch { revision, rows, events, .. } = batch;
         if !rows.is_empty() {
-            if let Err(error) = write(&mut self.connection, &rows) {
+            let written = seal(&rows, self.shared.seal.as_deref()).and_then(|sealed| Ok(write(&mut self.connection, &rows, &sealed)?));
+            if let Err(error) = written {
                 // Even a failed precondition may have been judged by what is now not to be.
                 let error = Arc::new(error);
                 for (reply, _) in answers {
@@ -107,14 +117,25 @@ impl Writer {
     }
 }
 
+/// What is written instead of a row's value, for those that are sealed.
+fn seal(rows: &[Row], seal: Option<&dyn Seal>) -> Result<Vec<Option<Vec<u8>>>, SqliteError> {
+    let one = |row: &Row| match (seal, &row.value) {
+        (Some(seal), Some(value)) if seal.covers(&row.key) => {
+            seal.seal(&row.key, value).map(Some).map_err(|source| SqliteError::Seal { key: row.key.clone(), row: row.id, source })
+        }
+        _ => Ok(None),
+    };
+    rows.iter().map(one).collect()
+}
+
 /// Writes rows in one SQLite transaction; on an error nothing is written.
-fn write(connection: &mut Connection, rows: &[Row]) -> Result<(), rusqlite::Error> {
+fn write(connection: &mut Connection, rows: &[Row], sealed: &[Option<Vec<u8>>]) -> Result<(), rusqlite::Error> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     {
         let mut insert = transaction.prepare_cached(schema::INSERT)?;
-        for row in rows {
+        for (row, sealed) in rows.iter().zip(sealed) {
             let created = i64::try_from(row.create_revision).unwrap_or(i64::MAX);
-            insert.execute((row.id, row.key.as_str(), created, row.value.is_none(), row.value.as_deref()))?;
+            insert.execute((row.id, row.key.as_str(), created, row.value.is_none(), sealed.as_deref().or(row.value.as_deref())))?;
         }
     }
     transaction.commit()
@@ -124,6 +145,7 @@ fn write(connection: &mut Connection, rows: &[Row]) -> Result<(), rusqlite::Erro
 struct Disk<'a> {
     live: &'a RwLock<crate::live::Live>,
     connection: &'a Connection,
+    reading: Reading<'a>,
 }
 
 impl Base for Disk<'_> {
@@ -131,7 +153,7 @@ impl Base for Disk<'_> {
         self.live.read().get(key.as_str()).cloned()
     }
     fn unstamped(&self, record: &Record) -> Result<Bytes, SqliteError> {
-        history::unstamped(self.connection, record)
+        history::unstamped(self.connection, record, self.reading)
     }
 }
 

@@ -5,12 +5,14 @@
 mod compaction;
 mod key;
 mod record;
+mod seal;
 #[cfg(feature = "suite")]
 pub mod suite;
 
 pub use compaction::{CompactionPolicy, compact_periodically};
 pub use key::{Key, Scope};
 pub use record::{Event, Record};
+pub use seal::{Seal, SealError};
 
 use async_trait::async_trait;
 use bytes::Bytes;
