@@ -1,6 +1,11 @@
 //! ApiArguments: `--kube-apiserver-arg`, by the names upstream's API server has for them.
 use anyhow::{Context, Result, anyhow};
+use api_server::audit::{Audit, LogFile, LogFileSettings, Policy};
+use api_server::{SecretsEncryption, ServerOptions};
+use clock::Clock;
 use jiff::SignedDuration;
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 use store::CompactionPolicy;
 
@@ -9,22 +14,151 @@ use store::CompactionPolicy;
 pub struct ApiArguments {
     /// `etcd-compaction-interval`; history is kept for two intervals. `None` keeps it for ever.
     pub compaction: Option<CompactionPolicy>,
+    /// `audit-policy-file`; nothing is recorded without.
+    pub audit_policy: Option<PathBuf>,
+    /// `audit-log-path`, `-maxage`, `-maxbackup`, `-maxsize`.
+    pub audit_log: LogFileSettings,
+    pub max_reads: usize,
+    pub max_changes: usize,
+    pub event_ttl: Duration,
+    pub request_timeout: Duration,
+    pub least_watch: Duration,
+    pub extend_tokens: bool,
+    pub longest_token: Option<Duration>,
+    /// `service-account-issuer`; the cluster's own unless set.
+    pub issuer: Option<String>,
+    /// `api-audiences`; the issuer unless set.
+    pub audiences: Vec<String>,
+    /// `service-account-jwks-uri`; this server's own unless set.
+    pub jwks_uri: Option<String>,
+    pub token_webhook: Option<PathBuf>,
+    pub token_webhook_ttl: Duration,
+}
+
+impl Default for ApiArguments {
+    fn default() -> Self {
+        let server = ServerOptions::default();
+        Self {
+            compaction: Some(CompactionPolicy::default()),
+            audit_policy: None,
+            audit_log: LogFileSettings { path: "-".into(), max_age: 0, max_backups: 0, max_size: 0 },
+            max_reads: server.max_reads,
+            max_changes: server.max_changes,
+            event_ttl: server.event_ttl,
+            request_timeout: server.request_timeout,
+            least_watch: server.least_watch,
+            extend_tokens: server.extend_tokens,
+            longest_token: server.longest_token,
+            issuer: None,
+            audiences: Vec::new(),
+            jwks_uri: None,
+            token_webhook: None,
+            token_webhook_ttl: Duration::from_secs(120),
+        }
+    }
 }
 
 impl ApiArguments {
     pub fn of(arguments: &[(String, String)]) -> Result<Self> {
-        let mut parsed = Self { compaction: Some(CompactionPolicy::default()) };
+        let mut parsed = Self::default();
         for (name, value) in arguments {
-            match name.as_str() {
-                "etcd-compaction-interval" => {
-                    let every = duration(value).with_context(|| format!("kube-apiserver-arg {name}={value}"))?;
-                    parsed.compaction = (!every.is_zero()).then(|| CompactionPolicy { every, keep: every * 2 });
-                }
-                other => return Err(anyhow!("kube-apiserver-arg {other}: there is no such argument; there is etcd-compaction-interval")),
-            }
+            parsed.set(name, value).with_context(|| format!("kube-apiserver-arg {name}={value}"))?;
+        }
+        if parsed.audit_policy.is_none() && parsed.audit_log != Self::default().audit_log {
+            return Err(anyhow!("kube-apiserver-arg audit-log-path: there is nothing to log without audit-policy-file"));
         }
         Ok(parsed)
     }
+
+    fn set(&mut self, name: &str, value: &str) -> Result<()> {
+        let path = || if value.is_empty() { Err(anyhow!("it must not be empty")) } else { Ok(PathBuf::from(value)) };
+        match name {
+            "etcd-compaction-interval" => {
+                let every = duration(value)?;
+                self.compaction = (!every.is_zero()).then(|| CompactionPolicy { every, keep: every * 2 });
+            }
+            "audit-policy-file" => self.audit_policy = Some(path()?),
+            "audit-log-path" => self.audit_log.path = path()?,
+            "audit-log-maxage" => self.audit_log.max_age = value.parse()?,
+            "audit-log-maxbackup" => self.audit_log.max_backups = value.parse()?,
+            "audit-log-maxsize" => self.audit_log.max_size = value.parse()?,
+            "max-requests-inflight" => self.max_reads = value.parse()?,
+            "max-mutating-requests-inflight" => self.max_changes = value.parse()?,
+            "event-ttl" => self.event_ttl = some(duration(value)?)?,
+            "request-timeout" => self.request_timeout = some(duration(value)?)?,
+            "min-request-timeout" => self.least_watch = some(Duration::from_secs(value.parse()?))?,
+            "service-account-extend-token-expiration" => self.extend_tokens = value.parse()?,
+            "service-account-max-token-expiration" => {
+                let longest = duration(value)?;
+                if !(Duration::from_secs(3600)..=Duration::from_secs(1 << 32)).contains(&longest) {
+                    return Err(anyhow!("the service-account-max-token-expiration must be between 1 hour and 2^32 seconds"));
+                }
+                self.longest_token = Some(longest);
+            }
+            "service-account-issuer" => self.issuer = Some(value.to_owned()).filter(|issuer| !issuer.is_empty()),
+            "service-account-jwks-uri" => self.jwks_uri = Some(value.to_owned()).filter(|uri| !uri.is_empty()),
+            "api-audiences" => self.audiences = value.split(',').map(str::trim).filter(|text| !text.is_empty()).map(str::to_owned).collect(),
+            "authentication-token-webhook-config-file" => self.token_webhook = Some(path()?),
+            "authentication-token-webhook-cache-ttl" => self.token_webhook_ttl = duration(value)?,
+            "authentication-token-webhook-version" if value == "v1" => {}
+            "authentication-token-webhook-version" => return Err(anyhow!("only v1 is spoken")),
+            _ => return Err(anyhow!("there is no such argument; there are {}", KNOWN.join(", "))),
+        }
+        Ok(())
+    }
+
+    /// What the API server is told of these.
+    pub fn server_options(&self, audit: Option<Arc<Audit>>, encryption: Arc<dyn SecretsEncryption>) -> ServerOptions {
+        ServerOptions {
+            encryption: Some(encryption),
+            audit,
+            max_reads: self.max_reads,
+            max_changes: self.max_changes,
+            event_ttl: self.event_ttl,
+            request_timeout: self.request_timeout,
+            least_watch: self.least_watch,
+            extend_tokens: self.extend_tokens,
+            longest_token: self.longest_token,
+        }
+    }
+
+    /// The audit log, opened.
+    pub fn audit(&self, clock: Arc<dyn Clock>) -> Result<Option<Arc<Audit>>> {
+        Ok(match &self.audit_policy {
+            Some(path) => {
+                let text = std::fs::read_to_string(path).with_context(|| format!("audit policy {path:?}"))?;
+                let policy = Policy::parse(&text).with_context(|| format!("audit policy {path:?}"))?;
+                Some(Arc::new(Audit::new(policy, LogFile::open(self.audit_log.clone(), clock)?)))
+            }
+            None => None,
+        })
+    }
+}
+
+const KNOWN: [&str; 19] = [
+    "api-audiences",
+    "audit-log-maxage",
+    "audit-log-maxbackup",
+    "audit-log-maxsize",
+    "audit-log-path",
+    "audit-policy-file",
+    "authentication-token-webhook-cache-ttl",
+    "authentication-token-webhook-config-file",
+    "authentication-token-webhook-version",
+    "etcd-compaction-interval",
+    "event-ttl",
+    "max-mutating-requests-inflight",
+    "max-requests-inflight",
+    "min-request-timeout",
+    "request-timeout",
+    "service-account-extend-token-expiration",
+    "service-account-issuer",
+    "service-account-jwks-uri",
+    "service-account-max-token-expiration",
+];
+
+fn some(duration: Duration) -> Result<Duration> {
+    if duration.is_zero() { Err(anyhow!("it must not be zero")) } else { Ok(duration) }
 }
 
 /// A duration such as `90s` or `1h30m`, in whole seconds at least.
@@ -44,7 +178,15 @@ mod tests {
         let every = |seconds: u64| Some(CompactionPolicy { every: Duration::from_secs(seconds), keep: Duration::from_secs(2 * seconds) });
         assert_eq!(of("etcd-compaction-interval", "1m30s").unwrap().compaction, every(90));
         assert_eq!(of("etcd-compaction-interval", "0").unwrap().compaction, None);
-        for (name, value) in [("etcd-compaction-interval", "-1s"), ("etcd-compaction-interval", "1ms"), ("etcd-compaction-interval", "soon"), ("v", "4")] {
+        for (name, value) in [
+            ("etcd-compaction-interval", "-1s"),
+            ("etcd-compaction-interval", "1ms"),
+            ("etcd-compaction-interval", "soon"),
+            ("v", "4"),
+            ("event-ttl", "0"),
+            ("max-requests-inflight", "-1"),
+            ("audit-log-path", "a.log"),
+        ] {
             assert!(of(name, value).is_err(), "{name}={value}");
         }
     }

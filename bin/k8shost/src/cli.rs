@@ -1,4 +1,5 @@
 //! The command line.
+use crate::secrets_encrypt::SecretsEncryptCommand;
 use anyhow::Context;
 use clap::{CommandFactory, Parser, Subcommand};
 use std::path::{Path, PathBuf};
@@ -22,6 +23,11 @@ enum Command {
     Image {
         #[command(subcommand)]
         command: ImageCommand,
+    },
+    /// Encryption of Secrets at rest
+    SecretsEncrypt {
+        #[command(subcommand)]
+        command: SecretsEncryptCommand,
     },
     /// Print a shell's completion script
     Completion { shell: clap_complete::Shell },
@@ -47,6 +53,7 @@ pub fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Server(args) => crate::server::main(*args),
         Command::Image { command } => image(command),
+        Command::SecretsEncrypt { command } => crate::secrets_encrypt::main(command),
         Command::Completion { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "k8shost", &mut std::io::stdout());
             Ok(())

@@ -6,6 +6,8 @@ mod component_clients;
 mod kubeconfig;
 mod node;
 mod notify;
+mod secrets_encrypt;
+mod secrets_keys;
 mod server;
 mod store_source;
 

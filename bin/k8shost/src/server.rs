@@ -3,12 +3,13 @@ use crate::api_arguments::ApiArguments;
 use crate::certificates::{Certificates, Names};
 use crate::component_clients::ComponentClients;
 use crate::notify::notify;
+use crate::secrets_keys::SecretsKeys;
 use crate::store_source::StoreSource;
 use crate::{kubeconfig, node};
 use anyhow::{Context, Result};
 use api_auth::{Authentication, Authorizer, RbacIndex, ServiceAccountTokens};
 use api_meta::ClusterName;
-use api_server::{ApiServer, Bootstrap, Kinds, NodeConnector, Settings, bootstrap};
+use api_server::{ApiServer, Bootstrap, Kinds, NodeConnector, ServerOptions, Settings, bootstrap};
 use clock::{Clock, SystemClock};
 use controller_kit::Kit;
 use settings::{ServerArgs, ServerSettings};
@@ -17,6 +18,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
 use store::Store;
+use store_encryption::Encryption;
 use store_sqlite::{SqliteOptions, SqliteStore};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -37,6 +39,7 @@ pub fn main(args: ServerArgs) -> Result<()> {
 async fn run(settings: ServerSettings) -> Result<()> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let api_arguments = ApiArguments::of(&settings.kube_apiserver_arg)?;
+    let audit = api_arguments.audit(clock.clone())?;
     let shutdown = CancellationToken::new();
     let server_dir = settings.data_dir.join("server");
     std::fs::create_dir_all(&server_dir).with_context(|| format!("data directory {:?}", settings.data_dir))?;
@@ -51,10 +54,25 @@ async fn run(settings: ServerSettings) -> Result<()> {
     let database = server_dir.join("db").join("state.db");
     std::fs::create_dir_all(server_dir.join("db"))?;
     let options = SqliteOptions::new(api_meta::object::stamp);
-    let store: Arc<SqliteStore> = SqliteStore::open(&database, options).with_context(|| format!("opening the store at {database:?}"))?;
+    let keys = server_dir.join("cred");
+    std::fs::create_dir_all(&keys)?;
+    let encryption = Arc::new(Encryption::load_or_create(&keys.join("encryption-config.json"), &*clock)?);
+    let store: Arc<SqliteStore> =
+        SqliteStore::open_sealed(&database, options, encryption.clone()).with_context(|| format!("opening the store at {database:?}"))?;
+    let server_options = api_arguments.server_options(audit, SecretsKeys::new(encryption, store.clone(), clock.clone()));
     let kinds = Arc::new(Kinds::new(api_builtins::BUILTINS));
-    let server =
-        api_server(&settings, &certificates, store.clone(), kinds.clone(), clock.clone(), SocketAddr::new(node_address, port), shutdown.clone()).await?;
+    let server = api_server(
+        &settings,
+        &api_arguments,
+        server_options,
+        &certificates,
+        store.clone(),
+        kinds.clone(),
+        clock.clone(),
+        SocketAddr::new(node_address, port),
+        shutdown.clone(),
+    )
+    .await?;
 
     let tls = pki::server_config(
         &certificates.serving.certificate_pem,
@@ -100,6 +118,8 @@ async fn run(settings: ServerSettings) -> Result<()> {
 
 async fn api_server(
     settings: &ServerSettings,
+    arguments: &ApiArguments,
+    options: ServerOptions,
     certificates: &Certificates,
     store: Arc<dyn Store>,
     kinds: Arc<Kinds>,
@@ -107,7 +127,7 @@ async fn api_server(
     advertised: SocketAddr,
     shutdown: CancellationToken,
 ) -> Result<Arc<ApiServer>> {
-    let issuer = format!("https://kubernetes.default.svc.{}", settings.cluster_domain);
+    let issuer = arguments.issuer.clone().unwrap_or_else(|| format!("https://kubernetes.default.svc.{}", settings.cluster_domain));
     let tokens = Arc::new(ServiceAccountTokens::new(&certificates.service_account_key.pem(), &issuer)?);
     let authentication = Authentication::with_clock(certificates.client_ca.certificate_pem(), tokens, clock.clone())?;
     let node_tls =
@@ -124,6 +144,7 @@ async fn api_server(
         nodes: NodeConnector { tls: Arc::new(node_tls) },
         advertised: advertised.to_string(),
         shutdown,
+        options,
     };
     Ok(ApiServer::new(settings).await?)
 }

@@ -2,6 +2,7 @@
 use crate::errors;
 use crate::kinds::Kind;
 use crate::query::Query;
+use crate::request_record::RequestRecord;
 use crate::route::ResourceRoute;
 use api_auth::User;
 use api_meta::{ClusterName, FieldError, FieldPath, FieldSelector, Status};
@@ -22,6 +23,7 @@ pub struct Context<'a> {
     pub headers: &'a HeaderMap,
     pub now: Timestamp,
     pub warnings: Mutex<Vec<String>>,
+    pub record: &'a RequestRecord,
 }
 
 impl Context<'_> {

@@ -3,10 +3,11 @@ use crate::body::{self, Answer};
 use crate::context::Context;
 use crate::incoming::read_body;
 use crate::query::Query;
-use crate::route::{ResourceRoute, Route, Target};
+use crate::request_record::{RequestRecord, path_attributes};
+use crate::route::{Route, Target};
 use crate::server::{ApiServer, Requester};
-use crate::{discovery, errors, health, impersonate, openapi, special};
-use api_auth::{Attributes, AuthError, Decision, User, forbidden};
+use crate::{compress, discovery, errors, health, impersonate, inflight, openapi, special};
+use api_auth::{Attributes, AuthError, Decision, MASTERS, User, forbidden};
 use api_meta::{ClusterName, Status};
 use api_resource::SubresourceKind;
 use bytes::Bytes;
@@ -15,11 +16,7 @@ use http::{HeaderValue, Method, Request, StatusCode, header, request::Parts};
 use serde_json::json;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::time::Duration;
 use tracing::Instrument;
-
-/// How long a request may take that neither watches nor streams; upstream's `--request-timeout`.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
 
 impl ApiServer {
     /// Answers any request. The requester is an extension that only this process can set.
@@ -31,17 +28,24 @@ impl ApiServer {
         let (mut parts, incoming) = request.into_parts();
         let head = parts.method == Method::HEAD;
         let span = tracing::debug_span!("request", method = %parts.method, uri = %parts.uri);
-        let warnings = &mut Vec::new();
+        let record = RequestRecord::new(self, &parts.headers);
+        let gzip = compress::is_wanted(&parts.headers);
         // Nothing is left half-done by a panic: all changes are single transactions.
-        let handled = AssertUnwindSafe(self.route(&mut parts, incoming, warnings).instrument(span)).catch_unwind().await;
-        let result = handled.unwrap_or_else(|_| Err(Status::internal("this request caused the server to panic; its log has the details")));
+        let handled = AssertUnwindSafe(self.route(&mut parts, incoming, &record).instrument(span)).catch_unwind().await;
+        let result = handled.unwrap_or_else(|_| {
+            record.panicked();
+            Err(Status::internal("this request caused the server to panic; its log has the details"))
+        });
         let mut answer = result.unwrap_or_else(|status| body::failure(&status));
-        body::add_warnings(&mut answer, warnings);
+        body::add_warnings(&mut answer, &record.take_warnings());
         answer.headers_mut().entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-cache, private"));
+        let compressible = gzip && !record.is_long_running();
+        let answer = record.finish(self, answer).await;
+        let answer = if compressible { compress::compressed(answer).await } else { answer };
         if head { body::without_body(answer) } else { answer }
     }
 
-    async fn route<B>(self: &Arc<Self>, parts: &mut Parts, incoming: B, warnings: &mut Vec<String>) -> Result<Answer, Status>
+    async fn route<B>(self: &Arc<Self>, parts: &mut Parts, incoming: B, record: &RequestRecord) -> Result<Answer, Status>
     where
         B: http_body::Body<Data = Bytes> + Send + 'static,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
@@ -56,23 +60,46 @@ impl ApiServer {
             }
         };
         let open = route.target == Target::Path && health::is_open(&route.path);
-        let user = self.authenticate(&route.cluster, parts, open).await?;
+        let kind_known = match &route.target {
+            Target::Resource(resource) => self.kinds.find(&route.cluster, &resource.group, &resource.version, &resource.resource).is_some(),
+            Target::Path => false,
+        };
+        record.routed(&route, &parts.method, parts, kind_known);
+        let user = match self.authenticate(&route.cluster, parts, open).await {
+            Ok(user) => user,
+            Err(refusal) => {
+                record.begin_audit(self, &route, None, parts);
+                return Err(refusal);
+            }
+        };
+        record.begin_audit(self, &route, Some(&user), parts);
         if !route.cluster.is_root() {
             return Err(Status::not_found("k3k.io", "clusters", route.cluster.as_str()));
         }
-        let user = self.impersonated(&route.cluster, user, &parts.headers)?;
+        let sender = user;
+        let user = self.impersonated(&route.cluster, sender.clone(), &parts.headers)?;
+        if !Arc::ptr_eq(&sender, &user) {
+            record.impersonated(&user);
+        }
+        if !record.is_long_running() {
+            let changes = !matches!(parts.method, Method::GET | Method::HEAD);
+            match self.inflight.enter(changes, user.in_group(MASTERS)) {
+                Some(permit) => record.hold(permit),
+                None => return Ok(inflight::too_many()),
+            }
+        }
         // What proves or claims who the client is goes no further, least of all to what is proxied to.
         impersonate::strip(&mut parts.headers);
         parts.headers.remove(header::AUTHORIZATION);
         match &route.target {
             Target::Path => {
                 if !open {
-                    self.authorize_path(&route, &user, &parts.method)?;
+                    self.authorize_path(&route, &user, &parts.method, record)?;
                 }
                 self.path(&route, &query, parts).await
             }
             Target::Resource(resource) => {
-                self.authorize(&route.cluster, &user, resource)?;
+                self.allow(&resource.attributes(&route.cluster, &user, special::verb(resource)), record)?;
                 let context = Context {
                     cluster: &route.cluster,
                     user: &user,
@@ -81,15 +108,16 @@ impl ApiServer {
                     headers: &parts.headers.clone(),
                     now: self.clock.now(),
                     warnings: Default::default(),
+                    record,
                 };
                 let handled = self.resource(&context, parts, incoming);
-                let answer = if resource.verb == "watch" || special::is_long_running(resource) {
+                let answer = if record.is_long_running() {
                     handled.await
                 } else {
                     let late = || Err(Status::timeout("Timeout: request did not complete within the allotted timeout"));
-                    tokio::time::timeout(REQUEST_TIMEOUT, handled).await.unwrap_or_else(|_| late())
+                    tokio::time::timeout(self.options.request_timeout, handled).await.unwrap_or_else(|_| late())
                 };
-                *warnings = context.warnings.into_inner();
+                record.warn(context.warnings.into_inner());
                 answer
             }
         }
@@ -120,36 +148,24 @@ impl ApiServer {
         }
     }
 
-    fn authorize_path(&self, route: &Route, user: &User, method: &Method) -> Result<(), Status> {
-        let verb = method.as_str().to_ascii_lowercase();
-        let attributes = Attributes {
-            cluster: &route.cluster,
-            user,
-            verb: &verb,
-            group: "",
-            version: "",
-            resource: "",
-            subresource: "",
-            namespace: "",
-            name: "",
-            path: &route.path,
-        };
-        match self.authorizer.authorize(&attributes) {
-            Decision::Allow(_) => Ok(()),
-            decision => Err(forbidden(&attributes, decision.reason())),
-        }
+    fn authorize_path(&self, route: &Route, user: &User, method: &Method, record: &RequestRecord) -> Result<(), Status> {
+        self.allow(&path_attributes(route, user, &method.as_str().to_ascii_lowercase()), record)
     }
 
-    fn authorize(&self, cluster: &ClusterName, user: &User, route: &ResourceRoute) -> Result<(), Status> {
-        let attributes = route.attributes(cluster, user, special::verb(route));
-        match self.authorizer.authorize(&attributes) {
+    fn allow(&self, attributes: &Attributes, record: &RequestRecord) -> Result<(), Status> {
+        let decision = self.authorizer.authorize(attributes);
+        record.decided(&decision);
+        match decision {
             Decision::Allow(_) => Ok(()),
-            decision => Err(forbidden(&attributes, decision.reason())),
+            decision => Err(forbidden(attributes, decision.reason())),
         }
     }
 
     /// Everything that is no resource.
     async fn path(&self, route: &Route, query: &Query, parts: &Parts) -> Result<Answer, Status> {
+        if let Some(answer) = self.own_path(&parts.method, &route.path).await {
+            return answer;
+        }
         if parts.method != Method::GET && parts.method != Method::HEAD {
             return Err(errors::method_not_allowed());
         }
@@ -207,6 +223,7 @@ impl ApiServer {
                 return self.proxy(context, parts, incoming).await;
             }
             let body = read_body(parts, incoming).await?;
+            context.record.request_body(&parts.headers, route.verb, &body);
             return self.special(context, &kind, special, &body).await;
         }
         match route.verb {
@@ -216,6 +233,7 @@ impl ApiServer {
             _ => {}
         }
         let body = read_body(parts, incoming).await?;
+        context.record.request_body(&parts.headers, route.verb, &body);
         if special::is_review(route) {
             return self.review(context, &kind, &body).await;
         }
@@ -239,6 +257,7 @@ fn root_paths(kinds: &[crate::Kind]) -> Vec<String> {
         "/apis",
         "/healthz",
         "/livez",
+        "/metrics",
         "/openapi/v2",
         "/openapi/v3",
         "/openid/v1/jwks",

@@ -1,5 +1,5 @@
 //! The HTTPS listener: TLS, HTTP/1.1 and HTTP/2, graceful end.
-use crate::server::{ApiServer, Requester};
+use crate::server::{ApiServer, PeerAddress, Requester};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
@@ -26,8 +26,8 @@ pub async fn serve(server: Arc<ApiServer>, listener: TcpListener, tls: Arc<rustl
             accepted = listener.accept() => accepted,
             () = shutdown.cancelled() => break,
         };
-        let stream = match accepted {
-            Ok((stream, _)) => stream,
+        let (stream, peer) = match accepted {
+            Ok(accepted) => accepted,
             Err(error) => {
                 // Out of file descriptors, most likely: others may close some.
                 tracing::warn!(%error, "accepting a connection failed");
@@ -43,7 +43,7 @@ pub async fn serve(server: Arc<ApiServer>, listener: TcpListener, tls: Arc<rustl
         connections.spawn(async move {
             let Ok(Ok(stream)) = tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await else { return };
             let certificate = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first()).map(|der| Arc::<[u8]>::from(der.as_ref()));
-            connection(server, stream, Requester::Peer { certificate }, graceful).await;
+            connection(server, stream, Requester::Peer { certificate }, PeerAddress(peer), graceful).await;
         });
     }
     drop(listener);
@@ -54,7 +54,7 @@ pub async fn serve(server: Arc<ApiServer>, listener: TcpListener, tls: Arc<rustl
     }
 }
 
-async fn connection<S>(server: Arc<ApiServer>, stream: S, requester: Requester, graceful: CancellationToken)
+async fn connection<S>(server: Arc<ApiServer>, stream: S, requester: Requester, peer: PeerAddress, graceful: CancellationToken)
 where
     S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Send + Unpin + 'static,
 {
@@ -62,6 +62,7 @@ where
         let (server, requester) = (server.clone(), requester.clone());
         async move {
             request.extensions_mut().insert(requester);
+            request.extensions_mut().insert(peer);
             Ok::<_, Infallible>(server.handle(request).await)
         }
     });

@@ -1,6 +1,9 @@
 //! ApiServer: what the pipeline works with.
+use crate::inflight::Inflight;
 use crate::kinds::Kinds;
+use crate::metrics::Metrics;
 use crate::policy::{self, Policy};
+use crate::server_options::ServerOptions;
 use api_admission::AdmissionChain;
 use api_auth::{Authentication, Authorizer, User};
 use clock::Clock;
@@ -20,6 +23,10 @@ pub enum Requester {
     /// A component of this process, acting as this user. It is authorized like anybody.
     Component(Arc<User>),
 }
+
+/// Where a TLS peer is. Set by the listener.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct PeerAddress(pub std::net::SocketAddr);
 
 /// How the server reaches the nodes' streaming servers.
 #[derive(Clone)]
@@ -41,6 +48,7 @@ pub struct Settings {
     /// `host:port` clients reach the server at (discovery, token issuer documents).
     pub advertised: String,
     pub shutdown: CancellationToken,
+    pub options: ServerOptions,
 }
 
 pub struct ApiServer {
@@ -56,6 +64,9 @@ pub struct ApiServer {
     pub(crate) nodes: NodeConnector,
     pub(crate) advertised: String,
     pub(crate) shutdown: CancellationToken,
+    pub(crate) options: ServerOptions,
+    pub(crate) inflight: Arc<Inflight>,
+    pub(crate) metrics: Metrics,
     /// Whether what must exist before anybody is served exists (`/readyz`).
     pub(crate) ready: AtomicBool,
 }
@@ -63,7 +74,7 @@ pub struct ApiServer {
 impl ApiServer {
     /// Makes a server whose authorization policy is already read from the store and follows it from here on.
     pub async fn new(settings: Settings) -> Result<Arc<Self>, api_meta::Status> {
-        let Settings { store, kinds, authentication, authorizer, admission, clock, service_cidr, node_ports, nodes, advertised, shutdown } = settings;
+        let Settings { store, kinds, authentication, authorizer, admission, clock, service_cidr, node_ports, nodes, advertised, shutdown, options } = settings;
         let policy = policy::follow(store.clone(), &authorizer, shutdown.clone()).await?;
         Ok(Arc::new(Self {
             store,
@@ -78,6 +89,9 @@ impl ApiServer {
             nodes,
             advertised,
             shutdown,
+            inflight: Inflight::new(options.max_reads, options.max_changes),
+            metrics: Metrics::new(),
+            options,
             ready: AtomicBool::new(false),
         }))
     }

@@ -16,8 +16,7 @@ use std::time::Duration;
 use store::{RangeRequest, Record, StoreError};
 use tokio::time::Instant;
 
-/// Without `timeoutSeconds` a watch ends after this long, doubled at random at most, so that clients spread out.
-const LEAST_TIMEOUT: u64 = 1800;
+/// Without `timeoutSeconds` a watch ends after the least there is, doubled at random at most, so that clients spread out.
 const MOST_TIMEOUT: u64 = 24 * 3600;
 /// A watch that ends tells its revision this long before, so that its client can go on from there.
 const LAST_BOOKMARK: Duration = Duration::from_secs(2);
@@ -30,9 +29,10 @@ impl ApiServer {
         let include = IncludeObject::parse(context.query.value("includeObject"))?;
         let renderer = (form != Form::Object).then(|| Renderer::new(&**kind, form, include));
         let bookmarks = context.query.flag("allowWatchBookmarks");
+        let least = self.options.least_watch.as_secs().max(1);
         let timeout = match context.query.integer("timeoutSeconds")? {
             Some(seconds) if seconds > 0 => seconds.unsigned_abs().min(MOST_TIMEOUT),
-            _ => LEAST_TIMEOUT + u64::from(u16::from_le_bytes(clock::random_bytes())) % LEAST_TIMEOUT,
+            _ => least + u64::from(u32::from_le_bytes(clock::random_bytes())) % least,
         };
         let (initial, after, announced) = match list_options::start(context)? {
             Start::After(0) => (Vec::new(), self.store.revision(), false),
@@ -69,6 +69,7 @@ impl ApiServer {
             next_bookmark: now + BOOKMARK_EVERY,
             ended: false,
             shutdown: self.shutdown.clone(),
+            sent: self.metrics.watch_events(&kind.names().group, &kind.names().version, &kind.names().plural),
         };
         let frames = futures::stream::unfold(watch, |mut watch| async move { watch.next().await.map(|bytes| (bytes, watch)) });
         Ok(body::json_body(StreamBody::new(frames.map(|bytes| Ok(http_body::Frame::data(bytes)))).boxed_unsync()))

@@ -7,9 +7,11 @@ use crate::table::Renderer;
 use api_meta::{FieldSelector, LabelSelector};
 use bytes::Bytes;
 use clock::Clock;
+use prometheus_client::metrics::counter::Counter;
 use serde_json::{Value, json};
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 use store::{Event, Record, Revision, Store, StoreError, WatchStream};
 use tokio::time::Instant;
@@ -55,6 +57,8 @@ pub struct Watch {
     pub last_bookmark: Option<Instant>,
     pub next_bookmark: Instant,
     pub ended: bool,
+    /// Counts events.
+    pub sent: Counter<u64, AtomicU64>,
     pub shutdown: tokio_util::sync::CancellationToken,
 }
 
@@ -107,6 +111,7 @@ impl Watch {
         let mut piece = Vec::new();
         while piece.len() < PIECE {
             let Some(record) = self.initial.next() else { break };
+            self.sent.inc();
             piece.extend_from_slice(&self.render("ADDED", &record.value));
         }
         if self.initial.as_slice().is_empty()
@@ -133,6 +138,7 @@ impl Watch {
         match item {
             Ok(event) => {
                 if let Some(bytes) = self.translate(&event) {
+                    self.sent.inc();
                     self.ready.push_back(bytes);
                 }
             }

@@ -1,4 +1,7 @@
-//! Logs: one line an event on stderr, filtered by `K8SHOST_LOG`, as text or (`K8SHOST_LOG_FORMAT=json`) as JSON.
+//! Logs, one line an event on stderr, filtered by `K8SHOST_LOG`, as text or (`K8SHOST_LOG_FORMAT=json`) as JSON; and metrics.
+pub mod metrics;
+mod process;
+
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt;
 

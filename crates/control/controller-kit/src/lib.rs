@@ -9,6 +9,7 @@ pub mod node_selector;
 mod objects;
 pub mod pod_resources;
 mod queue;
+mod queue_metrics;
 mod recorder;
 mod runner;
 mod selectors;

@@ -1,5 +1,6 @@
 //! Queue: keys to look at, each once, in turns between clusters, with delays and backoff.
 use crate::ObjectKey;
+use crate::queue_metrics::QueueMetrics;
 use api_meta::ClusterName;
 use parking_lot::Mutex;
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
@@ -17,16 +18,18 @@ pub fn backoff(failures: u32) -> Duration {
 
 #[derive(Default)]
 struct State {
-    /// Keys to hand out, in order, by cluster; a cluster with none has no entry.
-    ready: HashMap<ClusterName, VecDeque<ObjectKey>>,
+    /// Keys to hand out and since when they wait, in order, by cluster; a cluster with none has no entry.
+    ready: HashMap<ClusterName, VecDeque<(ObjectKey, Instant)>>,
     /// Whose turn it is. INVARIANT: holds exactly the clusters of `ready`, each once.
     turns: VecDeque<ClusterName>,
     /// Keys in `ready`, or wanted again while being worked on.
     wanted: HashSet<ObjectKey>,
-    working: HashSet<ObjectKey>,
+    /// Since when it is worked on.
+    working: HashMap<ObjectKey, Instant>,
     delayed: BTreeSet<(Instant, ObjectKey)>,
     due: HashMap<ObjectKey, Instant>,
     failures: HashMap<ObjectKey, u32>,
+    metrics: Option<QueueMetrics>,
 }
 
 /// A work queue. A key that is added while somebody works on it comes again when they are done, so
@@ -38,6 +41,11 @@ pub struct Queue {
 }
 
 impl Queue {
+    /// A queue that is counted under this name.
+    pub fn named(name: &'static str) -> Self {
+        Self { state: Mutex::new(State { metrics: Some(QueueMetrics::of(name)), ..State::default() }), changed: Notify::new() }
+    }
+
     pub fn add(&self, key: ObjectKey) {
         self.state.lock().add(key);
         self.changed.notify_one();
@@ -68,6 +76,9 @@ impl Queue {
     pub fn retry(&self, key: ObjectKey) {
         let failures = {
             let mut state = self.state.lock();
+            if let Some(metrics) = &state.metrics {
+                metrics.retries.inc();
+            }
             let failures = state.failures.entry(key.clone()).or_default();
             *failures += 1;
             *failures - 1
@@ -104,7 +115,9 @@ impl Queue {
 
     pub fn done(&self, key: &ObjectKey) {
         let mut state = self.state.lock();
-        state.working.remove(key);
+        if let (Some(since), Some(metrics)) = (state.working.remove(key), &state.metrics) {
+            metrics.works.observe(since.elapsed().as_secs_f64());
+        }
         if state.wanted.contains(key) {
             state.line_up(key.clone());
             drop(state);
@@ -124,7 +137,13 @@ impl Queue {
 
 impl State {
     fn add(&mut self, key: ObjectKey) {
-        if self.wanted.insert(key.clone()) && !self.working.contains(&key) {
+        if !self.wanted.insert(key.clone()) {
+            return;
+        }
+        if let Some(metrics) = &self.metrics {
+            metrics.adds.inc();
+        }
+        if !self.working.contains_key(&key) {
             self.line_up(key);
         }
     }
@@ -134,20 +153,28 @@ impl State {
         if line.is_empty() {
             self.turns.push_back(key.cluster.clone());
         }
-        line.push_back(key);
+        line.push_back((key, Instant::now()));
+        if let Some(metrics) = &self.metrics {
+            metrics.depth.inc();
+        }
     }
 
     fn take(&mut self) -> Option<ObjectKey> {
         let cluster = self.turns.pop_front()?;
         let line = self.ready.get_mut(&cluster).expect("a cluster with a turn has a line");
-        let key = line.pop_front().expect("a line is never empty");
+        let (key, since) = line.pop_front().expect("a line is never empty");
         if line.is_empty() {
             self.ready.remove(&cluster);
         } else {
             self.turns.push_back(cluster);
         }
         self.wanted.remove(&key);
-        self.working.insert(key.clone());
+        let now = Instant::now();
+        if let Some(metrics) = &self.metrics {
+            metrics.depth.dec();
+            metrics.waits.observe((now - since).as_secs_f64());
+        }
+        self.working.insert(key.clone(), now);
         Some(key)
     }
 

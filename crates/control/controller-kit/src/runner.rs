@@ -20,7 +20,8 @@ pub struct Runner<C> {
 impl<C: Controller> Runner<C> {
     /// With upstream's usual five workers.
     pub fn new(controller: C) -> Self {
-        Self { controller: Arc::new(controller), queue: Arc::default(), workers: 5, synced: Vec::new(), listening: Vec::new() }
+        let queue = Arc::new(Queue::named(controller.name()));
+        Self { controller: Arc::new(controller), queue, workers: 5, synced: Vec::new(), listening: Vec::new() }
     }
 
     #[must_use]

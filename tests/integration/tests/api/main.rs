@@ -5,12 +5,15 @@
 
 mod access;
 mod apply;
+mod at_rest;
+mod audit;
 mod deletion;
 mod discovery;
 mod dry_run;
 mod escalation;
 mod garbage;
 mod lists;
+mod metrics;
 mod namespaces;
 mod patches;
 mod printing;

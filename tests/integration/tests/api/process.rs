@@ -66,7 +66,7 @@ fn what_was_acknowledged_is_there_after_a_kill() {
 }
 
 /// Runs a server that must end by itself with an error; gives what it said.
-fn refused(arguments: &[String]) -> String {
+pub fn refused(arguments: &[String]) -> String {
     let mut child = Command::new(binary())
         .arg("server")
         .args(arguments)

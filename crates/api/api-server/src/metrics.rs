@@ -1,0 +1,252 @@
+//! Metrics of the API server, by upstream's names.
+use crate::ApiServer;
+use crate::body::{self, Answer};
+use crate::route::{Route, Target};
+use api_meta::Status;
+use http::{HeaderValue, Method, StatusCode, header, request::Parts};
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::Registry;
+use std::sync::atomic::{AtomicI64, AtomicU64};
+use std::time::Duration;
+use store::{RangeRequest, Scope};
+use telemetry::metrics;
+
+/// Upstream's buckets of request durations, in seconds.
+const DURATIONS: [f64; 23] = [0.005, 0.025, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0, 1.25, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0, 15.0, 20.0, 30.0, 45.0, 60.0];
+
+/// What a request is counted by. Only what exists is, so that nobody can make up labels.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct RequestLabels {
+    verb: &'static str,
+    dry_run: &'static str,
+    group: String,
+    version: String,
+    resource: String,
+    subresource: String,
+    scope: &'static str,
+    component: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct AnswerLabels {
+    #[prometheus(flatten)]
+    request: RequestLabels,
+    code: u16,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct LongRunningLabels {
+    verb: &'static str,
+    group: String,
+    version: String,
+    resource: String,
+    subresource: String,
+    scope: &'static str,
+    component: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct KindLabels {
+    group: String,
+    version: String,
+    resource: String,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct ObjectLabels {
+    resource: String,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct ResourceLabels {
+    group: String,
+    resource: String,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct RequestKind {
+    request_kind: &'static str,
+}
+
+impl RequestLabels {
+    /// `None` where the kind, or the path, is not one of the server's.
+    pub fn of(route: &Route, method: &Method, parts: &Parts, kind_known: bool) -> Option<Self> {
+        let dry_run = if parts.uri.query().is_some_and(|query| query.contains("dryRun=All")) { "All" } else { "" };
+        let empty = Self {
+            verb: method_label(method)?,
+            dry_run,
+            group: String::new(),
+            version: String::new(),
+            resource: String::new(),
+            subresource: String::new(),
+            scope: "",
+            component: "apiserver",
+        };
+        Some(match &route.target {
+            Target::Path => Self { subresource: known_path(&route.path)?.to_owned(), ..empty },
+            Target::Resource(_) if !kind_known => return None,
+            Target::Resource(resource) => Self {
+                verb: match resource.verb {
+                    _ if matches!(resource.subresource.as_str(), "exec" | "attach" | "portforward" | "proxy") => "CONNECT",
+                    "list" => "LIST",
+                    "watch" => "WATCH",
+                    "deletecollection" => "DELETECOLLECTION",
+                    "patch" if is_apply(parts) => "APPLY",
+                    _ => empty.verb,
+                },
+                group: resource.group.clone(),
+                version: resource.version.clone(),
+                resource: resource.resource.clone(),
+                subresource: resource.subresource.clone(),
+                scope: match resource.verb {
+                    "create" => "resource",
+                    _ if !resource.name.is_empty() => "resource",
+                    _ if !resource.namespace.is_empty() => "namespace",
+                    _ => "cluster",
+                },
+                ..empty
+            },
+        })
+    }
+}
+
+fn is_apply(parts: &Parts) -> bool {
+    parts.headers.get(header::CONTENT_TYPE).is_some_and(|value| value.as_bytes().starts_with(b"application/apply-patch"))
+}
+
+fn method_label(method: &Method) -> Option<&'static str> {
+    Some(match *method {
+        Method::GET => "GET",
+        Method::HEAD => "HEAD",
+        Method::POST => "POST",
+        Method::PUT => "PUT",
+        Method::PATCH => "PATCH",
+        Method::DELETE => "DELETE",
+        _ => return None,
+    })
+}
+
+/// The paths that are counted, each of which is one value of a label.
+fn known_path(path: &str) -> Option<&'static str> {
+    const KNOWN: [&str; 12] = [
+        "/api",
+        "/apis",
+        "/healthz",
+        "/livez",
+        "/readyz",
+        "/metrics",
+        "/openapi/v2",
+        "/openapi/v3",
+        "/openid/v1/jwks",
+        "/.well-known/openid-configuration",
+        "/version",
+        "/",
+    ];
+    KNOWN.into_iter().find(|known| *known == path)
+}
+
+/// Everything that is counted while requests are served.
+#[derive(Debug)]
+pub struct Metrics {
+    requests: Family<AnswerLabels, Counter<u64, AtomicU64>>,
+    durations: Family<RequestLabels, Histogram, fn() -> Histogram>,
+    long_running: Family<LongRunningLabels, Gauge<i64, AtomicI64>>,
+    watch_events: Family<KindLabels, Counter<u64, AtomicU64>>,
+}
+
+/// A long-running request that is counted as long as this lives.
+pub struct LongRunning(Gauge<i64, AtomicI64>);
+
+impl Drop for LongRunning {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
+impl Metrics {
+    pub fn new() -> Self {
+        Self {
+            requests: Family::default(),
+            durations: Family::new_with_constructor(|| Histogram::new(DURATIONS)),
+            long_running: Family::default(),
+            watch_events: Family::default(),
+        }
+    }
+
+    pub fn answered(&self, request: RequestLabels, code: u16, took: Duration) {
+        self.durations.get_or_create(&request).observe(took.as_secs_f64());
+        self.requests.get_or_create(&AnswerLabels { request, code }).inc();
+    }
+
+    pub fn long_running(&self, request: &RequestLabels) -> LongRunning {
+        let RequestLabels { verb, group, version, resource, subresource, scope, component, .. } = request.clone();
+        let gauge = self.long_running.get_or_create_owned(&LongRunningLabels { verb, group, version, resource, subresource, scope, component });
+        gauge.inc();
+        LongRunning(gauge)
+    }
+
+    /// The count of events sent to watchers of one kind.
+    pub fn watch_events(&self, group: &str, version: &str, resource: &str) -> Counter<u64, AtomicU64> {
+        self.watch_events.get_or_create_owned(&KindLabels { group: group.into(), version: version.into(), resource: resource.into() })
+    }
+
+    fn registry(&self) -> Registry {
+        let mut registry = Registry::default();
+        registry.register(
+            "apiserver_request",
+            "Counter of apiserver requests broken out for each verb, dry run value, group, version, resource, scope, component, and HTTP response code",
+            self.requests.clone(),
+        );
+        registry.register(
+            "apiserver_request_duration_seconds",
+            "Response latency distribution in seconds for each verb, dry run value, group, version, resource, subresource, scope and component",
+            self.durations.clone(),
+        );
+        registry.register(
+            "apiserver_longrunning_requests",
+            "Gauge of all active long-running apiserver requests broken out by verb, group, version, resource, scope and component",
+            self.long_running.clone(),
+        );
+        registry.register("apiserver_watch_events", "Number of events sent in watch clients", self.watch_events.clone());
+        registry
+    }
+}
+
+impl ApiServer {
+    /// `/metrics`: of the API server, of the process and its parts.
+    pub(crate) async fn metrics_page(&self) -> Result<Answer, Status> {
+        let mut registry = self.metrics.registry();
+        let inflight = Family::<RequestKind, Gauge<i64, AtomicI64>>::default();
+        for (request_kind, changes) in [("mutating", true), ("readOnly", false)] {
+            let now = i64::try_from(self.inflight.now(changes)).unwrap_or(i64::MAX);
+            inflight.get_or_create(&RequestKind { request_kind }).set(now);
+        }
+        registry.register(
+            "apiserver_current_inflight_requests",
+            "Maximal number of currently used inflight request limit of this apiserver per request kind in last second",
+            inflight,
+        );
+        let (stored, of_kind) = (Family::<ObjectLabels, Gauge<i64, AtomicI64>>::default(), Family::<ResourceLabels, Gauge<i64, AtomicI64>>::default());
+        for kind in self.kinds.all(&api_meta::ClusterName::root()) {
+            if !kind.verbs().contains(&"list") {
+                continue;
+            }
+            let resource = kind.names().resource();
+            let request = RangeRequest { scope: Scope::AllClusters(resource.clone()), after: None, limit: 1, revision: None };
+            let found = self.store.range(request).await.map_err(crate::errors::from_store)?;
+            let count = i64::try_from(found.records.len() + found.remaining).unwrap_or(i64::MAX);
+            stored.get_or_create(&ObjectLabels { resource: resource.to_string() }).set(count);
+            of_kind.get_or_create(&ResourceLabels { group: resource.group, resource: resource.resource }).set(count);
+        }
+        registry.register("apiserver_storage_objects", "Number of stored objects at the time of last check split by kind", stored);
+        registry.register("apiserver_resource_objects", "Number of stored objects at the time of last check split by kind", of_kind);
+        let text = metrics::text(&registry) + &metrics::process();
+        let mut answer = body::text(StatusCode::OK, text);
+        answer.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8"));
+        Ok(answer)
+    }
+}

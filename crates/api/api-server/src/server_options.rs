@@ -1,0 +1,52 @@
+//! ServerOptions: what an API server may be told besides what it is made of; without it, upstream's defaults.
+use crate::audit::Audit;
+use async_trait::async_trait;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Seals Secrets in the store, for who asks about it or wants new keys.
+#[async_trait]
+pub trait SecretsEncryption: Send + Sync + 'static {
+    /// The names of all keys, the one that is written with first.
+    fn keys(&self) -> Vec<String>;
+    /// The state of the last rotation: `start`, `reencrypt_active`, or `reencrypt_finished`.
+    fn stage(&self) -> &'static str;
+    /// Makes a new key and seals everything with it; gives its name.
+    async fn rotate(&self) -> Result<String, String>;
+}
+
+pub struct ServerOptions {
+    pub encryption: Option<Arc<dyn SecretsEncryption>>,
+    /// `None`: nothing is recorded.
+    pub audit: Option<Arc<Audit>>,
+    /// Reads served at the same time (`max-requests-inflight`); 0 for no limit.
+    pub max_reads: usize,
+    /// Changes served at the same time (`max-mutating-requests-inflight`); 0 for no limit.
+    pub max_changes: usize,
+    /// How long an Event lives after it was last written (`event-ttl`).
+    pub event_ttl: Duration,
+    /// How long a request may take that neither watches nor streams (`request-timeout`).
+    pub request_timeout: Duration,
+    /// How long a watch lasts at least that says nothing of it (`min-request-timeout`).
+    pub least_watch: Duration,
+    /// Whether tokens of projected volumes outlive what was asked for (`service-account-extend-token-expiration`).
+    pub extend_tokens: bool,
+    /// The longest life of a ServiceAccount's token (`service-account-max-token-expiration`).
+    pub longest_token: Option<Duration>,
+}
+
+impl Default for ServerOptions {
+    fn default() -> Self {
+        Self {
+            encryption: None,
+            audit: None,
+            max_reads: 400,
+            max_changes: 200,
+            event_ttl: Duration::from_secs(3600),
+            request_timeout: Duration::from_secs(60),
+            least_watch: Duration::from_secs(1800),
+            extend_tokens: true,
+            longest_token: None,
+        }
+    }
+}
