@@ -5,7 +5,12 @@ use std::borrow::Cow;
 
 /// A selectable field of this path that counts as `absent` when it isn't there.
 pub const fn selectable(path: &'static str, absent: &'static str) -> Field {
-    Field { path: Cow::Borrowed(path), absent }
+    Field { path: Cow::Borrowed(path), value_paths: &[], absent }
+}
+
+/// A field whose value lives elsewhere: at the first of these paths that has one.
+pub const fn selectable_at(label: &'static str, value_paths: &'static [&'static str], absent: &'static str) -> Field {
+    Field { path: Cow::Borrowed(label), value_paths, absent }
 }
 
 /// Reading, so that an absent field reads as its zero value, as in Go.

@@ -36,10 +36,13 @@ impl NameRule {
     }
 }
 
-/// A selectable field: its dotted path, and what it counts as when absent.
+/// A selectable field: its dotted path, and what it counts as when absent or empty.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Field {
+    /// What selectors call it.
     pub path: Cow<'static, str>,
+    /// Where its value lives if not at `path`: the first of these paths that has one.
+    pub value_paths: &'static [&'static str],
     pub absent: &'static str,
 }
 

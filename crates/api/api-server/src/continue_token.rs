@@ -24,10 +24,24 @@ impl ContinueToken {
         URL_SAFE_NO_PAD.encode(serde_json::to_vec(self).expect("a token encodes"))
     }
     pub fn decode(text: &str) -> Result<Self, Status> {
-        let bytes = URL_SAFE_NO_PAD.decode(text.trim_end_matches('=')).map_err(|_| Status::bad_request("continue key is not valid: illegal base64 data"))?;
-        let token: Self = serde_json::from_slice(&bytes).map_err(|error| Status::bad_request(format!("continue key is not valid: {error}")))?;
-        if token.version != "meta.k8s.io/v1" || token.after.contains("..") {
-            return Err(Status::bad_request(format!("continue key is not valid: server does not recognize this encoded version {:?}", token.version)));
+        let invalid = |why: String| Status::bad_request(format!("invalid continue token: continue key is not valid{why}"));
+        let bytes = URL_SAFE_NO_PAD.decode(text).map_err(|error| {
+            let at = match error {
+                base64::DecodeError::InvalidByte(at, _) | base64::DecodeError::InvalidLastSymbol(at, _) => at,
+                base64::DecodeError::InvalidLength(length) => length,
+                base64::DecodeError::InvalidPadding => text.len(),
+            };
+            invalid(format!(": illegal base64 data at input byte {at}"))
+        })?;
+        let token: Self = serde_json::from_slice(&bytes).map_err(|error| invalid(format!(": {error}")))?;
+        if token.version != "meta.k8s.io/v1" {
+            return Err(invalid(": server does not recognize this encoded version ".to_owned() + &format!("{:?}", token.version)));
+        }
+        if token.after.is_empty() {
+            return Err(invalid(": encoded start key empty (version meta.k8s.io/v1)".into()));
+        }
+        if token.after.split('/').any(|segment| matches!(segment, "." | "..")) {
+            return Err(invalid(format!(": {}", token.after)));
         }
         Ok(token)
     }

@@ -1,7 +1,7 @@
 //! The life of a request: route, authenticate, authorize, hand to its verb, answer.
 use crate::body::{self, Answer};
 use crate::context::Context;
-use crate::incoming::read_body;
+use crate::incoming::{discard, read_body};
 use crate::query::Query;
 use crate::request_record::{RequestRecord, path_attributes};
 use crate::route::{Route, Target};
@@ -26,16 +26,20 @@ impl ApiServer {
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
         let (mut parts, incoming) = request.into_parts();
+        let mut incoming = Some(incoming);
         let head = parts.method == Method::HEAD;
         let span = tracing::debug_span!("request", method = %parts.method, uri = %parts.uri);
         let record = RequestRecord::new(self, &parts.headers);
         let gzip = compress::is_wanted(&parts.headers);
         // Nothing is left half-done by a panic: all changes are single transactions.
-        let handled = AssertUnwindSafe(self.route(&mut parts, incoming, &record).instrument(span)).catch_unwind().await;
+        let handled = AssertUnwindSafe(self.route(&mut parts, &mut incoming, &record).instrument(span)).catch_unwind().await;
         let result = handled.unwrap_or_else(|_| {
             record.panicked();
             Err(Status::internal("this request caused the server to panic; its log has the details"))
         });
+        if let Some(unread) = incoming {
+            discard(unread).await;
+        }
         let mut answer = result.unwrap_or_else(|status| body::failure(&status));
         body::add_warnings(&mut answer, &record.take_warnings());
         answer.headers_mut().entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-cache, private"));
@@ -45,7 +49,7 @@ impl ApiServer {
         if head { body::without_body(answer) } else { answer }
     }
 
-    async fn route<B>(self: &Arc<Self>, parts: &mut Parts, incoming: B, record: &RequestRecord) -> Result<Answer, Status>
+    async fn route<B>(self: &Arc<Self>, parts: &mut Parts, incoming: &mut Option<B>, record: &RequestRecord) -> Result<Answer, Status>
     where
         B: http_body::Body<Data = Bytes> + Send + 'static,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
@@ -110,6 +114,7 @@ impl ApiServer {
                     warnings: Default::default(),
                     record,
                 };
+                let incoming = incoming.take().ok_or_else(|| Status::internal("the request's body is gone"))?;
                 let handled = self.resource(&context, parts, incoming);
                 let answer = if record.is_long_running() {
                     handled.await
@@ -185,9 +190,9 @@ impl ApiServer {
         match route.path.as_str() {
             "/version" => Ok(body::json(StatusCode::OK, &health::version())),
             "/.well-known/openid-configuration" => {
-                Ok(body::json(StatusCode::OK, &self.authentication.tokens().openid_configuration(&format!("https://{}", self.advertised))))
+                Ok(issuer_document("application/json", &self.authentication.tokens().openid_configuration(&format!("https://{}", self.advertised))))
             }
-            "/openid/v1/jwks" => Ok(body::json(StatusCode::OK, &self.authentication.tokens().jwks())),
+            "/openid/v1/jwks" => Ok(issuer_document("application/jwk-set+json", &self.authentication.tokens().jwks())),
             "/" => Ok(body::json(StatusCode::OK, &json!({ "paths": root_paths(&kinds) }))),
             _ => Err(Status::no_such_resource()),
         }
@@ -247,6 +252,14 @@ impl ApiServer {
             _ => Err(errors::method_not_allowed()),
         }
     }
+}
+
+/// What others verify tokens by: public, and good for an hour.
+fn issuer_document(media_type: &'static str, document: &serde_json::Value) -> Answer {
+    let mut answer = body::json(StatusCode::OK, document);
+    answer.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(media_type));
+    answer.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("public, max-age=3600"));
+    answer
 }
 
 fn root_paths(kinds: &[crate::Kind]) -> Vec<String> {

@@ -37,6 +37,13 @@ where
     }
 }
 
+/// Takes in a body that nobody wants, within limits.
+pub async fn discard<B: http_body::Body<Data = Bytes>>(incoming: B) {
+    if !incoming.is_end_stream() {
+        drain(pin!(incoming)).await;
+    }
+}
+
 /// A connection that is closed on a sender that still sends is reset, and the answer lost with it.
 async fn drain<B: http_body::Body<Data = Bytes>>(mut incoming: std::pin::Pin<&mut B>) {
     let reading = async {

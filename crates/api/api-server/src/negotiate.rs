@@ -26,12 +26,14 @@ pub struct Accepted {
 /// The first media type of the Accept header that can be served; 406 when none can.
 pub fn accepted(headers: &HeaderMap) -> Result<Accepted, Status> {
     let default = Accepted { form: Form::Object, encoding: Encoding::Json };
-    let mut asked =
-        headers.get_all(header::ACCEPT).iter().filter_map(|v| v.to_str().ok()).flat_map(|v| v.split(',')).map(str::trim).filter(|v| !v.is_empty()).peekable();
-    if asked.peek().is_none() {
+    let asked = headers.get_all(header::ACCEPT).iter().filter_map(|v| v.to_str().ok()).flat_map(|v| v.split(','));
+    let mut asked: Vec<(&str, f32)> = asked.map(str::trim).filter(|range| !range.is_empty()).map(|range| (range, quality(range))).collect();
+    if asked.is_empty() {
         return Ok(default);
     }
-    for range in asked {
+    // What is wanted most comes first; among equals, what was named first.
+    asked.sort_by(|a, b| b.1.total_cmp(&a.1));
+    for (range, _) in asked {
         let mut parts = range.split(';').map(str::trim);
         let encoding = match parts.next().unwrap_or_default() {
             "application/json" | "*/*" | "application/*" => Encoding::Json,
@@ -56,6 +58,11 @@ pub fn accepted(headers: &HeaderMap) -> Result<Accepted, Status> {
         return Ok(Accepted { form, encoding });
     }
     Err(not_acceptable("application/json, application/yaml"))
+}
+
+/// How much a media type is wanted: its parameter `q`, 1 unless it says less.
+fn quality(range: &str) -> f32 {
+    range.split(';').skip(1).find_map(|parameter| parameter.trim().strip_prefix("q=")?.parse().ok()).filter(|q: &f32| q.is_finite()).unwrap_or(1.0)
 }
 
 /// As [`accepted`], for a watch: a stream of frames, which YAML has none of.
@@ -112,6 +119,8 @@ mod tests {
         check("application/json;as=Table;v=v1beta1;g=meta.k8s.io, application/json", of(Form::Object, Encoding::Json));
         check("application/yaml", of(Form::Object, Encoding::Yaml));
         check("application/vnd.kubernetes.protobuf", None);
+        check("application/yaml;q=0.5, application/json;q=0.9", of(Form::Object, Encoding::Json));
+        check("application/json;q=0.1,application/yaml", of(Form::Object, Encoding::Yaml));
         check("*/*", of(Form::Object, Encoding::Json));
     }
 }

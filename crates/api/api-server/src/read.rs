@@ -58,7 +58,7 @@ impl ApiServer {
         let prefix = scope.prefix();
         let token = context.query.value("continue").map(ContinueToken::decode).transpose()?;
         let continued = token.is_some();
-        let revision = match list_options::snapshot(context, continued)? {
+        let revision = match list_options::snapshot(context.query, continued)? {
             Snapshot::Exact(revision) => Some(revision),
             Snapshot::Newest { at_least } => {
                 self.check_not_future(at_least)?;

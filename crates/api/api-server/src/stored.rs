@@ -1,6 +1,6 @@
 //! Stored: what the server works out once from a record or an event and keeps with it.
 use api_meta::{FieldSelector, LabelSelector, Object};
-use api_resource::{AnyResource, at_path};
+use api_resource::{AnyResource, Field, at_path};
 use bytes::Bytes;
 use serde_json::Value;
 use std::borrow::Cow;
@@ -44,12 +44,17 @@ impl Stored {
 }
 
 fn selectable(kind: &dyn AnyResource, object: &Value) -> Vec<(Box<str>, Box<str>)> {
-    let value = |path: &str, absent: &str| match at_path(object, path) {
+    let text = |path: &str| match at_path(object, path) {
         Some(Value::String(text)) => text.clone(),
-        Some(Value::Null) | None => absent.to_owned(),
+        Some(Value::Null) | None => String::new(),
         Some(other) => other.to_string(),
     };
-    kind.fields().iter().map(|field| (field.path.as_ref().into(), value(&field.path, field.absent).into())).collect()
+    let value = |field: &Field| {
+        let own = [field.path.as_ref()];
+        let paths = if field.value_paths.is_empty() { &own[..] } else { field.value_paths };
+        paths.iter().map(|path| text(path)).find(|text| !text.is_empty()).unwrap_or_else(|| field.absent.to_owned())
+    };
+    kind.fields().iter().map(|field| (field.path.as_ref().into(), value(field).into())).collect()
 }
 
 /// An event's watch frame, encoded once for all watchers that see it as what it is.

@@ -34,7 +34,7 @@ impl ApiServer {
             Some(seconds) if seconds > 0 => seconds.unsigned_abs().min(MOST_TIMEOUT),
             _ => least + u64::from(u32::from_le_bytes(clock::random_bytes())) % least,
         };
-        let (initial, after, announced) = match list_options::start(context)? {
+        let (initial, after, announced) = match list_options::start(context.query)? {
             Start::After(0) => (Vec::new(), self.store.revision(), false),
             Start::After(revision) => (Vec::new(), revision, false),
             Start::Everything { at_least, announced } => {

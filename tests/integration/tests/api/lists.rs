@@ -99,11 +99,11 @@ fn resource_versions_mean_what_they_say() {
     );
     assert_eq!(
         refused("?resourceVersionMatch=Exact&resourceVersion=0"),
-        invalid("resourceVersionMatch: Forbidden: resourceVersionMatch \"Exact\" is forbidden for resourceVersion \"0\"")
+        invalid("resourceVersionMatch: Forbidden: resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\"")
     );
     assert_eq!(
         refused("?resourceVersionMatch=Roughly&resourceVersion=1"),
-        invalid("resourceVersionMatch: Unsupported value: \"Roughly\": supported values: \"\", \"Exact\", \"NotOlderThan\"")
+        invalid("resourceVersionMatch: Unsupported value: \"Roughly\": supported values: \"Exact\", \"NotOlderThan\", \"\"")
     );
     assert_eq!(refused("?sendInitialEvents=true"), invalid("sendInitialEvents: Forbidden: sendInitialEvents is forbidden for list"));
     for path in ["?resourceVersion=99999999", "/a?resourceVersion=99999999"] {

@@ -12,6 +12,7 @@ mod discovery;
 mod dry_run;
 mod escalation;
 mod garbage;
+mod limits;
 mod lists;
 mod metrics;
 mod namespaces;

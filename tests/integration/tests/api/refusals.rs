@@ -337,9 +337,9 @@ fn a_request_that_does_not_fit_is_refused() {
             (
                 "a bad resourceVersion",
                 get(&format!("{CONFIG_MAPS}?resourceVersion=new")),
-                422,
-                "Invalid",
-                "ListOptions.meta.k8s.io \"\" is invalid: resourceVersion: Invalid value: \"new\": strconv.ParseUint: parsing \"new\": invalid syntax",
+                400,
+                "BadRequest",
+                "invalid resource version: resourceVersion: Invalid value: \"new\": strconv.ParseUint: parsing \"new\": invalid syntax",
             ),
             (
                 "another dry run",
@@ -355,7 +355,13 @@ fn a_request_that_does_not_fit_is_refused() {
                 "Invalid",
                 "CreateOptions.meta.k8s.io \"\" is invalid: fieldManager: Too long: may not be more than 128 bytes",
             ),
-            ("a broken continue token", get(&format!("{CONFIG_MAPS}?continue=%2B")), 400, bad, "continue key is not valid: illegal base64 data"),
+            (
+                "a broken continue token",
+                get(&format!("{CONFIG_MAPS}?continue=%2B")),
+                400,
+                bad,
+                "invalid continue token: continue key is not valid: illegal base64 data at input byte 0",
+            ),
         ],
     );
 }

@@ -98,7 +98,7 @@ fn a_watch_can_begin_with_what_there_is_and_say_where_that_ends() {
     );
     assert_eq!(
         refused("sendInitialEvents=true&resourceVersionMatch=Exact&resourceVersion=1"),
-        "resourceVersionMatch: Unsupported value: \"Exact\": supported values: \"NotOlderThan\""
+        "[resourceVersionMatch: Forbidden: sendInitialEvents requires setting resourceVersionMatch to NotOlderThan, resourceVersionMatch: Unsupported value: \"Exact\": supported values: \"NotOlderThan\"]"
     );
     let (code, reason, _) = api.send(&Ask::new("GET", &format!("{CONFIG_MAPS}?watch=1")).header("accept", "application/yaml")).refusal();
     assert_eq!((code, reason.as_str()), (406, "NotAcceptable"));

@@ -1,7 +1,7 @@
 //! Event: something that happened to an object.
 use crate::cells::since;
 use crate::check::{At, Report};
-use crate::fields::{Read, selectable};
+use crate::fields::{Read, selectable, selectable_at};
 use api_meta::FieldErrors;
 use api_resource::{Column, Field, Names, Resource, Row, text};
 use serde_json::Value;
@@ -33,6 +33,7 @@ impl Resource for Events {
         selectable("involvedObject.fieldPath", ""),
         selectable("reason", ""),
         selectable("reportingComponent", ""),
+        selectable_at("source", &["source.component", "reportingComponent"], ""),
         selectable("type", ""),
     ];
     const GENERATION: bool = false;
