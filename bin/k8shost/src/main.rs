@@ -10,6 +10,7 @@ mod secrets_encrypt;
 mod secrets_keys;
 mod server;
 mod store_source;
+mod token_webhook;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;

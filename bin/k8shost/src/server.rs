@@ -5,9 +5,10 @@ use crate::component_clients::ComponentClients;
 use crate::notify::notify;
 use crate::secrets_keys::SecretsKeys;
 use crate::store_source::StoreSource;
+use crate::token_webhook::RemoteReviewer;
 use crate::{kubeconfig, node};
 use anyhow::{Context, Result};
-use api_auth::{Authentication, Authorizer, RbacIndex, ServiceAccountTokens};
+use api_auth::{Authentication, Authorizer, RbacIndex, ServiceAccountTokens, TokenWebhook};
 use api_meta::ClusterName;
 use api_server::{ApiServer, Bootstrap, Kinds, NodeConnector, ServerOptions, Settings, bootstrap};
 use clock::{Clock, SystemClock};
@@ -38,7 +39,7 @@ pub fn main(args: ServerArgs) -> Result<()> {
 
 async fn run(settings: ServerSettings) -> Result<()> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let api_arguments = ApiArguments::of(&settings.kube_apiserver_arg)?;
+    let api_arguments = ApiArguments::of(&api_arguments_of(&settings))?;
     let audit = api_arguments.audit(clock.clone())?;
     let shutdown = CancellationToken::new();
     let server_dir = settings.data_dir.join("server");
@@ -116,6 +117,16 @@ async fn run(settings: ServerSettings) -> Result<()> {
     Ok(())
 }
 
+/// The arguments given, after those that have a setting of their own.
+fn api_arguments_of(settings: &ServerSettings) -> Vec<(String, String)> {
+    let mut all = vec![("authentication-token-webhook-cache-ttl".to_owned(), settings.authentication_token_webhook_cache_ttl.clone())];
+    if let Some(file) = &settings.authentication_token_webhook_config_file {
+        all.push(("authentication-token-webhook-config-file".to_owned(), file.display().to_string()));
+    }
+    all.extend(settings.kube_apiserver_arg.iter().cloned());
+    all
+}
+
 async fn api_server(
     settings: &ServerSettings,
     arguments: &ApiArguments,
@@ -128,8 +139,19 @@ async fn api_server(
     shutdown: CancellationToken,
 ) -> Result<Arc<ApiServer>> {
     let issuer = arguments.issuer.clone().unwrap_or_else(|| format!("https://kubernetes.default.svc.{}", settings.cluster_domain));
-    let tokens = Arc::new(ServiceAccountTokens::new(&certificates.service_account_key.pem(), &issuer)?);
-    let authentication = Authentication::with_clock(certificates.client_ca.certificate_pem(), tokens, clock.clone())?;
+    let mut tokens = ServiceAccountTokens::new(&certificates.service_account_key.pem(), &issuer)?;
+    if !arguments.audiences.is_empty() {
+        tokens = tokens.with_audiences(arguments.audiences.clone());
+    }
+    if let Some(uri) = &arguments.jwks_uri {
+        tokens = tokens.with_jwks_uri(uri.clone());
+    }
+    let audiences = tokens.default_audiences();
+    let mut authentication = Authentication::with_clock(certificates.client_ca.certificate_pem(), Arc::new(tokens), clock.clone())?;
+    if let Some(file) = &arguments.token_webhook {
+        let reviewer = RemoteReviewer::of_kubeconfig(file).await?;
+        authentication = authentication.with_webhook(TokenWebhook::new(Box::new(reviewer), arguments.token_webhook_ttl, audiences, clock.clone()));
+    }
     let node_tls =
         pki::client_config(certificates.server_ca.certificate_pem(), Some((&certificates.node_client.certificate_pem, &certificates.node_client.key_pem)))?;
     let settings = Settings {

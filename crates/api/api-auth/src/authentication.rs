@@ -1,6 +1,6 @@
 //! Authentication: from a client certificate or a bearer token to a User.
 use crate::tokens::{Claims, Reference};
-use crate::{AuthError, ServiceAccountTokens, User};
+use crate::{AuthError, ServiceAccountTokens, TokenWebhook, User, bootstrap_token};
 use api_meta::{ClusterName, GroupResource, Object};
 use api_resource::Lookup;
 use aws_lc_rs::digest;
@@ -24,11 +24,12 @@ type Fingerprint = (ClusterName, [u8; 32]);
 /// The user of a certificate, and the second since 1970 that it expires at.
 type Remembered = (User, i64);
 
-/// Certificates and service account tokens. A cluster takes only its own of either.
+/// Certificates, service account tokens, bootstrap tokens, and whatever a webhook knows. A cluster takes only its own of either.
 pub struct Authentication {
     authorities: RwLock<HashMap<ClusterName, Arc<dyn ClientCertVerifier>>>,
     certificates: Mutex<HashMap<Fingerprint, Remembered>>,
     tokens: Arc<ServiceAccountTokens>,
+    webhook: Option<TokenWebhook>,
     clock: Arc<dyn Clock>,
 }
 
@@ -39,9 +40,16 @@ impl Authentication {
     }
 
     pub fn with_clock(client_ca_pem: &str, tokens: Arc<ServiceAccountTokens>, clock: Arc<dyn Clock>) -> Result<Self, AuthError> {
-        let authentication = Self { authorities: RwLock::default(), certificates: Mutex::default(), tokens, clock };
+        let authentication = Self { authorities: RwLock::default(), certificates: Mutex::default(), tokens, webhook: None, clock };
         authentication.add_authority(&ClusterName::root(), client_ca_pem)?;
         Ok(authentication)
+    }
+
+    /// Asks `webhook` about tokens that nobody else knows.
+    #[must_use]
+    pub fn with_webhook(mut self, webhook: TokenWebhook) -> Self {
+        self.webhook = Some(webhook);
+        self
     }
 
     /// Accepts certificates signed by `client_ca_pem` in `cluster`, and only there.
@@ -93,8 +101,8 @@ impl Authentication {
         Ok(user)
     }
 
-    /// The user of a bearer token for the API server: `None` when it is no service account token at
-    /// all (another authenticator may know it), an error when it is one that must not be accepted.
+    /// The user of a bearer token for the API server: `None` when nobody knows it, an error when it
+    /// must not be accepted, or when who might know it could not say.
     pub async fn bearer(&self, cluster: &ClusterName, token: &str, lookup: &dyn Lookup) -> Result<Option<User>, AuthError> {
         Ok(self.review(cluster, token, &[], lookup).await?.map(|(user, _)| user))
     }
@@ -108,10 +116,21 @@ impl Authentication {
         audiences: &[String],
         lookup: &dyn Lookup,
     ) -> Result<Option<(User, Vec<String>)>, AuthError> {
-        if !self.tokens.is_ours(token) {
-            return Ok(None);
-        }
         let now = self.clock.now();
+        if !self.tokens.is_ours(token) {
+            let user = match bootstrap_token::authenticate(cluster, token, now, lookup).await.map_err(AuthError::Lookup)? {
+                Some(user) => Some(user),
+                None => match &self.webhook {
+                    Some(webhook) => webhook.authenticate(cluster, token).await?,
+                    None => None,
+                },
+            };
+            // These know nothing of audiences: their tokens are for the API server.
+            let own = self.tokens.default_audiences();
+            let wanted = if audiences.is_empty() { own.clone() } else { audiences.to_vec() };
+            let good: Vec<String> = wanted.into_iter().filter(|audience| own.contains(audience)).collect();
+            return Ok(user.filter(|_| !good.is_empty()).map(|user| (user, good)));
+        }
         let claims = self.tokens.review(cluster, token, audiences, now)?;
         check_bound_objects(cluster, &claims, now, lookup).await?;
         let wanted = if audiences.is_empty() { self.tokens.default_audiences() } else { audiences.to_vec() };

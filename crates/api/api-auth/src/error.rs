@@ -26,6 +26,8 @@ pub enum AuthError {
     NotYet,
     #[error("service account token has been invalidated: {0}")]
     Invalidated(String),
+    #[error("the token webhook: {0}")]
+    Webhook(String),
     #[error("reading an object the token is bound to: {0}")]
     Lookup(api_meta::Status),
 }

@@ -3,12 +3,14 @@
 mod attributes;
 mod authentication;
 pub mod bootstrap;
+mod bootstrap_token;
 mod decision;
 mod error;
 mod escalation;
 mod node_authorizer;
 mod rbac_index;
 mod rule;
+mod token_webhook;
 mod tokens;
 mod user;
 
@@ -21,5 +23,6 @@ pub use escalation::{covers, escalation_message};
 pub use node_authorizer::{NodeAuthorizer, NodeGraphKind};
 pub use rbac_index::{RbacIndex, RbacKind, Resolved};
 pub use rule::Rule;
+pub use token_webhook::{TokenReviewer, TokenWebhook};
 pub use tokens::{Bound, Claims, IssuedToken, KubernetesClaims, Reference, ServiceAccountTokens, TokenSpec, service_account_username};
 pub use user::{ANONYMOUS, AUTHENTICATED, MASTERS, UNAUTHENTICATED, User};

@@ -95,6 +95,10 @@ pub struct KubernetesClaims {
 /// One signing key for all clusters: the claims bind a token to its own.
 pub struct ServiceAccountTokens {
     issuer: String,
+    /// What a token for the API server is for.
+    audiences: Vec<String>,
+    /// Where others find the public key; `None`: at this server.
+    jwks_uri: Option<String>,
     key: SigningKey,
     key_id: String,
     encoding: EncodingKey,
@@ -109,6 +113,8 @@ impl ServiceAccountTokens {
         let key = SigningKey::from_pem(signing_key_pem).map_err(|error| AuthError::Key(error.to_string()))?;
         Ok(Self {
             issuer: issuer.to_owned(),
+            audiences: vec![issuer.to_owned()],
+            jwks_uri: None,
             key_id: key.key_id(),
             encoding: EncodingKey::from_ec_pem(signing_key_pem.as_bytes()).map_err(unusable)?,
             decoding: DecodingKey::from_ec_pem(key.public_pem().as_bytes()).map_err(unusable)?,
@@ -117,13 +123,27 @@ impl ServiceAccountTokens {
         })
     }
 
+    /// Audiences of the API server other than its issuer's name.
+    #[must_use]
+    pub fn with_audiences(mut self, audiences: Vec<String>) -> Self {
+        self.audiences = audiences;
+        self
+    }
+
+    /// Names another place than this server for the public key.
+    #[must_use]
+    pub fn with_jwks_uri(mut self, uri: String) -> Self {
+        self.jwks_uri = Some(uri);
+        self
+    }
+
     pub fn issuer(&self) -> &str {
         &self.issuer
     }
 
     /// The audiences of a token that names none: the API server's.
     pub fn default_audiences(&self) -> Vec<String> {
-        vec![self.issuer.clone()]
+        self.audiences.clone()
     }
 
     pub fn issue(&self, spec: &TokenSpec, now: Timestamp) -> Result<IssuedToken, AuthError> {
@@ -182,8 +202,7 @@ impl ServiceAccountTokens {
         if now < claims.nbf.saturating_sub(CLOCK_SKEW) {
             return Err(AuthError::NotYet);
         }
-        let own = [self.issuer.clone()];
-        let wanted = if audiences.is_empty() { &own[..] } else { audiences };
+        let wanted = if audiences.is_empty() { &self.audiences[..] } else { audiences };
         if claims.aud.iter().any(|audience| wanted.contains(audience)) { Ok(claims) } else { Err(AuthError::Audience(wanted.to_vec())) }
     }
 
@@ -216,7 +235,7 @@ impl ServiceAccountTokens {
     pub fn openid_configuration(&self, base_url: &str) -> Value {
         json!({
             "issuer": self.issuer,
-            "jwks_uri": format!("{base_url}/openid/v1/jwks"),
+            "jwks_uri": self.jwks_uri.clone().unwrap_or_else(|| format!("{base_url}/openid/v1/jwks")),
             "response_types_supported": ["id_token"],
             "subject_types_supported": ["public"],
             "id_token_signing_alg_values_supported": ["ES256"],

@@ -1,6 +1,6 @@
 //! Impersonation: a request made as somebody else, by someone who may (`impersonate` on users, groups, ...).
 use crate::server::ApiServer;
-use api_auth::{AUTHENTICATED, Attributes, Decision, UNAUTHENTICATED, User, forbidden_message};
+use api_auth::{AUTHENTICATED, Attributes, Decision, UNAUTHENTICATED, User, forbidden};
 use api_meta::{ClusterName, Status};
 use http::{HeaderMap, HeaderName};
 use std::sync::Arc;
@@ -42,7 +42,7 @@ impl ApiServer {
             let attributes = Attributes { cluster, user: &user, verb: "impersonate", group, version: "v1", resource, subresource, namespace, name, path: "" };
             match self.authorizer.authorize(&attributes) {
                 Decision::Allow(_) => Ok(()),
-                _ => Err(Status::forbidden(group, resource, name, forbidden_message(&attributes))),
+                decision => Err(forbidden(&attributes, decision.reason())),
             }
         };
         const AUTHENTICATION: &str = "authentication.k8s.io";
@@ -69,7 +69,8 @@ impl ApiServer {
             as_user.groups = vec!["system:serviceaccounts".into(), format!("system:serviceaccounts:{namespace}")];
         }
         let implied = if as_user.is_anonymous() { UNAUTHENTICATED } else { AUTHENTICATED };
-        if !as_user.in_group(implied) {
+        // Who is to count as nobody in particular does not count as somebody besides.
+        if !as_user.in_group(implied) && !as_user.in_group(UNAUTHENTICATED) {
             as_user.groups.push(implied.into());
         }
         Ok(Arc::new(as_user))

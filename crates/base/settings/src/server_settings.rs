@@ -50,6 +50,9 @@ pub struct ServerSettings {
     pub write_kubeconfig_mode: u32,
     /// `None`: a containerd of our own. Always with a scheme: `unix:///run/containerd/containerd.sock`.
     pub container_runtime_endpoint: Option<String>,
+    pub authentication_token_webhook_config_file: Option<PathBuf>,
+    /// A duration, as the API server's arguments are written.
+    pub authentication_token_webhook_cache_ttl: String,
     /// (name, value) in the order given.
     pub kube_apiserver_arg: Vec<(String, String)>,
     pub kubelet_arg: Vec<(String, String)>,
@@ -236,6 +239,8 @@ impl Layers {
             write_kubeconfig: self.needed("write-kubeconfig")?.into(),
             write_kubeconfig_mode: self.mode("write-kubeconfig-mode")?,
             container_runtime_endpoint: self.endpoint()?,
+            authentication_token_webhook_config_file: self.text("authentication-token-webhook-config-file")?.map(Into::into),
+            authentication_token_webhook_cache_ttl: self.needed("authentication-token-webhook-cache-ttl")?.into(),
             kube_apiserver_arg: self.arguments("kube-apiserver-arg")?,
             kubelet_arg: self.arguments("kubelet-arg")?,
         })

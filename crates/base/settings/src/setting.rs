@@ -62,6 +62,8 @@ pub const SERVER: &[Setting] = &[
     Setting::text("write-kubeconfig", "FILE", "/etc/k8shost/kubeconfig.yaml", "Where the admin's kubeconfig is written"),
     Setting::text("write-kubeconfig-mode", "MODE", "0600", "Mode of that file, octal"),
     Setting::text("container-runtime-endpoint", "ENDPOINT", "", "CRI socket of a container runtime to use [default: a containerd of our own]"),
+    Setting::text("authentication-token-webhook-config-file", "FILE", "", "Kubeconfig of a webhook that knows bearer tokens (TokenReview)"),
+    Setting::text("authentication-token-webhook-cache-ttl", "DURATION", "2m0s", "How long that webhook's answers are remembered"),
     Setting::arguments("kube-apiserver-arg", "Arguments for the API server, by upstream's names"),
     Setting::arguments("kubelet-arg", "Arguments for the node agent, by upstream's names"),
 ];

@@ -7,6 +7,7 @@ mod access;
 mod apply;
 mod at_rest;
 mod audit;
+mod credentials;
 mod deletion;
 mod discovery;
 mod dry_run;

@@ -38,30 +38,40 @@ impl ApiServer {
         let asked = if audiences.is_empty() { self.authentication.tokens().default_audiences() } else { audiences };
         match self.authentication.review(context.cluster, token, &asked, self).await {
             Ok(Some((user, audiences))) => Ok(json!({ "authenticated": true, "user": user_info(&user), "audiences": audiences })),
-            Ok(None) => Ok(json!({ "authenticated": false })),
-            Err(error) => Ok(json!({ "authenticated": false, "error": error.to_string() })),
+            Ok(None) => Ok(json!({ "user": {} })),
+            Err(error) => Ok(json!({ "user": {}, "error": error.to_string() })),
         }
     }
 
     fn local_access(&self, context: &Context<'_>, review: &Value) -> Result<Value, Status> {
-        let sent = review["spec"]["resourceAttributes"]["namespace"].as_str().unwrap_or_default();
-        if sent != context.route.namespace {
-            let path = FieldPath::new("spec.resourceAttributes.namespace");
-            let error = FieldError::invalid(&path, sent, "must match the namespace of the request");
-            return Err(Status::invalid("authorization.k8s.io", "LocalSubjectAccessReview", "", &vec![error]));
+        let user = subject(review)?;
+        let invalid = |error: FieldError| Err(Status::invalid("authorization.k8s.io", "LocalSubjectAccessReview", "", &vec![error]));
+        let sent = &review["spec"]["resourceAttributes"];
+        if sent.is_object() && sent["namespace"].as_str().unwrap_or_default() != context.route.namespace {
+            let namespace = sent["namespace"].as_str().unwrap_or_default();
+            return invalid(FieldError::invalid(&FieldPath::new("spec.resourceAttributes.namespace"), namespace, "must match metadata.namespace"));
         }
-        self.access(context, &subject(review)?, &review["spec"])
+        let path = &review["spec"]["nonResourceAttributes"];
+        if path.is_object() {
+            return invalid(FieldError::invalid(&FieldPath::new("spec.nonResourceAttributes"), path.clone(), "disallowed on this kind of request"));
+        }
+        self.access(context, &user, &review["spec"])
     }
 
     fn access(&self, context: &Context<'_>, user: &User, spec: &Value) -> Result<Value, Status> {
         let (resource, path) = (&spec["resourceAttributes"], &spec["nonResourceAttributes"]);
-        if resource.is_object() == path.is_object() {
-            let error = FieldError::invalid(
-                &FieldPath::new("spec.resourceAttributes"),
-                Value::Null,
-                "exactly one of nonResourceAttributes or resourceAttributes must be specified",
-            );
-            return Err(Status::invalid("authorization.k8s.io", &context.route.resource, "", &vec![error]));
+        let invalid = |error: FieldError| Err(Status::invalid("authorization.k8s.io", review_kind(&context.route.resource), "", &vec![error]));
+        if resource.is_object() && path.is_object() {
+            let shown = path.clone();
+            return invalid(FieldError::invalid(
+                &FieldPath::new("spec.nonResourceAttributes"),
+                shown,
+                "cannot be specified in combination with resourceAttributes",
+            ));
+        }
+        if !resource.is_object() && !path.is_object() {
+            let why = "exactly one of nonResourceAttributes or resourceAttributes must be specified";
+            return invalid(FieldError::required(&FieldPath::new("spec.resourceAttributes"), why));
         }
         let of = |value: &'static str, from: &Value| from[value].as_str().unwrap_or_default().to_owned();
         let from = if resource.is_object() { resource } else { path };
@@ -94,15 +104,12 @@ impl ApiServer {
         if namespace.is_empty() {
             return Err(Status::bad_request("no namespace on request"));
         }
-        if context.user.in_group(api_auth::MASTERS) {
-            let every = json!(["*"]);
-            return Ok(json!({
-                "resourceRules": [{ "verbs": every, "apiGroups": every, "resources": every }],
-                "nonResourceRules": [{ "verbs": every, "nonResourceURLs": every }], "incomplete": false,
-            }));
-        }
         let (mut resource_rules, mut path_rules) = (Vec::new(), Vec::new());
-        for rule in self.authorizer.rbac().rules_for(context.cluster, context.user, namespace).rules {
+        let mut resolved = self.authorizer.rbac().rules_for(context.cluster, context.user, namespace);
+        if context.user.node().is_some() {
+            resolved.errors.insert(0, "node authorizer does not support user rule resolution".into());
+        }
+        for rule in resolved.rules {
             if !rule.resources.is_empty() {
                 let mut entry = json!({ "verbs": rule.verbs, "apiGroups": rule.api_groups, "resources": rule.resources });
                 if !rule.resource_names.is_empty() {
@@ -114,7 +121,22 @@ impl ApiServer {
                 path_rules.push(json!({ "verbs": rule.verbs, "nonResourceURLs": rule.non_resource_urls }));
             }
         }
-        Ok(json!({ "resourceRules": resource_rules, "nonResourceRules": path_rules, "incomplete": false }))
+        let mut status = json!({ "resourceRules": resource_rules, "nonResourceRules": path_rules, "incomplete": !resolved.errors.is_empty() });
+        match &resolved.errors[..] {
+            [] => {}
+            [one] => status["evaluationError"] = one.as_str().into(),
+            many => status["evaluationError"] = format!("[{}]", many.join(", ")).into(),
+        }
+        Ok(status)
+    }
+}
+
+/// The kind of a review, as refusals name it.
+fn review_kind(resource: &str) -> &'static str {
+    match resource {
+        "selfsubjectaccessreviews" => "SelfSubjectAccessReview",
+        "localsubjectaccessreviews" => "LocalSubjectAccessReview",
+        _ => "SubjectAccessReview",
     }
 }
 
@@ -138,7 +160,7 @@ fn subject(review: &Value) -> Result<User, Status> {
         extra: serde_json::from_value(spec["extra"].clone()).unwrap_or_default(),
     };
     if user.username.is_empty() && user.groups.is_empty() {
-        let error = FieldError::invalid(&FieldPath::new("spec.user"), "", "at least one of user or group must be specified");
+        let error = FieldError::required(&FieldPath::new("spec.user"), "at least one of user or group must be specified");
         return Err(Status::invalid("authorization.k8s.io", "SubjectAccessReview", "", &vec![error]));
     }
     Ok(user)

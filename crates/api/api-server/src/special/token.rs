@@ -26,12 +26,13 @@ impl ApiServer {
         let name = &context.route.name;
         let sent = metadata::text(&request, "name");
         if !sent.is_empty() && sent != name {
-            return Err(Status::bad_request(format!("the name of the object ({sent}) does not match the name on the URL ({name})")));
+            let error = FieldError::invalid(&FieldPath::new("metadata.name"), sent, "must match the service account name if specified");
+            return Err(Status::invalid("authentication.k8s.io", "TokenRequest", "", &vec![error]));
         }
         let record = self.record(context, kind, name).await?;
         let account = stored(&record).object.meta();
         let path = FieldPath::new("spec.expirationSeconds");
-        let seconds = request["spec"]["expirationSeconds"].as_i64().unwrap_or(3600);
+        let mut seconds = request["spec"]["expirationSeconds"].as_i64().unwrap_or(3600);
         let mut errors = Vec::new();
         if seconds < LEAST {
             errors.push(FieldError::invalid(&path, seconds, "may not specify a duration less than 10 minutes"));
@@ -42,12 +43,20 @@ impl ApiServer {
         if !errors.is_empty() {
             return Err(Status::invalid("authentication.k8s.io", "TokenRequest", "", &errors));
         }
+        if let Some(longest) = self.options.longest_token.and_then(|longest| i64::try_from(longest.as_secs()).ok()).filter(|longest| seconds > *longest) {
+            context.warn(format!("requested expiration of {seconds} seconds shortened to {longest} seconds"));
+            seconds = longest;
+        }
         let mut audiences: Vec<String> = request["spec"]["audiences"].as_array().into_iter().flatten().filter_map(|a| a.as_str().map(str::to_owned)).collect();
         if audiences.is_empty() {
             audiences = self.authentication.tokens().default_audiences();
         }
         let (bound, node) = self.bound(context, &request["spec"]["boundObjectRef"], name).await?;
-        let from_volume = seconds == VOLUME_EXPIRY && bound.as_ref().is_some_and(|b| b.kind == "Pod");
+        let own = self.authentication.tokens().default_audiences();
+        let from_volume = self.options.extend_tokens
+            && seconds == VOLUME_EXPIRY
+            && bound.as_ref().is_some_and(|b| b.kind == "Pod")
+            && audiences.iter().all(|audience| own.contains(audience));
         let lifetime = if from_volume { VOLUME_LIFETIME } else { seconds };
         let spec = TokenSpec {
             cluster: context.cluster.clone(),
@@ -85,7 +94,10 @@ impl ApiServer {
             ("v1", "Pod") => ("pods", context.route.namespace.as_str()),
             ("v1", "Secret") => ("secrets", context.route.namespace.as_str()),
             ("v1", "Node") => ("nodes", ""),
-            (version, kind) => return Err(Status::bad_request(format!("cannot bind token to object of type {version}, Kind={kind}"))),
+            (version, kind) => {
+                let slash = if version.contains('/') { "" } else { "/" };
+                return Err(Status::bad_request(format!("cannot bind token to object of type {slash}{version}, Kind={kind}")));
+            }
         };
         let found = Lookup::get(self, context.cluster, &GroupResource::new("", resource), namespace, name).await?;
         let Some(object) = found else { return Err(Status::not_found("", resource, name)) };
@@ -94,7 +106,7 @@ impl ApiServer {
             let why = format!(
                 "the UID in the bound object reference ({uid}) does not match the UID in record. The object might have been deleted and then recreated"
             );
-            return Err(Status::conflict("", resource, name, why));
+            return Err(Status::conflict("", kind, name, why));
         }
         let mut node = None;
         if kind == "Pod" {
