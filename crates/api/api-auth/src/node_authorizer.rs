@@ -164,8 +164,9 @@ impl NodeAuthorizer {
             }
             ("", "nodes") => match (verb, subresource) {
                 ("create", "") => allow(),
-                ("list" | "watch", "") if name.is_empty() || name == node => allow(),
                 ("get" | "list" | "watch", _) | ("update" | "patch" | "delete", "" | "status") if name == node => allow(),
+                ("get" | "list" | "watch", _) if name.is_empty() => refuse(format!("node '{node}' cannot read all nodes, only its own Node object")),
+                ("get" | "list" | "watch", _) => refuse(format!("node '{node}' cannot read '{name}', only its own Node object")),
                 _ => refuse("node cannot act on other nodes".into()),
             },
             // Which pods a write may concern is admission's to say (NodeRestriction).

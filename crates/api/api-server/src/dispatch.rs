@@ -103,7 +103,9 @@ impl ApiServer {
                 self.path(&route, &query, parts).await
             }
             Target::Resource(resource) => {
-                self.allow(&resource.attributes(&route.cluster, &user, special::verb(resource)), record)?;
+                let attributes = resource.attributes(&route.cluster, &user, special::verb(resource));
+                self.allow(&attributes, record)?;
+                self.check_node_reads(&attributes, &query).await?;
                 let context = Context {
                     cluster: &route.cluster,
                     user: &user,

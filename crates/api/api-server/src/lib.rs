@@ -29,6 +29,7 @@ mod lookup;
 mod metadata;
 mod metrics;
 mod negotiate;
+mod node_reads;
 mod openapi;
 mod own_paths;
 mod patch;

@@ -176,6 +176,30 @@ fn reviews_are_refused_in_upstreams_words() {
 }
 
 #[test]
+fn a_node_reads_its_own_pods_and_itself_alone() {
+    let (_server, api) = quiet();
+    for name in ["one", "two"] {
+        api.post("/api/v1/nodes", &json!({"metadata": {"name": name}})).ok();
+        let mut pod = crate::support::pod(name);
+        pod["spec"]["nodeName"] = name.into();
+        pod["spec"]["tolerations"] = json!([{"operator": "Exists"}]);
+        api.post("/api/v1/namespaces/default/pods", &pod).ok();
+    }
+    let node = api.acting_as("system:node:one", &["system:nodes"]);
+    let own = node.get("/api/v1/pods?fieldSelector=spec.nodeName%3Done").ok();
+    assert_eq!(crate::support::names(&own), ["one"]);
+    node.get("/api/v1/namespaces/default/pods/one").ok();
+    node.get("/api/v1/nodes/one").ok();
+    node.get("/api/v1/nodes?fieldSelector=metadata.name%3Done").ok();
+    let refused = |path: &str| node.get(path).refusal().2;
+    assert!(refused("/api/v1/pods").ends_with(": can only list/watch pods with spec.nodeName field selector"));
+    assert!(refused("/api/v1/pods?fieldSelector=spec.nodeName%3Dtwo").ends_with(": can only list/watch pods with spec.nodeName field selector"));
+    assert!(refused("/api/v1/namespaces/default/pods/two").ends_with(": no relationship found between node 'one' and this object"));
+    assert!(refused("/api/v1/nodes").ends_with(": node 'one' cannot read all nodes, only its own Node object"));
+    assert!(refused("/api/v1/nodes/two").ends_with(": node 'one' cannot read 'two', only its own Node object"));
+}
+
+#[test]
 fn tokens_live_no_longer_than_they_may() {
     let arguments = ["--disable-agent", "--disable", "controllers,scheduler", "--kube-apiserver-arg", "service-account-max-token-expiration=1h"];
     let server = Server::start(ServerOptions { arguments: arguments.map(Into::into).into(), ..ServerOptions::default() });

@@ -34,8 +34,8 @@ fn a_token_is_its_account_until_the_account_goes() {
         api.post("/apis/authentication.k8s.io/v1/tokenreviews", &body).ok()["status"].take()
     };
     assert_eq!(review(&own, json!([]))["authenticated"], true);
-    assert_eq!(review(&own, json!(["elsewhere"]))["authenticated"].as_bool().unwrap_or(false), false);
-    assert_eq!(review(&format!("{own}x"), json!([]))["authenticated"].as_bool().unwrap_or(false), false);
+    assert!(review(&own, json!(["elsewhere"]))["authenticated"].is_null());
+    assert!(review(&format!("{own}x"), json!([]))["authenticated"].is_null());
     // A token for another audience is no token here.
     let elsewhere = token(&request(&api, "robot", json!({"audiences": ["elsewhere"]})));
     assert_eq!(whoami(&api, &elsewhere).refusal().0, 401);

@@ -86,7 +86,7 @@ impl LogFile {
                 files.push((at, path));
             }
         }
-        files.sort_by(|a, b| b.0.cmp(&a.0));
+        files.sort_by_key(|(at, _)| std::cmp::Reverse(*at));
         let age = SignedDuration::from_hours(24) * i32::try_from(self.settings.max_age).unwrap_or(i32::MAX);
         let now = self.clock.now();
         for (index, (at, path)) in files.iter().enumerate() {

@@ -94,7 +94,8 @@ impl Policy {
 
 impl Rule {
     fn check(&self) -> Result<(), String> {
-        if !self.paths.is_empty() && !(self.resources.is_empty() && self.namespaces.is_empty()) {
+        let of_resources = !self.resources.is_empty() || !self.namespaces.is_empty();
+        if of_resources && !self.paths.is_empty() {
             return Err("nonResourceURLs: Invalid value: rules cannot apply to both regular resources and non-resource URLs".into());
         }
         for path in &self.paths {
@@ -118,10 +119,9 @@ impl Rule {
 
     fn matches(&self, attributes: &Attributes, user_known: bool) -> bool {
         let has = |list: &[String], text: &str| list.iter().any(|entry| entry == text);
-        if !self.users.is_empty() && !(user_known && has(&self.users, &attributes.user.username)) {
-            return false;
-        }
-        if !self.user_groups.is_empty() && !(user_known && attributes.user.groups.iter().any(|group| has(&self.user_groups, group))) {
+        let of_user = self.users.is_empty() || (user_known && has(&self.users, &attributes.user.username));
+        let of_groups = self.user_groups.is_empty() || (user_known && attributes.user.groups.iter().any(|group| has(&self.user_groups, group)));
+        if !of_user || !of_groups {
             return false;
         }
         if !self.verbs.is_empty() && !has(&self.verbs, attributes.verb) {
