@@ -113,6 +113,10 @@ impl Seal for Encryption {
         Ok(Cow::Owned(value))
     }
 
+    fn is_sealed(&self, written: &[u8]) -> bool {
+        written.starts_with(PREFIX)
+    }
+
     fn is_current(&self, written: &[u8]) -> bool {
         self.keys.read().first().is_some_and(|opener| written.starts_with(&opener.prefix))
     }

@@ -23,6 +23,8 @@ struct Pass {
     after: i64,
     upto: Option<i64>,
     written: u64,
+    /// Whether some values were not sealed at all.
+    plain: bool,
     replies: Vec<Reply>,
 }
 
@@ -42,7 +44,7 @@ impl Reseal {
     pub fn step(&mut self, connection: &mut Connection, seal: Option<&dyn Seal>) {
         let mut pass = self.pass.take().unwrap_or_else(|| {
             self.again = false;
-            Pass { after: i64::MIN, upto: None, written: 0, replies: std::mem::take(&mut self.waiting) }
+            Pass { after: i64::MIN, upto: None, written: 0, plain: false, replies: std::mem::take(&mut self.waiting) }
         });
         let result = match seal {
             Some(seal) => pass.step(connection, seal),
@@ -77,9 +79,7 @@ impl Pass {
         let upto = match self.upto {
             Some(upto) => upto,
             None => {
-                // What is written from here on is sealed with the newest key anyway. Space that held a value is to
-                // hold nothing of it.
-                connection.pragma_update_and_check(None, "secure_delete", true, |_| Ok(()))?;
+                // What is written from here on is sealed with the newest key anyway.
                 *self.upto.insert(connection.query_row("SELECT coalesce(max(id), 0) FROM log", [], |row| row.get(0))?)
             }
         };
@@ -104,6 +104,7 @@ impl Pass {
                 if seal.is_current(written) {
                     continue;
                 }
+                self.plain |= !seal.is_sealed(written);
                 let sealed = seal.open(&key, written).and_then(|value| seal.seal(&key, &value));
                 anew.push((id, sealed.map_err(|source| SqliteError::Seal { key, row: id, source })?));
             }
@@ -117,7 +118,10 @@ impl Pass {
         if end < upto {
             return Ok(false);
         }
-        connection.pragma_update_and_check(None, "secure_delete", false, |_| Ok(()))?;
+        if self.plain {
+            // Pages keep bytes of what they held before. A file that is written anew has none.
+            connection.execute_batch("VACUUM")?;
+        }
         if self.written > 0 {
             // The write-ahead log still holds pages as they were before.
             connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;

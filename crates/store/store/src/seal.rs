@@ -12,6 +12,8 @@ pub trait Seal: Send + Sync + 'static {
     fn seal(&self, key: &Key, value: &[u8]) -> Result<Vec<u8>, SealError>;
     /// The value of what was written: sealed with any key that is still known, or never sealed.
     fn open<'a>(&self, key: &Key, written: &'a [u8]) -> Result<Cow<'a, [u8]>, SealError>;
+    /// Whether this was sealed at all, with whatever key.
+    fn is_sealed(&self, written: &[u8]) -> bool;
     /// Whether [`seal`](Self::seal) would seal with the same secret again; a plain value is not current.
     fn is_current(&self, written: &[u8]) -> bool;
 }
