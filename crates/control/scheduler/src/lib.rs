@@ -5,6 +5,7 @@ mod binding;
 mod core;
 mod filters;
 mod fit_error;
+mod metrics;
 mod node_info;
 mod plugin;
 mod pod_info;

@@ -3,7 +3,7 @@ use crate::binding::Writer;
 use crate::core::{Core, VOLUMES_CHANGED};
 use crate::preemption::{self, Preemption};
 use crate::queue::Pending;
-use crate::{FitError, Plugins, SchedulerSettings, Volumes, schedule, volumes};
+use crate::{FitError, Plugins, SchedulerSettings, Volumes, metrics, schedule, volumes};
 use controller_kit::{CancellationToken, Error, Kit, ObjectKey, Objects, Preconditions};
 use k8s_openapi::api::core::v1::{Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
@@ -152,7 +152,9 @@ impl Scheduler {
                 }
                 continue;
             };
-            match self.decide(&pending, now) {
+            let decision = self.decide(&pending, now);
+            metrics::attempted(self.settings.name, matches!(decision, Decision::Bind { .. }), self.kit.clock().instant() - now);
+            match decision {
                 Decision::Bind { node, waiting_claims } => {
                     let scheduler = self.clone();
                     // Volumes may take minutes: nobody else waits for them.
