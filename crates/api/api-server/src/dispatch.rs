@@ -65,7 +65,10 @@ impl ApiServer {
         };
         let open = route.target == Target::Path && health::is_open(&route.path);
         let kind_known = match &route.target {
-            Target::Resource(resource) => self.kinds.find(&route.cluster, &resource.group, &resource.version, &resource.resource).is_some(),
+            Target::Resource(resource) => self
+                .kinds
+                .find(&route.cluster, &resource.group, &resource.version, &resource.resource)
+                .is_some_and(|kind| resource.subresource.is_empty() || kind.subresource(&resource.subresource).is_some()),
             Target::Path => false,
         };
         record.routed(&route, &parts.method, parts, kind_known);
@@ -122,7 +125,8 @@ impl ApiServer {
                     handled.await
                 } else {
                     let late = || Err(Status::timeout("Timeout: request did not complete within the allotted timeout"));
-                    tokio::time::timeout(self.options.request_timeout, handled).await.unwrap_or_else(|_| late())
+                    let timeout = query.timeout()?.map_or(self.options.request_timeout, |asked| asked.min(self.options.request_timeout));
+                    tokio::time::timeout(timeout, handled).await.unwrap_or_else(|_| late())
                 };
                 record.warn(context.warnings.into_inner());
                 answer

@@ -13,6 +13,10 @@ use tokio_util::task::TaskTracker;
 
 /// A client that doesn't finish its TLS handshake in this time is let go.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// A client that doesn't send a request's head in this time is let go too, also one that has nothing more to ask.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
+/// The largest head of a request, its path included; Go's limit.
+const HEADER_LIMIT: usize = 1 << 20;
 /// How long requests in flight get when the server stops.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -67,11 +71,13 @@ where
         }
     });
     let mut builder = Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(Duration::from_secs(30));
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT).max_buf_size(HEADER_LIMIT);
     builder
         .http2()
         .timer(TokioTimer::new())
         .keep_alive_interval(Duration::from_secs(30))
+        .keep_alive_timeout(Duration::from_secs(15))
+        .max_header_list_size(HEADER_LIMIT as u32)
         .max_concurrent_streams(250)
         .initial_stream_window_size(256 << 10)
         .initial_connection_window_size(1 << 20);

@@ -1,6 +1,8 @@
 //! Query: a request's query parameters.
 use api_meta::{FieldSelector, LabelSelector, Status};
+use jiff::SignedDuration;
 use percent_encoding::percent_decode_str;
+use std::time::Duration;
 
 #[derive(Clone, Debug, Default)]
 pub struct Query(Vec<(String, String)>);
@@ -32,6 +34,15 @@ impl Query {
     pub fn integer(&self, key: &str) -> Result<Option<i64>, Status> {
         self.get(key).map(|text| text.parse().map_err(|_| Status::bad_request(format!("strconv.ParseInt: parsing {text:?}: invalid syntax")))).transpose()
     }
+    /// How long the client is going to wait (`timeout=30s`).
+    pub fn timeout(&self) -> Result<Option<Duration>, Status> {
+        let Some(text) = self.value("timeout") else { return Ok(None) };
+        let invalid = || Status::bad_request(format!("invalid timeout specified in the request URL - time: invalid duration {text:?}"));
+        let parsed: SignedDuration = if text == "0" { SignedDuration::ZERO } else { text.parse().map_err(|_| invalid())? };
+        let parsed = Duration::try_from(parsed).map_err(|_| invalid())?;
+        // Upstream takes none for no limit of one's own.
+        Ok(Some(parsed).filter(|timeout| !timeout.is_zero()))
+    }
     pub fn labels(&self) -> Result<LabelSelector, Status> {
         LabelSelector::parse(self.get("labelSelector").unwrap_or_default()).map_err(Status::bad_request)
     }
@@ -52,5 +63,8 @@ mod tests {
         assert!(query.flag("watch") && !query.flag("follow"));
         assert!(!Query::parse("watch=0").flag("watch"));
         assert!(Query::parse("watch=").flag("watch"));
+        assert_eq!(Query::parse("timeout=1m30s").timeout().unwrap(), Some(Duration::from_secs(90)));
+        assert_eq!(Query::parse("timeout=0").timeout().unwrap(), None);
+        assert!(Query::parse("timeout=soon").timeout().is_err() && Query::parse("timeout=-1s").timeout().is_err());
     }
 }

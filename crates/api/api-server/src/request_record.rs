@@ -120,6 +120,10 @@ impl RequestRecord {
         });
     }
 
+    pub fn annotate(&self, key: &'static str, value: impl Into<String>) {
+        self.with_draft(|draft| draft.annotate(key, value));
+    }
+
     /// The request's body, as it was sent.
     pub fn request_body(&self, headers: &HeaderMap, verb: &str, body: &Bytes) {
         self.with_draft(|draft| {

@@ -85,7 +85,9 @@ impl Renderer {
         let cells: Vec<Value> = self.columns.iter().map(|column| column.value(&Row { object: &object, now })).collect();
         let mut row = Map::from_iter([("cells".to_owned(), Value::Array(cells))]);
         match self.include {
-            IncludeObject::None => {}
+            IncludeObject::None => {
+                row.insert("object".into(), Value::Null);
+            }
             IncludeObject::Metadata => {
                 row.insert("object".into(), partial(object));
             }

@@ -174,8 +174,8 @@ impl Draft {
     /// The request's body as JSON. Only what the level wants is kept.
     pub fn request_body(&mut self, json: &Bytes, is_object: bool) {
         let wants_object = self.wanted.level >= Level::Request;
-        let names_nothing = self.event.object_ref.as_ref().is_some_and(|reference| reference.name.is_empty());
-        if json.is_empty() || !(wants_object || names_nothing) {
+        // What a written object is called, and which state of it is meant, is told at every level.
+        if json.is_empty() || !(wants_object || is_object) {
             return;
         }
         let Ok(mut object) = serde_json::from_slice::<Value>(json) else { return };

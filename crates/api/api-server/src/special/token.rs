@@ -70,6 +70,7 @@ impl ApiServer {
             warn_after: from_volume.then(|| Duration::from_secs(seconds.unsigned_abs())),
         };
         let issued = self.authentication.tokens().issue(&spec, context.now).map_err(Status::internal)?;
+        context.record.annotate("authentication.kubernetes.io/issued-credential-id", format!("JTI={}", issued.id));
         // The client is told when to come back, which for a volume's token is before it really ends.
         let told = if from_volume { context.now.saturating_add(jiff::SignedDuration::from_secs(seconds)).unwrap_or(issued.expires) } else { issued.expires };
         request["kind"] = "TokenRequest".into();
