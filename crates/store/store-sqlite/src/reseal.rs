@@ -7,6 +7,8 @@ use tokio::sync::oneshot;
 
 /// Rows looked at in one step.
 const STEP: i64 = 1000;
+/// There as long as the file may hold bytes of values that were not sealed, also across a sudden end.
+const REMAINS: &str = "unsealed_remains";
 
 type Reply = oneshot::Sender<Result<u64, StoreError>>;
 
@@ -73,12 +75,18 @@ impl Reseal {
     }
 }
 
+/// Whether the file may hold bytes of values that were not sealed.
+pub fn remains(connection: &Connection) -> Result<bool, SqliteError> {
+    Ok(connection.query_row("SELECT count(*) > 0 FROM sqlite_schema WHERE name = ?1", [REMAINS], |row| row.get(0))?)
+}
+
 impl Pass {
     /// Whether the pass is over.
     fn step(&mut self, connection: &mut Connection, seal: &dyn Seal) -> Result<bool, SqliteError> {
         let upto = match self.upto {
             Some(upto) => upto,
             None => {
+                self.plain = remains(connection)?;
                 // What is written from here on is sealed with the newest key anyway.
                 *self.upto.insert(connection.query_row("SELECT coalesce(max(id), 0) FROM log", [], |row| row.get(0))?)
             }
@@ -90,6 +98,7 @@ impl Pass {
             .optional()?
             .unwrap_or(upto);
         let mut anew: Vec<(i64, Vec<u8>)> = Vec::new();
+        let plain_before = self.plain;
         {
             let mut statement = transaction.prepare_cached("SELECT id, key, value FROM log WHERE id > ?1 AND id <= ?2 AND NOT deleted")?;
             let mut rows = statement.query([self.after, end])?;
@@ -112,6 +121,9 @@ impl Pass {
         for (id, value) in &anew {
             transaction.prepare_cached("UPDATE log SET value = ?2 WHERE id = ?1")?.execute((id, value))?;
         }
+        if self.plain && !plain_before {
+            transaction.execute_batch(&format!("CREATE TABLE {REMAINS} (one INTEGER) STRICT"))?;
+        }
         transaction.commit()?;
         self.written += anew.len() as u64;
         self.after = end;
@@ -120,9 +132,9 @@ impl Pass {
         }
         if self.plain {
             // Pages keep bytes of what they held before. A file that is written anew has none.
-            connection.execute_batch("VACUUM")?;
+            connection.execute_batch(&format!("VACUUM; DROP TABLE {REMAINS}"))?;
         }
-        if self.written > 0 {
+        if self.written > 0 || self.plain {
             // The write-ahead log still holds pages as they were before.
             connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
         }

@@ -8,7 +8,7 @@ use crate::reseal::Reseal;
 use crate::shared::Shared;
 use crate::sweep::Sweep;
 use crate::writer::Writer;
-use crate::{SqliteError, SqliteOptions, history, schema};
+use crate::{SqliteError, SqliteOptions, history, reseal, schema};
 use async_trait::async_trait;
 use parking_lot::Mutex;
 use std::path::Path;
@@ -50,6 +50,7 @@ impl SqliteStore {
         let lock = schema::lock(path)?;
         let connection = schema::open_writer(path, &options)?;
         let reading = Reading { stamp: options.stamp, seal: seal.as_deref() };
+        let remains = seal.is_some() && reseal::remains(&connection)?;
         // A connection of its own, so that the memory loading takes is given back.
         let loaded = schema::open_reader(path).map_err(SqliteError::from).and_then(|reader| history::load(&reader, reading)).map_err(|error| match error {
             SqliteError::Sqlite(source) => schema::explain(path, source),
@@ -57,8 +58,14 @@ impl SqliteStore {
         })?;
         let shared = Arc::new(Shared::new(path.to_owned(), options, seal, Live::new(loaded.revision, loaded.records), loaded.oldest));
         let (finished, finished_reader) = watch::channel(false);
-        let writer =
-            Writer { shared: shared.clone(), connection, sweep: Sweep::new(loaded.swept, loaded.oldest), reseal: Reseal::new(loaded.stale), lock, finished };
+        let writer = Writer {
+            shared: shared.clone(),
+            connection,
+            sweep: Sweep::new(loaded.swept, loaded.oldest),
+            reseal: Reseal::new(loaded.stale || remains),
+            lock,
+            finished,
+        };
         let thread = std::thread::Builder::new()
             .name("store-writer".into())
             .spawn(move || writer.run())

@@ -62,6 +62,10 @@ async fn a_plain_store_is_sealed_when_it_opens() {
     assert_eq!((resealed.unwrap(), written), (1502, then + 1550));
     sealed.close().await;
     drop(sealed);
+    let connection = rusqlite::Connection::open(&path).unwrap();
+    let marks: i64 = connection.query_row("SELECT count(*) FROM sqlite_schema WHERE name = 'unsealed_remains'", [], |row| row.get(0)).unwrap();
+    assert_eq!(marks, 0, "nothing is left to be done at the next start");
+    drop(connection);
 
     // With other keys, or none, nothing is to be had.
     let other = Arc::new(Encryption::load_or_create(&directory.path().join("other.json"), &SystemClock).unwrap());
