@@ -127,6 +127,7 @@ fn api_arguments_of(settings: &ServerSettings) -> Vec<(String, String)> {
     all
 }
 
+#[expect(clippy::too_many_arguments, reason = "a server is made of this many parts")]
 async fn api_server(
     settings: &ServerSettings,
     arguments: &ApiArguments,

@@ -14,12 +14,15 @@ fn secrets() -> GroupResource {
 }
 
 fn holds(directory: &Path, text: &str) -> bool {
-    let files = std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()).filter(|path| path.to_string_lossy().contains("state.db"));
-    files.map(|path| std::fs::read(path).unwrap()).any(|bytes| bytes.windows(text.len()).any(|window| window == text.as_bytes()))
+    let files = std::fs::read_dir(directory)
+        .expect("it is there")
+        .map(|entry| entry.expect("it can be read").path())
+        .filter(|path| path.to_string_lossy().contains("state.db"));
+    files.map(|path| std::fs::read(path).expect("it can be read")).any(|bytes| bytes.windows(text.len()).any(|window| window == text.as_bytes()))
 }
 
 async fn values(store: &SqliteStore, revision: Option<u64>) -> Vec<String> {
-    let range = store.range(RangeRequest { scope: Scope::AllClusters(secrets()), after: None, limit: 0, revision }).await.unwrap();
+    let range = store.range(RangeRequest { scope: Scope::AllClusters(secrets()), after: None, limit: 0, revision }).await.expect("it can be read");
     range.records.iter().map(|record| String::from_utf8_lossy(&record.value).into_owned()).collect()
 }
 
