@@ -1,4 +1,6 @@
 //! VolumeManager over real mounts and files, with a small API that serves what the test puts into it.
+#![allow(clippy::unwrap_used, reason = "a test that panics has failed")]
+
 use api_client::Clients;
 use api_meta::ClusterName;
 use bytes::Bytes;

@@ -10,8 +10,11 @@ mod watch;
 use crate::figure::Figure;
 use anyhow::Result;
 
+/// How a row is measured.
+type Measure = fn() -> Result<Vec<Figure>>;
+
 /// Every row's name and how it is measured.
-pub const ALL: &[(&str, fn() -> Result<Vec<Figure>>)] = &[
+pub const ALL: &[(&str, Measure)] = &[
     ("memory", memory::measure),
     ("start", start::measure),
     ("create", create::measure),

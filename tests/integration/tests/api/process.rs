@@ -54,7 +54,8 @@ fn what_was_acknowledged_is_there_after_a_kill() {
     let heard: Vec<String> = (0..stored.len() - 1).map(|_| watch.next_short()).collect();
     let mut wanted: Vec<String> = stored.iter().filter(|name| *name != "first").map(|name| format!("ADDED {name}")).collect();
     let mut sorted = heard.clone();
-    (wanted.sort(), sorted.sort());
+    wanted.sort();
+    sorted.sort();
     assert_eq!(sorted, wanted);
     // Revisions go on upwards, and what was allocated stays so.
     let next = api.post(CONFIG_MAPS, &config_map("next", &json!({}))).ok();

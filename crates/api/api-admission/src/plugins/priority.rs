@@ -3,7 +3,6 @@ use crate::{AdmissionRequest, Operation, Plugin};
 use api_meta::{GroupResource, Object, Status};
 use api_resource::Lookup;
 use async_trait::async_trait;
-use serde_json::Value;
 use std::sync::Arc;
 
 const GROUP: &str = "scheduling.k8s.io";
@@ -96,7 +95,7 @@ async fn default_class(request: &AdmissionRequest<'_>, lookup: &dyn Lookup) -> R
 mod tests {
     use super::*;
     use crate::testing::{World, ask};
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     fn class(name: &str, value: i64, default: bool, policy: &str) -> (&'static str, Value) {
         let class = json!({"metadata": {"name": name}, "value": value, "globalDefault": default, "preemptionPolicy": policy});

@@ -43,13 +43,16 @@ pub fn runner(kit: &Kit) -> Runner<EndpointsController> {
 /// Addresses by their place in the order.
 type Side = BTreeMap<String, EndpointAddress>;
 
+/// A port's name, number, protocol and application protocol.
+type Port = (String, i32, String, Option<String>);
+
 /// The subsets of these pods: ports whose addresses are the same share one, in a stable order.
 fn subsets(service: &Service, pods: &[Arc<Pod>]) -> (Vec<EndpointSubset>, bool) {
     let Some(spec) = &service.spec else { return (Vec::new(), false) };
     let publish = spec.publish_not_ready_addresses == Some(true);
     let family = service_pods::families(service).into_iter().next().unwrap_or_default();
     // By port: the addresses ready and not, each with its place in the order.
-    let mut by_port: BTreeMap<(String, i32, String, Option<String>), (Side, Side)> = BTreeMap::new();
+    let mut by_port: BTreeMap<Port, (Side, Side)> = BTreeMap::new();
     let no_port = (String::new(), 0, String::new(), None);
     let mut count = 0;
     let mut truncated = false;

@@ -1,4 +1,5 @@
 //! The kubelet's server against a real containerd: logs, exec, attach, port-forward, and who may come in.
+#![allow(clippy::unwrap_used, reason = "a test that panics has failed")]
 
 #[path = "../containerd/machine.rs"]
 mod machine;
