@@ -3,6 +3,7 @@
 
 mod base64_text;
 pub mod builtin;
+pub mod cel;
 mod decode;
 mod defaults;
 mod formats;
