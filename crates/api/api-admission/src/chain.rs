@@ -1,5 +1,7 @@
 //! AdmissionChain: the plugins in upstream's order, first those that change, then those that refuse.
-use crate::AdmissionRequest;
+use crate::policy::{MutatingAdmissionPolicyPlugin, ValidatingAdmissionPolicyPlugin};
+use crate::webhook::{MutatingAdmissionWebhook, ValidatingAdmissionWebhook};
+use crate::{AdmissionRequest, Registry};
 use crate::plugins::{
     default_ingress_class::DefaultIngressClass, default_storage_class::DefaultStorageClass, default_toleration_seconds::DefaultTolerationSeconds,
     limit_ranger::LimitRanger, namespace_lifecycle::NamespaceLifecycle, node_restriction::NodeRestriction,
@@ -10,6 +12,7 @@ use crate::plugins::{
 use api_meta::Status;
 use api_resource::Lookup;
 use async_trait::async_trait;
+use std::sync::Arc;
 
 /// One admission plugin. Either half may be left out.
 #[async_trait]
@@ -28,12 +31,14 @@ pub trait Plugin: Send + Sync {
 
 pub struct AdmissionChain {
     plugins: Vec<Box<dyn Plugin>>,
+    registry: Arc<Registry>,
 }
 
 impl AdmissionChain {
     /// The plugins that are on by default upstream, and PodSecurity's privileged default; NodeRestriction is on too.
     pub fn upstream_defaults() -> Self {
-        Self::of(vec![
+        let registry = Arc::new(Registry::default());
+        let plugins: Vec<Box<dyn Plugin>> = vec![
             Box::new(NamespaceLifecycle),
             Box::new(LimitRanger),
             Box::new(ServiceAccount),
@@ -47,13 +52,23 @@ impl AdmissionChain {
             Box::new(PersistentVolumeClaimResize),
             Box::new(RuntimeClass),
             Box::new(DefaultIngressClass),
+            Box::new(MutatingAdmissionPolicyPlugin::new(registry.clone())),
+            Box::new(MutatingAdmissionWebhook::new(registry.clone())),
+            Box::new(ValidatingAdmissionPolicyPlugin::new(registry.clone())),
+            Box::new(ValidatingAdmissionWebhook::new(registry.clone())),
             // Last, so that nothing is charged for what another refuses.
             Box::new(ResourceQuota::default()),
-        ])
+        ];
+        Self { plugins, registry }
     }
 
     pub fn of(plugins: Vec<Box<dyn Plugin>>) -> Self {
-        Self { plugins }
+        Self { plugins, registry: Arc::default() }
+    }
+
+    /// The webhooks and policies in force. Whoever owns the chain keeps it as the store has them.
+    pub fn registry(&self) -> &Arc<Registry> {
+        &self.registry
     }
 
     pub fn names(&self) -> Vec<&'static str> {
@@ -63,6 +78,13 @@ impl AdmissionChain {
     pub async fn mutate(&self, request: &mut AdmissionRequest<'_>, lookup: &dyn Lookup) -> Result<(), Status> {
         for plugin in &self.plugins {
             plugin.mutate(request, lookup).await?;
+        }
+        // What webhooks or policies changed is shown once more to all that may have to change it again.
+        if request.reinvocation.wanted {
+            request.reinvocation.second = true;
+            for plugin in &self.plugins {
+                plugin.mutate(request, lookup).await?;
+            }
         }
         Ok(())
     }

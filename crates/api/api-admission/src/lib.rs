@@ -1,14 +1,27 @@
 //! Admission: what is changed in, or refused of, a request that is otherwise allowed.
 
+mod cel;
 mod chain;
+mod host;
+mod matching;
 mod plugins;
 mod pod;
+mod policy;
 mod quota;
+mod registry;
+mod reinvocation;
 mod request;
+mod review;
+mod selector;
 #[cfg(test)]
 mod testing;
+mod webhook;
 
 pub use chain::{AdmissionChain, Plugin};
+pub use host::{Host, Served};
 pub use plugins::namespace_lifecycle::namespace_terminating;
 pub use plugins::pod_security::{Level, PodSecurity, Policy, Standard, Version};
-pub use request::{AdmissionRequest, Operation};
+pub use policy::{MutatingAdmissionPolicyPlugin, ValidatingAdmissionPolicyPlugin};
+pub use registry::{ConfigurationKind, Registry};
+pub use request::{About, AdmissionRequest, Operation};
+pub use webhook::{MutatingAdmissionWebhook, ValidatingAdmissionWebhook};

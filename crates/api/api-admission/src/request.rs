@@ -1,8 +1,11 @@
 //! AdmissionRequest: all that an admission plugin sees of a request, and may change of it.
+use crate::Host;
+use crate::reinvocation::Reinvocation;
 use api_auth::User;
 use api_meta::{ClusterName, GroupResource, Status};
 use jiff::Timestamp;
 use serde_json::{Map, Value};
+use std::collections::BTreeMap;
 use std::fmt;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,6 +36,8 @@ pub struct AdmissionRequest<'a> {
     pub group: &'a str,
     pub version: &'a str,
     pub kind: &'a str,
+    /// The kind's group and version.
+    pub kind_group_version: (&'a str, &'a str),
     pub resource: &'a str,
     pub subresource: &'a str,
     pub namespace: &'a str,
@@ -46,7 +51,56 @@ pub struct AdmissionRequest<'a> {
     pub dry_run: bool,
     /// For the client's Warning headers.
     pub warnings: Vec<String>,
+    /// What webhooks and policies note for the audit log.
+    pub annotations: BTreeMap<String, String>,
     pub now: Timestamp,
+    pub host: &'a dyn Host,
+    pub(crate) reinvocation: Reinvocation,
+}
+
+/// What a request is about and who makes it; the rest of an [`AdmissionRequest`] is filled in after.
+pub struct About<'a> {
+    pub cluster: &'a ClusterName,
+    /// Of the resource.
+    pub group: &'a str,
+    pub version: &'a str,
+    pub resource: &'a str,
+    pub subresource: &'a str,
+    pub namespace: &'a str,
+    pub name: &'a str,
+    pub user: &'a User,
+    pub now: Timestamp,
+    pub host: &'a dyn Host,
+    /// Of the objects, which a subresource may speak another of.
+    pub kind: (&'a str, &'a str, &'a str),
+}
+
+impl<'a> AdmissionRequest<'a> {
+    pub fn new(about: About<'a>, operation: Operation, object: Option<Value>, old: Option<&'a Value>, options: &'a Value, dry_run: bool) -> Self {
+        let About { cluster, group, version, resource, subresource, namespace, name, user, now, host, kind } = about;
+        Self {
+            cluster,
+            operation,
+            group,
+            version,
+            kind: kind.2,
+            kind_group_version: (kind.0, kind.1),
+            resource,
+            subresource,
+            namespace,
+            name,
+            object,
+            old,
+            options,
+            user,
+            dry_run,
+            warnings: Vec::new(),
+            annotations: BTreeMap::new(),
+            now,
+            host,
+            reinvocation: Reinvocation::default(),
+        }
+    }
 }
 
 impl AdmissionRequest<'_> {
@@ -64,6 +118,25 @@ impl AdmissionRequest<'_> {
     /// The new object; null when there is none.
     pub fn object(&self) -> &Value {
         self.object.as_ref().unwrap_or(&Value::Null)
+    }
+    pub(crate) fn group_of_kind(&self) -> &str {
+        self.kind_group_version.0
+    }
+    pub(crate) fn version_of_kind(&self) -> &str {
+        self.kind_group_version.1
+    }
+    /// The name webhooks and policies are told: the object's own when the path has none.
+    pub(crate) fn review_name(&self) -> &str {
+        if self.name.is_empty() { self.object()["metadata"]["name"].as_str().unwrap_or_default() } else { self.name }
+    }
+    /// The namespace they are told: a Namespace that exists is in itself, as upstream has it.
+    pub(crate) fn review_namespace(&self) -> &str {
+        let about_namespaces = self.group.is_empty() && self.resource == "namespaces";
+        if about_namespaces && self.operation != Operation::Create { self.name } else { self.namespace }
+    }
+    /// Notes something for the audit log, under the name of who says it.
+    pub(crate) fn annotate(&mut self, by: &str, notes: impl IntoIterator<Item = (String, String)>) {
+        self.annotations.extend(notes.into_iter().map(|(key, value)| (format!("{by}/{key}"), value)));
     }
     /// The old object; null when there is none.
     pub fn old(&self) -> &Value {

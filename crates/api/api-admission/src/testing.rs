@@ -1,6 +1,7 @@
 //! For the tables in the plugins' tests: a world of objects to look up in, and requests built in a line.
-use crate::{AdmissionRequest, Operation, Plugin};
-use api_auth::User;
+use crate::request::About;
+use crate::{AdmissionRequest, Host, Operation, Plugin, Served};
+use api_auth::{Attributes, Decision, User};
 use api_meta::{ClusterName, GroupResource, Object, Status};
 use api_resource::Lookup;
 use async_trait::async_trait;
@@ -27,6 +28,27 @@ impl Lookup for World {
     async fn list(&self, _: &ClusterName, resource: &GroupResource, namespace: Option<&str>) -> Result<Vec<Arc<Object>>, Status> {
         let fits = |object: &Object| namespace.is_none_or(|namespace| *object.meta().namespace == *namespace);
         Ok(self.0.iter().filter(|(of, object)| *of == resource.to_string() && fits(object)).map(|(_, object)| object.clone()).collect())
+    }
+}
+
+/// Serves nothing and allows nothing.
+struct Nobody;
+
+impl Host for Nobody {
+    fn authorize(&self, _: &Attributes<'_>) -> Decision {
+        Decision::NoOpinion(String::new())
+    }
+    fn serves(&self, _: &ClusterName, _: &str, _: &str, _: &str) -> Option<Served> {
+        None
+    }
+    fn versions(&self, _: &ClusterName, _: &str, _: &str) -> Vec<Served> {
+        Vec::new()
+    }
+    fn settle(&self, _: &ClusterName, _: &mut Value) -> Result<(), String> {
+        Ok(())
+    }
+    fn convert(&self, _: &ClusterName, object: &Value, _: &str) -> Result<Value, String> {
+        Ok(object.clone())
     }
 }
 
@@ -94,24 +116,20 @@ impl Ask {
 
     async fn through(self, plugin: &dyn Plugin, world: &World, mutate: bool) -> Result<Answer, Status> {
         let (cluster, options) = (ClusterName::root(), json!({}));
-        let mut request = AdmissionRequest {
+        let about = About {
             cluster: &cluster,
-            operation: self.operation,
             group: &self.resource.group,
             version: "v1",
-            kind: "",
             resource: &self.resource.resource,
             subresource: &self.subresource,
             namespace: &self.namespace,
             name: &self.name,
-            object: self.object,
-            old: self.old.as_ref(),
-            options: &options,
             user: &self.user,
-            dry_run: false,
-            warnings: Vec::new(),
             now: "2026-01-02T03:04:05Z".parse().unwrap(),
+            host: &Nobody,
+            kind: (&self.resource.group, "v1", ""),
         };
+        let mut request = AdmissionRequest::new(about, self.operation, self.object, self.old.as_ref(), &options, false);
         if mutate {
             plugin.mutate(&mut request, world).await?;
         } else {

@@ -5,6 +5,7 @@ use crate::context::Context;
 use crate::decode::{self, FieldValidation};
 use crate::kinds::Kind;
 use crate::stored::stored;
+use crate::view::View;
 use crate::write::{options, reset_fields};
 use crate::{ApiServer, errors, metadata};
 use api_admission::Operation;
@@ -40,11 +41,13 @@ impl ApiServer {
             let writer = Writer { manager: &manager, subresource: "", reset: reset_fields(kind, None), now: context.now };
             api_patch::track_update(None, &mut object, &kind.schema(), &writer);
         }
-        let options = options(context)?;
+        let mut options = options(context)?;
+        options["kind"] = "CreateOptions".into();
         let name = metadata::text(&object, "name").to_owned();
         let mut request = self.admission_request(context, kind, Operation::Create, &name, Some(object), None, &options, dry_run);
         self.admission.mutate(&mut request, self).await?;
         let mut object = request.object.take().expect("mutating admission keeps the object");
+        metadata::check_namespace(&object, context, kind)?;
         metadata::fill_system_fields(&mut object, context, kind);
         if kind.has_status() && !kind.status_on_create() {
             object.as_object_mut().map(|fields| fields.remove("status"));
@@ -55,7 +58,7 @@ impl ApiServer {
         if errors.is_empty() {
             kind.warnings(&object, None).into_iter().for_each(|warning| context.warn(warning));
         }
-        let object = self.judge(context, kind, errors, request, object).await?;
+        let object = self.judge(context, kind, errors, request, object, &View::Whole).await?;
         self.insert(context, kind, object, generated, dry_run).await
     }
 

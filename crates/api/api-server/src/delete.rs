@@ -86,8 +86,11 @@ impl ApiServer {
             let old = stored(&record).object.to_value();
             options.check(&**kind, name, &old)?;
             let mut request = self.admission_request(context, kind, Operation::Delete, name, None, Some(&old), &admission_options, dry_run);
-            self.admission.mutate(&mut request, self).await?;
-            self.admission.validate(&mut request, self).await?;
+            // An eviction was admitted as one.
+            if context.route.subresource.is_empty() {
+                self.admission.mutate(&mut request, self).await?;
+                self.admission.validate(&mut request, self).await?;
+            }
             let warnings = std::mem::take(&mut request.warnings);
             drop(request);
             warnings.into_iter().for_each(|warning| context.warn(warning));

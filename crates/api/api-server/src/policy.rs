@@ -1,6 +1,7 @@
-//! Keeps the authorizers' indexes as the store has them: read once, then followed.
+//! Keeps the authorizers' indexes, and admission's registry, as the store has them: read once, then followed.
 use crate::errors;
 use crate::stored::stored;
+use api_admission::{ConfigurationKind, Registry};
 use api_auth::{Authorizer, NodeGraphKind, RbacKind};
 use api_meta::{ClusterName, GroupResource, Object, Status};
 use std::collections::HashSet;
@@ -11,6 +12,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 const RBAC: &str = "rbac.authorization.k8s.io";
+const ADMISSION: &str = "admissionregistration.k8s.io";
 /// A writer of policy waits no longer than this for it to take effect; the index lives in this process, so it takes microseconds.
 const CATCH_UP_TIMEOUT: Duration = Duration::from_secs(2);
 const RETRY: Duration = Duration::from_millis(100);
@@ -19,6 +21,7 @@ const RETRY: Duration = Duration::from_millis(100);
 enum Index {
     Rbac(RbacKind),
     Nodes(NodeGraphKind),
+    Admission(ConfigurationKind),
 }
 
 fn indexed() -> Vec<(GroupResource, Index)> {
@@ -27,6 +30,7 @@ fn indexed() -> Vec<(GroupResource, Index)> {
     all.push((GroupResource::new("", "pods"), Index::Nodes(NodeGraphKind::Pod)));
     all.push((GroupResource::new("", "persistentvolumes"), Index::Nodes(NodeGraphKind::PersistentVolume)));
     all.push((GroupResource::new("storage.k8s.io", "volumeattachments"), Index::Nodes(NodeGraphKind::VolumeAttachment)));
+    all.extend(ConfigurationKind::ALL.map(|kind| (GroupResource::new(ADMISSION, kind.resource()), Index::Admission(kind))));
     all
 }
 
@@ -34,9 +38,9 @@ fn indexed() -> Vec<(GroupResource, Index)> {
 pub struct Policy(Vec<(GroupResource, watch::Receiver<Revision>)>);
 
 impl Policy {
-    /// Waits until what was written to RBAC at `revision` is what requests are judged by. Nothing to wait for elsewhere.
+    /// Waits until what was written to RBAC, or about webhooks and policies, at `revision` is what requests are judged by. Nothing to wait for elsewhere.
     pub async fn caught_up(&self, resource: &GroupResource, revision: Revision) {
-        if resource.group != RBAC {
+        if resource.group != RBAC && resource.group != ADMISSION {
             return;
         }
         let Some((_, seen)) = self.0.iter().find(|(of, _)| of == resource) else { return };
@@ -46,10 +50,16 @@ impl Policy {
 }
 
 /// Reads every index once, so that the first request already meets the whole policy, and follows it in the background.
-pub async fn follow(store: Arc<dyn Store>, authorizer: &Arc<Authorizer>, shutdown: CancellationToken) -> Result<Policy, Status> {
+pub async fn follow(
+    store: Arc<dyn Store>,
+    authorizer: &Arc<Authorizer>,
+    registry: &Arc<Registry>,
+    shutdown: CancellationToken,
+) -> Result<Policy, Status> {
     let mut followed = Vec::new();
     for (resource, index) in indexed() {
-        let follower = Follower { store: store.clone(), authorizer: authorizer.clone(), resource: resource.clone(), index };
+        let follower =
+            Follower { store: store.clone(), authorizer: authorizer.clone(), registry: registry.clone(), resource: resource.clone(), index };
         let revision = follower.load().await.map_err(errors::from_store)?;
         let (seen, receiver) = watch::channel(revision);
         let shutdown = shutdown.clone();
@@ -67,6 +77,7 @@ pub async fn follow(store: Arc<dyn Store>, authorizer: &Arc<Authorizer>, shutdow
 struct Follower {
     store: Arc<dyn Store>,
     authorizer: Arc<Authorizer>,
+    registry: Arc<Registry>,
     resource: GroupResource,
     index: Index,
 }
@@ -80,6 +91,7 @@ impl Follower {
         match self.index {
             Index::Rbac(kind) => self.authorizer.rbac().retain(kind, keep),
             Index::Nodes(kind) => self.authorizer.nodes().retain(kind, keep),
+            Index::Admission(kind) => self.registry.retain(kind, |cluster, name| keep(cluster, "", name)),
         }
         for record in &found.records {
             self.apply(&record.key, &stored(record).object, false);
@@ -135,6 +147,8 @@ impl Follower {
             (Index::Rbac(kind), false) => rbac.apply(&cluster, kind, object),
             (Index::Rbac(kind), true) => rbac.remove(&cluster, kind, key.namespace(), key.name()),
             (Index::Nodes(kind), false) => nodes.apply(&cluster, kind, object),
+            (Index::Admission(kind), false) => self.registry.apply(&cluster, kind, object),
+            (Index::Admission(kind), true) => self.registry.remove(&cluster, kind, key.name()),
             (Index::Nodes(kind), true) => nodes.remove(&cluster, kind, key.namespace(), key.name()),
         }
     }

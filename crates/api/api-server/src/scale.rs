@@ -15,15 +15,15 @@ use http::StatusCode;
 use serde_json::{Value, json};
 
 /// What is read and written here.
-const SCALE: (&str, &str, &str) = ("autoscaling", "v1", "Scale");
+pub(crate) const SCALE: (&str, &str, &str) = ("autoscaling", "v1", "Scale");
 
-struct Paths {
+pub(crate) struct Paths {
     replicas: &'static str,
     status_replicas: &'static str,
     selector: &'static str,
 }
 
-fn paths(subresource: &Subresource) -> Result<Paths, Status> {
+pub(crate) fn paths(subresource: &Subresource) -> Result<Paths, Status> {
     match subresource.kind {
         SubresourceKind::Scale { replicas, status_replicas, selector } => Ok(Paths { replicas, status_replicas, selector }),
         _ => Err(Status::no_such_resource()),
@@ -81,15 +81,19 @@ fn changed(old: &Value, scale: &Value, paths: &Paths, kind: &Kind) -> Result<Val
     if version.is_empty() {
         metadata::of(&mut new).remove("resourceVersion");
     }
-    let mut at = &mut new;
+    set_replicas(&mut new, replicas, paths);
+    Ok(new)
+}
+
+pub(crate) fn set_replicas(object: &mut Value, replicas: i64, paths: &Paths) {
+    let mut at = object;
     for key in paths.replicas.trim_start_matches('.').split('.') {
         at = &mut at[key];
     }
     *at = replicas.into();
-    Ok(new)
 }
 
-fn scale_of(object: &Value, paths: &Paths) -> Result<Value, Status> {
+pub(crate) fn scale_of(object: &Value, paths: &Paths) -> Result<Value, Status> {
     let metadata = &object["metadata"];
     let mut own = json!({ "name": metadata["name"], "uid": metadata["uid"], "resourceVersion": metadata["resourceVersion"], "creationTimestamp": metadata["creationTimestamp"] });
     if !metadata["namespace"].is_null() {

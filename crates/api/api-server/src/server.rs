@@ -75,7 +75,7 @@ impl ApiServer {
     /// Makes a server whose authorization policy is already read from the store and follows it from here on.
     pub async fn new(settings: Settings) -> Result<Arc<Self>, api_meta::Status> {
         let Settings { store, kinds, authentication, authorizer, admission, clock, service_cidr, node_ports, nodes, advertised, shutdown, options } = settings;
-        let policy = policy::follow(store.clone(), &authorizer, shutdown.clone()).await?;
+        let policy = policy::follow(store.clone(), &authorizer, admission.registry(), shutdown.clone()).await?;
         Ok(Arc::new(Self {
             store,
             kinds,

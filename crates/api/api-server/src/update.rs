@@ -4,6 +4,7 @@ use crate::context::Context;
 use crate::decode::{self, FieldValidation};
 use crate::kinds::Kind;
 use crate::stored::stored;
+use crate::view::View;
 use crate::write::{ATTEMPTS, options, reset_fields};
 use crate::{ApiServer, errors, metadata};
 use api_admission::Operation;
@@ -110,25 +111,29 @@ impl ApiServer {
         let name = metadata::text(old, "name").to_owned();
         kind.default(&mut new);
         let subresource = change.part.map_or("", |part| part.name);
-        match change.part.map(|part| &part.kind) {
-            Some(SubresourceKind::Part(merge)) => new = merge(old, &new),
-            _ if kind.has_status() => match old.get("status") {
-                Some(status) => new["status"] = status.clone(),
-                None => {
-                    new.as_object_mut().map(|fields| fields.remove("status"));
-                }
-            },
-            _ => {}
-        }
+        new = kept(kind, change, new, old);
         let mut errors = metadata::keep_system_fields(&mut new, old);
         if !change.tracked {
             let manager = context.manager()?;
             let writer = Writer { manager: &manager, subresource, reset: reset_fields(kind, change.part), now: context.now };
             api_patch::track_update(Some(old), &mut new, &kind.schema(), &writer);
         }
-        let mut request = self.admission_request(context, kind, Operation::Update, &name, Some(new), Some(old), &change.options, dry_run);
-        self.admission.mutate(&mut request, self).await?;
-        let mut new = request.object.take().expect("mutating admission keeps the object");
+        let view = View::of(context, kind, change);
+        let old_shown = view.shown(old)?;
+        let shown = view.shown(&new)?.into_owned();
+        let mut request = self.admission_request(context, kind, Operation::Update, &name, Some(shown), Some(&old_shown), &change.options, dry_run);
+        view.names(&mut request);
+        if !matches!(view, View::Admitted) {
+            self.admission.mutate(&mut request, self).await?;
+        }
+        let new = view.taken(request.object.take().expect("mutating admission keeps the object"), new);
+        // What this write can't change, webhooks and policies can't change through it either.
+        let mut new = kept(kind, change, new, old);
+        for error in metadata::keep_system_fields(&mut new, old) {
+            if !errors.contains(&error) {
+                errors.push(error);
+            }
+        }
         if subresource.is_empty() {
             kind.prepare_update(&mut new, old, &context.write_context());
         } else {
@@ -144,9 +149,24 @@ impl ApiServer {
         if errors.is_empty() && subresource.is_empty() {
             kind.warnings(&new, Some(old)).into_iter().for_each(|warning| context.warn(warning));
         }
-        let new = self.judge(context, kind, errors, request, new).await?;
+        let new = self.judge(context, kind, errors, request, new, &view).await?;
         Ok((!same(&new, old)).then_some(new))
     }
+}
+
+/// The part of the object that a write is about is the new one's, everything else the stored one's.
+fn kept(kind: &Kind, change: &Change<'_>, mut new: Value, old: &Value) -> Value {
+    match change.part.map(|part| &part.kind) {
+        Some(SubresourceKind::Part(merge)) => return merge(old, &new),
+        _ if kind.has_status() => match old.get("status") {
+            Some(status) => new["status"] = status.clone(),
+            None => {
+                new.as_object_mut().map(|fields| fields.remove("status"));
+            }
+        },
+        _ => {}
+    }
+    new
 }
 
 /// Refuses what was made of another state than the stored one. Gives whether the write is bound to that state.

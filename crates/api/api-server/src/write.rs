@@ -5,7 +5,8 @@
 use crate::ApiServer;
 use crate::context::Context;
 use crate::kinds::Kind;
-use api_admission::{AdmissionRequest, Operation};
+use crate::view::View;
+use api_admission::{About, AdmissionRequest, Operation};
 use api_auth::{Decision, forbidden};
 use api_meta::{FieldErrors, Status};
 use api_resource::Subresource;
@@ -24,6 +25,27 @@ impl ApiServer {
         Ok(committed)
     }
 
+    /// An operation on something that is not stored (an eviction, a stream): both halves of admission, and what they made of it.
+    #[expect(clippy::too_many_arguments, reason = "an admission request has this many facts")]
+    pub(crate) async fn admit(
+        &self,
+        context: &Context<'_>,
+        kind: &Kind,
+        speaks: (&str, &str, &str),
+        operation: Operation,
+        name: &str,
+        object: Value,
+        options: &Value,
+        dry_run: bool,
+    ) -> Result<Value, Status> {
+        let mut request = self.admission_request(context, kind, operation, name, Some(object), None, options, dry_run);
+        (request.kind_group_version, request.kind) = ((speaks.0, speaks.1), speaks.2);
+        self.admission.mutate(&mut request, self).await?;
+        self.admission.validate(&mut request, self).await?;
+        std::mem::take(&mut request.warnings).into_iter().for_each(|warning| context.warn(warning));
+        Ok(request.object.take().unwrap_or_default())
+    }
+
     /// A write that may create what isn't there needs the permission to create it.
     pub(crate) fn may_create(&self, context: &Context<'_>) -> Result<(), Status> {
         let attributes = context.route.attributes(context.cluster, context.user, "create");
@@ -35,7 +57,7 @@ impl ApiServer {
 
     #[expect(clippy::too_many_arguments, reason = "an admission request has this many facts")]
     pub(crate) fn admission_request<'r>(
-        &self,
+        &'r self,
         context: &'r Context<'_>,
         kind: &'r Kind,
         operation: Operation,
@@ -46,24 +68,20 @@ impl ApiServer {
         dry_run: bool,
     ) -> AdmissionRequest<'r> {
         let names = kind.names();
-        AdmissionRequest {
+        let about = About {
             cluster: context.cluster,
-            operation,
             group: &names.group,
             version: &names.version,
-            kind: &names.kind,
             resource: &names.plural,
             subresource: &context.route.subresource,
             namespace: context.namespace(kind),
             name,
-            object,
-            old,
-            options,
             user: context.user,
-            dry_run,
-            warnings: Vec::new(),
             now: context.now,
-        }
+            host: self,
+            kind: (&names.group, &names.version, &names.kind),
+        };
+        AdmissionRequest::new(about, operation, object, old, options, dry_run)
     }
 
     /// The validating half: nothing wrong with the object, nobody grants more than they hold, no plugin objects.
@@ -74,22 +92,37 @@ impl ApiServer {
         errors: FieldErrors,
         mut request: AdmissionRequest<'_>,
         object: Value,
+        view: &View,
     ) -> Result<Value, Status> {
         let names = kind.names();
         if !errors.is_empty() {
             return Err(Status::invalid(&names.group, &names.kind, crate::metadata::text(&object, "name"), &errors));
         }
         self.check_escalation(context, kind, &object, request.old).await?;
-        request.object = Some(object);
-        self.admission.validate(&mut request, self).await?;
+        if !matches!(view, View::Admitted) {
+            request.object = Some(view.shown(&object)?.into_owned());
+            self.admission.validate(&mut request, self).await?;
+        }
         std::mem::take(&mut request.warnings).into_iter().for_each(|warning| context.warn(warning));
-        Ok(request.object.take().expect("validating admission keeps the object"))
+        Ok(object)
     }
 }
 
 /// A write's options, as admission sees them.
 pub(crate) fn options(context: &Context) -> Result<Value, Status> {
-    Ok(json!({ "kind": context.options_kind(), "apiVersion": "meta.k8s.io/v1", "fieldManager": context.manager()? }))
+    // A patch is an update once it has been worked out.
+    let kind = if context.route.verb == "patch" { "UpdateOptions" } else { context.options_kind() };
+    let mut options = json!({ "kind": kind, "apiVersion": "meta.k8s.io/v1" });
+    if let Some(manager) = context.query.value("fieldManager") {
+        options["fieldManager"] = manager.into();
+    }
+    if let Some(validation) = context.query.value("fieldValidation") {
+        options["fieldValidation"] = validation.into();
+    }
+    if context.dry_run()? {
+        options["dryRun"] = json!(["All"]);
+    }
+    Ok(options)
 }
 
 /// Fields a write through this path can't change, and so never owns.

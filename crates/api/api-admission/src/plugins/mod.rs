@@ -42,7 +42,7 @@ fn is_mirror_pod(pod: &Value) -> bool {
 }
 
 /// Errors as upstream joins them: one alone, more in brackets, none twice.
-fn aggregate(errors: &[String]) -> String {
+pub(crate) fn aggregate(errors: &[String]) -> String {
     let mut unique: Vec<&str> = Vec::new();
     for error in errors {
         if !unique.contains(&error.as_str()) {

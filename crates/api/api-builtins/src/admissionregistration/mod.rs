@@ -1,4 +1,5 @@
 //! admissionregistration.k8s.io/v1: its kinds, a file each.
+mod expressions;
 mod mutating_admission_policy;
 mod mutating_admission_policy_binding;
 mod mutating_webhook_configuration;

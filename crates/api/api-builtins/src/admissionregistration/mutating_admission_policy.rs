@@ -1,4 +1,5 @@
 //! MutatingAdmissionPolicy: CEL rules that may change objects.
+use crate::admissionregistration::expressions::PolicyEnvironment;
 use crate::admissionregistration::webhook;
 use crate::check::{At, Report};
 use crate::fields::{Fill, Read};
@@ -45,7 +46,8 @@ impl Resource for MutatingAdmissionPolicies {
         } else {
             webhook::validate_match(&mut errors, &constraints);
         }
-        webhook::match_conditions(&mut errors, &spec.field("matchConditions"));
+        webhook::match_conditions(&mut errors, &spec.field("matchConditions"), spec["paramKind"].is_set());
+        let environment = PolicyEnvironment::of(&mut errors, &spec);
         if mutations.list().is_empty() {
             errors.required(&mutations, "mutations must contain at least one item");
         }
@@ -53,7 +55,7 @@ impl Resource for MutatingAdmissionPolicies {
             let kind = mutation.field("patchType");
             errors.one_of(&kind, &["ApplyConfiguration", "JSONPatch"]);
             let field = if kind.text() == "JSONPatch" { "jsonPatch" } else { "applyConfiguration" };
-            webhook::expression(&mut errors, &mutation.field(field).field("expression"));
+            environment.mutation(&mut errors, &mutation.field(field).field("expression"));
         }
         errors
     }

@@ -1,4 +1,5 @@
 //! ValidatingAdmissionPolicy: CEL rules that may refuse objects.
+use crate::admissionregistration::expressions::PolicyEnvironment;
 use crate::admissionregistration::webhook;
 use crate::check::{At, Report, names::c_identifier};
 use crate::fields::{Fill, Read};
@@ -47,11 +48,11 @@ impl Resource for ValidatingAdmissionPolicies {
                 errors.required(&constraints.field("resourceRules"), "");
             }
         }
-        webhook::match_conditions(&mut errors, &spec.field("matchConditions"));
+        webhook::match_conditions(&mut errors, &spec.field("matchConditions"), spec["paramKind"].is_set());
+        let environment = PolicyEnvironment::of(&mut errors, &spec);
         let variables = spec.field("variables");
         for (index, variable) in variables.items().enumerate() {
             errors.named(&variable.field("name"), c_identifier);
-            webhook::expression(&mut errors, &variable.field("expression"));
             if variables.list()[..index].iter().any(|other| other["name"] == variable["name"]) {
                 errors.duplicate(&variable.field("name"));
             }
@@ -62,7 +63,8 @@ impl Resource for ValidatingAdmissionPolicies {
             errors.required(&annotations, "validations or auditAnnotations must contain at least one item");
         }
         for validation in validations.items() {
-            webhook::expression(&mut errors, &validation.field("expression"));
+            environment.validation(&mut errors, &validation.field("expression"));
+            environment.message(&mut errors, &validation.field("messageExpression"));
             errors.one_of_if_set(&validation.field("reason"), &["Forbidden", "Invalid", "RequestEntityTooLarge", "Unauthorized"]);
             let message = validation.field("message");
             if message.is_set() && message.text().trim().is_empty() {
@@ -74,7 +76,7 @@ impl Resource for ValidatingAdmissionPolicies {
         }
         for annotation in annotations.items() {
             errors.named(&annotation.field("key"), names::qualified_name);
-            webhook::expression(&mut errors, &annotation.field("valueExpression"));
+            environment.annotation(&mut errors, &annotation.field("valueExpression"));
         }
         errors
     }

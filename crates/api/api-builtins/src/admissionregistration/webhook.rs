@@ -1,4 +1,5 @@
 //! What admission webhooks and policies have in common: which requests they are about.
+use crate::admissionregistration::expressions;
 use crate::cells::UNSET;
 use crate::check::names::fully_qualified;
 use crate::check::{At, Report, selectors};
@@ -73,7 +74,7 @@ pub fn validate(configuration: &Value) -> FieldErrors {
         selectors::label_selector(&mut errors, &webhook.field("namespaceSelector"));
         selectors::label_selector(&mut errors, &webhook.field("objectSelector"));
         client_config(&mut errors, &webhook.field("clientConfig"));
-        match_conditions(&mut errors, &webhook.field("matchConditions"));
+        match_conditions(&mut errors, &webhook.field("matchConditions"), false);
     }
     errors
 }
@@ -97,24 +98,17 @@ pub fn validate_match(errors: &mut FieldErrors, at: &At) {
 }
 
 /// Conditions in CEL that a request has to meet.
-pub fn match_conditions(errors: &mut FieldErrors, at: &At) {
+pub fn match_conditions(errors: &mut FieldErrors, at: &At, params: bool) {
     const MOST: usize = 64;
     if at.list().len() > MOST {
         errors.too_many(at, at.list().len(), MOST);
     }
     for (index, condition) in at.items().enumerate() {
         errors.named(&condition.field("name"), names::qualified_name);
-        expression(errors, &condition.field("expression"));
+        expressions::condition(errors, &condition.field("expression"), params);
         if at.list()[..index].iter().any(|other| other["name"] == condition["name"]) {
             errors.duplicate(&condition.field("name"));
         }
-    }
-}
-
-/// A CEL expression has to say something; whether it compiles is for the evaluator.
-pub fn expression(errors: &mut FieldErrors, at: &At) {
-    if at.text().trim().is_empty() {
-        errors.required(at, "");
     }
 }
 

@@ -28,6 +28,11 @@ use writer::strip_identity;
 /// The owner of what an object held before anyone's fields were tracked.
 const BEFORE_FIRST_APPLY: &str = "before-first-apply";
 
+/// A configuration laid over an object, whoever owns what: fields and items merge, leaves are the configuration's.
+pub fn laid_over(live: &Value, applied: &Value, schema: &Schema) -> Value {
+    merge::merge(live, applied, Some(schema))
+}
+
 /// Applies a configuration: gives the new object, with its managedFields. Without `live`, it is created.
 ///
 /// `applied` must have been decoded and pruned; `writer.manager` must not be empty. If nothing changes,

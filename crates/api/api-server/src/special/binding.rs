@@ -6,6 +6,7 @@ use crate::stored::stored;
 use crate::update::Change;
 use crate::write::options;
 use crate::{ApiServer, decode, metadata};
+use api_admission::Operation;
 use api_meta::{FieldError, FieldPath, Status};
 use bytes::Bytes;
 use clock::rfc3339_seconds;
@@ -43,7 +44,14 @@ impl ApiServer {
             speaks: ("", "v1", "Binding"),
             verbs: &["create"],
         };
-        let change = Change { part: Some(&part), tracked: false, options: options(context)? };
+        let options = options(context)?;
+        let mut binding = binding;
+        (binding["apiVersion"], binding["kind"]) = ("v1".into(), "Binding".into());
+        metadata::of(&mut binding).insert("name".into(), name.as_str().into());
+        let dry_run = context.dry_run()?;
+        let binding = self.admit(context, kind, part.speaks, Operation::Create, &name, binding, &options, dry_run).await?;
+        let node = binding["target"]["name"].as_str().unwrap_or_default();
+        let change = Change { part: Some(&part), tracked: false, options };
         let now = rfc3339_seconds(context.now);
         self.change_object(context, kind, &name, change, |pod| bound(pod, &binding, node, &now)).await?;
         let status = json!({ "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201 });

@@ -3,7 +3,8 @@ use crate::body::{self, Answer};
 use crate::context::Context;
 use crate::delete_options::DeleteOptions;
 use crate::kinds::Kind;
-use crate::{ApiServer, decode, errors, metadata};
+use crate::{ApiServer, decode, errors, metadata, write};
+use api_admission::Operation;
 use api_meta::{GroupResource, LabelSelector, Object, Status, StatusCause};
 use api_resource::{Lookup, Subresource};
 use bytes::Bytes;
@@ -24,6 +25,13 @@ impl ApiServer {
         if !sent.is_empty() && sent != name {
             return Err(Status::bad_request("name in URL does not match name in Eviction object"));
         }
+        let dry_run = context.dry_run()?;
+        let kinds = subresource.speaks;
+        let (api_version, written) = (api_meta::join_api_version(kinds.0, kinds.1), write::options(context)?);
+        let mut eviction = eviction;
+        (eviction["apiVersion"], eviction["kind"]) = (api_version.into(), kinds.2.into());
+        metadata::of(&mut eviction).insert("name".into(), name.as_str().into());
+        let eviction = self.admit(context, kind, kinds, Operation::Create, name, eviction, &written, dry_run).await?;
         let options = match &eviction["deleteOptions"] {
             Value::Null => DeleteOptions::default(),
             options => DeleteOptions::of(options.clone())?,
@@ -31,7 +39,7 @@ impl ApiServer {
         let pod = self.pod(context).await?;
         options.check(&**kind, name, &pod)?;
         if !free_to_go(&pod) {
-            self.spend_budget(context, &pod, context.dry_run()? || options.is_dry_run()).await?;
+            self.spend_budget(context, &pod, dry_run || options.is_dry_run()).await?;
         }
         self.delete_with(context, kind, &options).await?;
         Ok(body::json(StatusCode::CREATED, &json!({ "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success" })))

@@ -1,5 +1,6 @@
 //! Subresources and resources with a meaning of their own: binding, eviction, token, reviews, node streams.
 mod binding;
+mod connect;
 mod eviction;
 mod node_stream;
 mod proxy;

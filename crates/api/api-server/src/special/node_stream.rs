@@ -23,6 +23,7 @@ impl ApiServer {
     pub(crate) async fn node_stream<B>(&self, context: &Context<'_>, parts: &mut Parts, _incoming: B) -> Result<Answer, Status> {
         let route = context.route;
         let pod = self.pod(context).await?;
+        let query = self.connecting(context, parts.uri.query().unwrap_or_default()).await?;
         let node_name = pod["spec"]["nodeName"].as_str().filter(|n| !n.is_empty());
         let Some(node_name) = node_name else {
             return match route.subresource.as_str() {
@@ -33,7 +34,7 @@ impl ApiServer {
         };
         let container = if route.subresource == "portforward" { String::new() } else { container(&pod, context.query.get("container"), &route.subresource)? };
         let address = self.node_address(node_name).await?;
-        let path = node_path(context, &container, parts.uri.query().unwrap_or_default());
+        let path = node_path(context, &container, &query);
         let mut request = Request::builder().method(parts.method.clone()).uri(path).body(Empty::<Bytes>::new()).map_err(Status::internal)?;
         if route.subresource == "log" {
             *request.method_mut() = Method::GET;

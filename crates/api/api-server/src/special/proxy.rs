@@ -48,6 +48,7 @@ impl ApiServer {
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
         let target = Target::parse(&context.route.name)?;
+        self.connecting(context, parts.uri.query().unwrap_or_default()).await?;
         let (address, kubelet) = match context.route.resource.as_str() {
             "nodes" => (self.node_address(target.name).await?, true),
             "services" => (self.endpoint(context, &target).await?, false),

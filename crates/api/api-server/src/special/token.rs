@@ -3,7 +3,8 @@ use crate::body::{self, Answer};
 use crate::context::Context;
 use crate::kinds::Kind;
 use crate::stored::stored;
-use crate::{ApiServer, decode, metadata};
+use crate::{ApiServer, decode, metadata, write};
+use api_admission::Operation;
 use api_auth::{Bound, Reference, TokenSpec};
 use api_meta::{FieldError, FieldPath, GroupResource, Status};
 use api_resource::{Lookup, Subresource};
@@ -29,6 +30,9 @@ impl ApiServer {
             let error = FieldError::invalid(&FieldPath::new("metadata.name"), sent, "must match the service account name if specified");
             return Err(Status::invalid("authentication.k8s.io", "TokenRequest", "", &vec![error]));
         }
+        (request["apiVersion"], request["kind"]) = ("authentication.k8s.io/v1".into(), "TokenRequest".into());
+        let options = write::options(context)?;
+        let mut request = self.admit(context, kind, subresource.speaks, Operation::Create, name, request, &options, context.dry_run()?).await?;
         let record = self.record(context, kind, name).await?;
         let account = stored(&record).object.meta();
         let path = FieldPath::new("spec.expirationSeconds");

@@ -1,0 +1,109 @@
+//! Target: where the connection to a webhook goes, and the name its certificate must hold.
+use super::configuration::Address;
+use crate::AdmissionRequest;
+use api_meta::GroupResource;
+use api_resource::Lookup;
+use serde_json::Value;
+use std::net::{IpAddr, SocketAddr};
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Dial {
+    /// Anything that resolves.
+    Name(String, u16),
+    At(SocketAddr),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Target {
+    /// The name in the certificate.
+    pub host: String,
+    pub port: u16,
+    /// With its leading slash.
+    pub path: String,
+    /// As errors show it, without the query.
+    pub url: String,
+}
+
+impl Target {
+    /// The error says why the address is none.
+    pub fn of(address: &Address) -> Result<Self, String> {
+        match address {
+            Address::Service { namespace, name, path, port } => {
+                let host = format!("{name}.{namespace}.svc");
+                let path = if path.starts_with('/') { path.clone() } else { format!("/{path}") };
+                Ok(Self { url: format!("https://{host}:{port}{path}"), host, port: *port, path })
+            }
+            Address::Url(url) => {
+                let rest = url.strip_prefix("https://").ok_or_else(|| format!("unsupported protocol scheme in {url:?}"))?;
+                let (authority, path) = rest.find('/').map_or((rest, ""), |at| rest.split_at(at));
+                let (host, port) = match authority.rsplit_once(':').filter(|(_, port)| !port.ends_with(']')) {
+                    Some((host, port)) => (host, port.parse().map_err(|_| format!("invalid port {port:?} in {url:?}"))?),
+                    None => (authority, 443),
+                };
+                let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
+                let path = if path.is_empty() { "/".to_owned() } else { path.to_owned() };
+                Ok(Self { url: format!("https://{authority}{path}"), host, port, path })
+            }
+        }
+    }
+
+    /// Where to connect. A Service is one of its ready endpoints, since its own address may not lead anywhere from here.
+    pub async fn dial(&self, address: &Address, request: &AdmissionRequest<'_>, lookup: &dyn Lookup) -> Result<Dial, String> {
+        match address {
+            Address::Url(_) => Ok(Dial::Name(self.host.clone(), self.port)),
+            Address::Service { namespace, name, port, .. } => endpoint(namespace, name, *port, request, lookup).await,
+        }
+    }
+}
+
+async fn endpoint(namespace: &str, name: &str, port: u16, request: &AdmissionRequest<'_>, lookup: &dyn Lookup) -> Result<Dial, String> {
+    let found = lookup.get(request.cluster, &GroupResource::new("", "services"), namespace, name).await.map_err(|status| status.message)?;
+    let service = found.ok_or_else(|| format!("service {name:?} not found"))?.to_value();
+    if service["spec"]["type"] == "ExternalName" {
+        return Ok(Dial::Name(service["spec"]["externalName"].as_str().unwrap_or_default().to_owned(), port));
+    }
+    let ports = crate::request::items(&service["spec"]["ports"]);
+    let of_service = ports.iter().find(|entry| entry["port"] == port).ok_or_else(|| format!("no service port {port} found for service {name:?}"))?;
+    let port_name = of_service["name"].as_str().unwrap_or_default();
+    let slices = lookup.list(request.cluster, &GroupResource::new("discovery.k8s.io", "endpointslices"), Some(namespace)).await;
+    let mut addresses = Vec::new();
+    for slice in slices.map_err(|status| status.message)? {
+        if api_meta::Labels::label(&slice.meta().labels, "kubernetes.io/service-name") == Some(name) {
+            addresses.extend(ready(&slice.to_value(), port_name));
+        }
+    }
+    // Kept in order, so that connections are used again; a refused one is not asked twice in a row.
+    addresses.sort();
+    let chosen = usize::from(u16::from_le_bytes(clock::random_bytes())).checked_rem(addresses.len());
+    let chosen = chosen.ok_or_else(|| format!("no endpoints available for service {name:?}"))?;
+    Ok(Dial::At(addresses[chosen]))
+}
+
+fn ready(slice: &Value, port_name: &str) -> Vec<SocketAddr> {
+    let port = crate::request::items(&slice["ports"])
+        .iter()
+        .find(|port| port["name"].as_str().unwrap_or_default() == port_name)
+        .and_then(|port| u16::try_from(port["port"].as_u64()?).ok());
+    let Some(port) = port else { return Vec::new() };
+    crate::request::items(&slice["endpoints"])
+        .iter()
+        .filter(|endpoint| endpoint["conditions"]["ready"] != false)
+        .filter_map(|endpoint| endpoint["addresses"][0].as_str()?.parse().ok())
+        .map(|ip: IpAddr| SocketAddr::new(ip, port))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_become_targets() {
+        let of = |url: &str| Target::of(&Address::Url(url.into())).map(|t| (t.host, t.port, t.path));
+        assert_eq!(of("https://a.example/x/y"), Ok(("a.example".into(), 443, "/x/y".into())));
+        assert_eq!(of("https://[::1]:8443"), Ok(("::1".into(), 8443, "/".into())));
+        assert!(of("http://a").is_err() && of("https://a:b/").is_err());
+        let service = Address::Service { namespace: "n".into(), name: "s".into(), path: String::new(), port: 443 };
+        assert_eq!(Target::of(&service).unwrap().url, "https://s.n.svc:443/");
+    }
+}
