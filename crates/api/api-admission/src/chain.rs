@@ -1,7 +1,4 @@
 //! AdmissionChain: the plugins in upstream's order, first those that change, then those that refuse.
-use crate::policy::{MutatingAdmissionPolicyPlugin, ValidatingAdmissionPolicyPlugin};
-use crate::webhook::{MutatingAdmissionWebhook, ValidatingAdmissionWebhook};
-use crate::{AdmissionRequest, Registry};
 use crate::plugins::{
     default_ingress_class::DefaultIngressClass, default_storage_class::DefaultStorageClass, default_toleration_seconds::DefaultTolerationSeconds,
     limit_ranger::LimitRanger, namespace_lifecycle::NamespaceLifecycle, node_restriction::NodeRestriction,
@@ -9,6 +6,9 @@ use crate::plugins::{
     runtime_class::RuntimeClass, service_account::ServiceAccount, storage_object_in_use_protection::StorageObjectInUseProtection,
     taint_nodes_by_condition::TaintNodesByCondition,
 };
+use crate::policy::{MutatingAdmissionPolicyPlugin, ValidatingAdmissionPolicyPlugin};
+use crate::webhook::{MutatingAdmissionWebhook, ValidatingAdmissionWebhook};
+use crate::{AdmissionRequest, Registry};
 use api_meta::Status;
 use api_resource::Lookup;
 use async_trait::async_trait;

@@ -13,12 +13,14 @@ pub(crate) struct Matched {
     pub group: String,
     pub version: String,
     pub resource: String,
-    pub kind: String,
+    /// Group, version and name; a subresource may speak a kind of another group.
+    pub kind: (String, String, String),
 }
 
 impl Matched {
     pub fn of(request: &AdmissionRequest<'_>) -> Self {
-        Self { group: request.group.into(), version: request.version.into(), resource: request.resource.into(), kind: request.kind.into() }
+        let kind = (request.group_of_kind().to_owned(), request.version_of_kind().to_owned(), request.kind.to_owned());
+        Self { group: request.group.into(), version: request.version.into(), resource: request.resource.into(), kind }
     }
 }
 
@@ -141,7 +143,8 @@ impl Criteria {
         }
         let others = request.host.versions(request.cluster, request.group, request.resource);
         others.into_iter().filter(|other| other.version != own.version).find_map(|other| {
-            let matched = Matched { group: other.group, version: other.version, resource: other.resource, kind: other.kind };
+            let kind = (other.group.clone(), other.version.clone(), other.kind);
+            let matched = Matched { group: other.group, version: other.version, resource: other.resource, kind };
             rules.iter().any(|rule| rule.matches(request, &matched)).then_some(matched)
         })
     }

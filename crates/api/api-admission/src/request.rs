@@ -157,7 +157,9 @@ impl AdmissionRequest<'_> {
         if !self.name.is_empty() {
             return self.name;
         }
-        self.object()["metadata"]["name"].as_str().filter(|name| !name.is_empty()).unwrap_or("Unknown")
+        // A name is generated after all that may change the object.
+        let text = |field: &str| self.object()["metadata"][field].as_str().filter(|name| !name.is_empty());
+        text("name").or_else(|| text("generateName")).unwrap_or("Unknown")
     }
     /// 403: `pods "x" is forbidden: WHY`.
     pub(crate) fn forbidden(&self, why: impl fmt::Display) -> Status {

@@ -31,7 +31,7 @@ pub(crate) fn request(request: &AdmissionRequest<'_>, matched: &Matched) -> Map<
         info["extra"] = json!(user.extra);
     }
     let mut fields = json!({
-        "kind": kind(&matched.group, &matched.version, &matched.kind),
+        "kind": kind(&matched.kind.0, &matched.kind.1, &matched.kind.2),
         "resource": resource(&matched.group, &matched.version, &matched.resource),
         "requestKind": kind(request.group_of_kind(), request.version_of_kind(), request.kind),
         "requestResource": resource(request.group, request.version, request.resource),

@@ -24,15 +24,51 @@ pub fn json_patch(mut document: Value, patch: Value) -> Result<Value, Status> {
     if operations.len() > MOST_OPERATIONS {
         return Err(Status::too_large(format!("The allowed maximum operations in a JSON patch is {MOST_OPERATIONS}, got {}", operations.len())));
     }
-    let mut copied = 0;
-    for operation in operations {
-        let operation: PatchOperation = serde_json::from_value(operation).map_err(|_| does_not_apply())?;
-        if !is_bounded(&document, &operation, &mut copied) {
-            return Err(does_not_apply());
-        }
-        patch_unsafe(&mut document, &[operation]).map_err(|_| does_not_apply())?;
+    apply_all(&mut document, operations).map_err(|_| does_not_apply())?;
+    Ok(document)
+}
+
+/// The same for a patch that no client sent but a webhook or a policy; errors say what doesn't apply, in upstream's library's words.
+pub fn json_patch_of_admission(mut document: Value, patch: Value) -> Result<Value, String> {
+    match patch {
+        Value::Array(operations) if operations.len() <= MOST_OPERATIONS => apply_all(&mut document, operations)?,
+        Value::Array(operations) => return Err(format!("the allowed maximum operations in a JSON patch is {MOST_OPERATIONS}, got {}", operations.len())),
+        other => return Err(format!("json: cannot unmarshal {} into Go value of type jsonpatch.Patch", type_name(&other))),
     }
     Ok(document)
+}
+
+fn apply_all(document: &mut Value, operations: Vec<Value>) -> Result<(), String> {
+    let mut copied = 0;
+    for operation in operations {
+        let operation: PatchOperation = serde_json::from_value(operation).map_err(|error| error.to_string())?;
+        if !is_bounded(document, &operation, &mut copied) {
+            return Err("the patched object would be too large".into());
+        }
+        let failure = failure(document, &operation);
+        patch_unsafe(document, &[operation]).map_err(|_| failure)?;
+    }
+    Ok(())
+}
+
+/// What is said of an operation that fails.
+fn failure(document: &Value, operation: &PatchOperation) -> String {
+    let parent_is_there = |path: &Pointer| path.parent().is_some_and(|parent| parent.resolve(document).is_ok());
+    let last = |path: &Pointer| path.last().map(|token| token.decoded().into_owned()).unwrap_or_default();
+    match operation {
+        PatchOperation::Add(add) => format!("add operation does not apply: doc is missing path: \"{}\": missing value", add.path),
+        PatchOperation::Remove(remove) if parent_is_there(&remove.path) => {
+            format!("error in remove for path: '{}': Unable to remove nonexistent key: {}: missing value", remove.path, last(&remove.path))
+        }
+        PatchOperation::Remove(remove) => format!("remove operation does not apply: doc is missing path: \"{}\": missing value", remove.path),
+        PatchOperation::Replace(replace) if parent_is_there(&replace.path) => {
+            format!("replace operation does not apply: doc is missing key: {}: missing value", replace.path)
+        }
+        PatchOperation::Replace(replace) => format!("replace operation does not apply: doc is missing path: {}: missing value", replace.path),
+        PatchOperation::Move(operation) => format!("move operation does not apply: doc is missing from path: {}: missing value", operation.from),
+        PatchOperation::Copy(operation) => format!("copy operation does not apply: doc is missing from path: {}: missing value", operation.from),
+        PatchOperation::Test(test) => format!("testing value {} failed: test failed", test.path),
+    }
 }
 
 /// INVARIANT: the document is never deeper than `DEEPEST`, so that recursion over it is safe.

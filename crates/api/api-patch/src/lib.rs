@@ -8,7 +8,7 @@ mod strategic;
 mod strategic_list;
 
 pub use apply::{Writer, apply, track_update};
-pub use json_patch::json_patch;
+pub use json_patch::{json_patch, json_patch_of_admission};
 pub use merge_patch::merge_patch;
 pub use strategic::strategic_merge;
 

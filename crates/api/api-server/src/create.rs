@@ -35,7 +35,10 @@ impl ApiServer {
             return Err(Status::bad_request("resourceVersion should not be set on objects to be created"));
         }
         kind.default(&mut object);
-        let generated = metadata::generate_name(&mut object);
+        let namespace = context.namespace(kind);
+        if !namespace.is_empty() {
+            metadata::of(&mut object).insert("namespace".into(), namespace.into());
+        }
         if !tracked {
             let manager = context.manager()?;
             let writer = Writer { manager: &manager, subresource: "", reset: reset_fields(kind, None), now: context.now };
@@ -48,6 +51,7 @@ impl ApiServer {
         self.admission.mutate(&mut request, self).await?;
         let mut object = request.object.take().expect("mutating admission keeps the object");
         metadata::check_namespace(&object, context, kind)?;
+        let generated = metadata::generate_name(&mut object);
         metadata::fill_system_fields(&mut object, context, kind);
         if kind.has_status() && !kind.status_on_create() {
             object.as_object_mut().map(|fields| fields.remove("status"));

@@ -50,16 +50,10 @@ impl Policy {
 }
 
 /// Reads every index once, so that the first request already meets the whole policy, and follows it in the background.
-pub async fn follow(
-    store: Arc<dyn Store>,
-    authorizer: &Arc<Authorizer>,
-    registry: &Arc<Registry>,
-    shutdown: CancellationToken,
-) -> Result<Policy, Status> {
+pub async fn follow(store: Arc<dyn Store>, authorizer: &Arc<Authorizer>, registry: &Arc<Registry>, shutdown: CancellationToken) -> Result<Policy, Status> {
     let mut followed = Vec::new();
     for (resource, index) in indexed() {
-        let follower =
-            Follower { store: store.clone(), authorizer: authorizer.clone(), registry: registry.clone(), resource: resource.clone(), index };
+        let follower = Follower { store: store.clone(), authorizer: authorizer.clone(), registry: registry.clone(), resource: resource.clone(), index };
         let revision = follower.load().await.map_err(errors::from_store)?;
         let (seen, receiver) = watch::channel(revision);
         let shutdown = shutdown.clone();

@@ -30,9 +30,13 @@ fn a_policy_is_in_force_where_and_how_it_is_bound() {
     let (server, api) = quiet();
     let validations = json!([
         {"expression": "object.metadata.name.size() <= variables.longest", "messageExpression": "'%s is longer than %d'.format([object.metadata.name, variables.longest])"},
-        {"expression": "!has(object.data.secret)", "message": "no secrets", "reason": "Forbidden"},
+        {"expression": "!has(object.data) || !has(object.data.secret)", "message": "no secrets", "reason": "Forbidden"},
     ]);
-    policy(&api, "names", &json!({"variables": [{"name": "longest", "expression": "namespaceObject.metadata.name == 'default' ? 5 : 9"}], "validations": validations}));
+    policy(
+        &api,
+        "names",
+        &json!({"variables": [{"name": "longest", "expression": "namespaceObject.metadata.name == 'default' ? 5 : 9"}], "validations": validations}),
+    );
     create(&api, "far-too-long", &json!({})).ok();
     bind(&api, "names-here", "names", &json!({"matchResources": {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "default"}}}}));
     create(&api, "short", &json!({})).ok();
@@ -87,7 +91,12 @@ fn parameters_come_from_bindings() {
     create(&api, "a", &json!({"level": "3"})).ok();
     assert_eq!(create(&api, "a", &json!({"level": "4"})).refusal().0, 422);
     api.delete(&format!("{GROUP}/validatingadmissionpolicybindings/low")).ok();
-    bind(&api, "every", "levels", &json!({"paramRef": {"selector": {"matchLabels": {"levels": "yes"}}, "namespace": "kube-system", "parameterNotFoundAction": "Allow"}}));
+    bind(
+        &api,
+        "every",
+        "levels",
+        &json!({"paramRef": {"selector": {"matchLabels": {"levels": "yes"}}, "namespace": "kube-system", "parameterNotFoundAction": "Allow"}}),
+    );
     assert_eq!(create(&api, "a", &json!({"level": "3"})).refusal().0, 422);
     create(&api, "a", &json!({"level": "2"})).ok();
 }
@@ -139,9 +148,15 @@ fn expressions_that_do_not_compile_are_refused() {
         .map(|cause| (cause["field"].as_str().unwrap().to_owned(), cause["message"].as_str().unwrap().to_owned()))
         .collect();
     let want = [
-        ("spec.validations[0].expression", "Invalid value: \"variables.v + 'a' == 'b'\": compilation failed: ERROR: <input>:1:13: found no matching overload for '_+_' applied to '(int, string)'\n | variables.v + 'a' == 'b'\n | ............^"),
+        (
+            "spec.validations[0].expression",
+            "Invalid value: \"variables.v + 'a' == 'b'\": compilation failed: ERROR: <input>:1:13: found no matching overload for '_+_' applied to '(int, string)'\n | variables.v + 'a' == 'b'\n | ............^",
+        ),
         ("spec.validations[1].expression", "Invalid value: \"'text'\": must evaluate to bool"),
-        ("spec.validations[2].expression", "Invalid value: \"params.x == 1\": compilation failed: ERROR: <input>:1:1: undeclared reference to 'params' (in container '')\n | params.x == 1\n | ^"),
+        (
+            "spec.validations[2].expression",
+            "Invalid value: \"params.x == 1\": compilation failed: ERROR: <input>:1:1: undeclared reference to 'params' (in container '')\n | params.x == 1\n | ^",
+        ),
         ("spec.validations[3].messageExpression", "Invalid value: \"1\": must evaluate to string"),
     ];
     assert_eq!(causes, want.map(|(field, message)| (field.to_owned(), message.to_owned())));

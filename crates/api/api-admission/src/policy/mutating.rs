@@ -88,7 +88,7 @@ fn mutate(
 ) -> Result<(), String> {
     let Some(object) = &request.object else { return Ok(()) };
     let before = if matched.version == request.version { object.clone() } else { request.host.convert(request.cluster, object, &matched.version)? };
-    let served = request.host.serves(request.cluster, &matched.group, &matched.version, &matched.kind);
+    let served = request.host.serves(request.cluster, &matched.kind.0, &matched.kind.1, &matched.kind.2);
     let schema = served.map(|served| served.schema);
     let made = {
         let mut inputs = Inputs::new(request, matched, namespace)?;

@@ -51,7 +51,7 @@ impl MutatingPolicy {
             if !found.is_array() {
                 return Err(format!("type mismatch: JSONPatchType.expression should evaluate to array, got {found}"));
             }
-            return api_patch::json_patch(object.clone(), found).map(Some).map_err(|status| format!("JSON Patch: {}", status.message));
+            return api_patch::json_patch_of_admission(object.clone(), found).map(Some).map_err(|why| format!("JSON Patch: {why}"));
         }
         let Some(fields) = found.as_object() else { return Err(format!("unsupported return type from ApplyConfiguration expression: {found}")) };
         for field in ["apiVersion", "kind", "metadata.name", "metadata.namespace", "metadata.generateName", "metadata.uid"] {

@@ -17,12 +17,7 @@ pub(super) fn served(policy: &Policy, request: &AdmissionRequest<'_>) -> Result<
 }
 
 /// One evaluation for each of these; null stands for none.
-pub(super) async fn collect(
-    served: Option<&Served>,
-    binding: &Binding,
-    request: &AdmissionRequest<'_>,
-    lookup: &dyn Lookup,
-) -> Result<Vec<Value>, String> {
+pub(super) async fn collect(served: Option<&Served>, binding: &Binding, request: &AdmissionRequest<'_>, lookup: &dyn Lookup) -> Result<Vec<Value>, String> {
     let (Some(served), Some(reference)) = (served, &binding.params) else { return Ok(vec![Value::Null]) };
     let namespace = if served.namespaced {
         let own = request.review_namespace();

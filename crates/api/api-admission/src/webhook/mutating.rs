@@ -83,7 +83,7 @@ fn take(hook: &Webhook, matched: &Matched, verdict: Verdict, request: &mut Admis
     let other_version = matched.version != request.version;
     let convert = |object: &Value, version: &str| request.host.convert(request.cluster, object, version).map_err(Status::internal);
     let before = if other_version { convert(object, &matched.version)? } else { object.clone() };
-    let mut after = api_patch::json_patch(before.clone(), patch).map_err(|status| Status::internal(status.message))?;
+    let mut after = api_patch::json_patch_of_admission(before.clone(), patch).map_err(Status::internal)?;
     if !after.is_object() {
         return Err(Status::internal("the patched object is no object"));
     }

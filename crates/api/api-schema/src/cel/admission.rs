@@ -8,12 +8,7 @@ const RESOURCE_CHECK: &str = "kubernetes.authorization.ResourceCheck";
 
 /// The environment of match conditions, and of a policy's expressions before its variables.
 pub fn environment(params: bool, authorizer: bool) -> Environment {
-    let mut environment = Environment::new([
-        ("object", Type::Dyn),
-        ("oldObject", Type::Dyn),
-        ("request", request()),
-        ("namespaceObject", namespace()),
-    ]);
+    let mut environment = Environment::new([("object", Type::Dyn), ("oldObject", Type::Dyn), ("request", request()), ("namespaceObject", namespace())]);
     if params {
         environment = environment.with("params", Type::Dyn);
     }

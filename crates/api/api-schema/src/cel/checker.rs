@@ -100,7 +100,13 @@ impl Checker<'_> {
     fn joined(&mut self, at: usize, before: Option<Type>, found: Type) -> Type {
         match before {
             None => found,
-            Some(before) if fits(&before, &found, &mut Bound::new()) => if found == Type::Dyn { found } else { before },
+            Some(before) if fits(&before, &found, &mut Bound::new()) => {
+                if found == Type::Dyn {
+                    found
+                } else {
+                    before
+                }
+            }
             Some(before) => {
                 self.issue(at, format!("expected type '{before}' but found '{found}'"));
                 before

@@ -14,18 +14,35 @@ pub(super) enum Node {
     Literal(Literal),
     Identifier(String),
     /// `operand.field`; `test` for `has()`, `optional` for `.?field`.
-    Select { operand: Box<Expression>, field: String, test: bool, optional: bool },
+    Select {
+        operand: Box<Expression>,
+        field: String,
+        test: bool,
+        optional: bool,
+    },
     /// A function or an operator (by CEL's name for it, e.g. `_+_`).
-    Call { function: String, target: Option<Box<Expression>>, arguments: Vec<Expression> },
+    Call {
+        function: String,
+        target: Option<Box<Expression>>,
+        arguments: Vec<Expression>,
+    },
     And(Vec<Expression>),
     Or(Vec<Expression>),
     /// Elements, each with whether it is optional.
     List(Vec<(Expression, bool)>),
     Map(Vec<(Expression, Expression, bool)>),
-    Struct { name: String, fields: Vec<(String, Expression, bool)> },
+    Struct {
+        name: String,
+        fields: Vec<(String, Expression, bool)>,
+    },
     Fold(Box<Fold>),
     /// `target.optMap(v, body)`, and `optFlatMap` when `flat`.
-    OptionalMap { target: Box<Expression>, variable: String, body: Box<Expression>, flat: bool },
+    OptionalMap {
+        target: Box<Expression>,
+        variable: String,
+        body: Box<Expression>,
+        flat: bool,
+    },
 }
 
 #[derive(Clone, Debug, PartialEq)]

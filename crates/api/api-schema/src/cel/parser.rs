@@ -10,7 +10,23 @@ const LONGEST: usize = 100_000;
 /// How deep the tree may be: each link of a chain of operators or selections is a level of it.
 const DEEPEST_TREE: usize = 300;
 const RESERVED: [&str; 18] = [
-    "as", "break", "const", "continue", "else", "for", "function", "if", "import", "let", "loop", "namespace", "package", "return", "var", "void", "while",
+    "as",
+    "break",
+    "const",
+    "continue",
+    "else",
+    "for",
+    "function",
+    "if",
+    "import",
+    "let",
+    "loop",
+    "namespace",
+    "package",
+    "return",
+    "var",
+    "void",
+    "while",
     "__result__",
 ];
 const PRIMARY: &str = "{'[', '{', '(', '.', '-', '!', 'true', 'false', 'null', NUM_FLOAT, NUM_INT, NUM_UINT, STRING, BYTES, IDENTIFIER}";
@@ -126,8 +142,7 @@ impl Parser<'_> {
     }
 
     fn relation(&mut self) -> Parsed {
-        const OPERATORS: [(&str, &str); 7] =
-            [("==", "_==_"), ("!=", "_!=_"), ("<=", "_<=_"), (">=", "_>=_"), ("<", "_<_"), (">", "_>_"), ("in", "@in")];
+        const OPERATORS: [(&str, &str); 7] = [("==", "_==_"), ("!=", "_!=_"), ("<=", "_<=_"), (">=", "_>=_"), ("<", "_<_"), (">", "_>_"), ("in", "@in")];
         self.binary(&OPERATORS, Self::sum)
     }
     fn sum(&mut self) -> Parsed {
@@ -396,7 +411,9 @@ mod tests {
 
     #[test]
     fn nothing_exhausts_the_stack() {
-        for source in ["(".repeat(90_000), "[".repeat(90_000), "!".repeat(90_000) + "a", "a".to_owned() + &".a".repeat(40_000), "1".to_owned() + &"+1".repeat(40_000)] {
+        for source in
+            ["(".repeat(90_000), "[".repeat(90_000), "!".repeat(90_000) + "a", "a".to_owned() + &".a".repeat(40_000), "1".to_owned() + &"+1".repeat(40_000)]
+        {
             let parsed = parse(&source);
             assert!(parsed.is_err() || source.starts_with('!'), "{}", &source[..10]);
         }

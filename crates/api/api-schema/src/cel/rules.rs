@@ -94,8 +94,7 @@ impl Compiler<'_> {
     /// `uncorrelatable`: the place whose elements can't be told apart from one version of the object to the next.
     fn node(&mut self, json: &Json, schema: &SchemaRef, name: &str, root: bool, path: &FieldPath, uncorrelatable: Option<&FieldPath>) -> Option<Node> {
         let root = root || schema.embedded_resource;
-        let mut node =
-            Node { schema: schema.clone(), root, rules: Vec::new(), items: None, properties: BTreeMap::new(), additional: None, all_of: Vec::new() };
+        let mut node = Node { schema: schema.clone(), root, rules: Vec::new(), items: None, properties: BTreeMap::new(), additional: None, all_of: Vec::new() };
         let rules = json["x-kubernetes-validations"].as_array().map(Vec::as_slice).unwrap_or_default();
         if !rules.is_empty() {
             let at = path.child("x-kubernetes-validations");
@@ -145,7 +144,8 @@ impl Compiler<'_> {
 
     fn rule(&mut self, rule: &Json, schema: &SchemaRef, own: Option<&Type>, at: &FieldPath, uncorrelatable: Option<&FieldPath>) -> Option<Rule> {
         let text = |field: &str| rule[field].as_str().unwrap_or_default();
-        let (source, message, message_source, reason, field_path) = (text("rule"), text("message"), text("messageExpression"), text("reason"), text("fieldPath"));
+        let (source, message, message_source, reason, field_path) =
+            (text("rule"), text("message"), text("messageExpression"), text("reason"), text("fieldPath"));
         let optional_old = rule["optionalOldSelf"] == true;
         if source.trim().is_empty() {
             self.problem(FieldError::required(&at.child("rule"), "rule is not specified"));
@@ -382,10 +382,10 @@ impl Run {
                     self.broken.errors.push(invalid(why));
                     self.over = true;
                 }
-                Err(EvaluationError::Failed(why)) if why.starts_with("no such overload") => self.broken.errors.push(invalid(format!(
-                    "'{why}': call arguments did not match a supported operator, function or macro signature for rule: {}",
-                    rule.shown
-                ))),
+                Err(EvaluationError::Failed(why)) if why.starts_with("no such overload") => self
+                    .broken
+                    .errors
+                    .push(invalid(format!("'{why}': call arguments did not match a supported operator, function or macro signature for rule: {}", rule.shown))),
                 Err(error) => self.broken.errors.push(invalid(format!("{error} evaluating rule: {}", rule.shown))),
             }
         }
@@ -441,10 +441,9 @@ impl Run {
             return Err("messageExpression evaluation failed due to running out of cost budget, no further validation rules will be run".into());
         }
         match outcome.0 {
-            Err(EvaluationError::CostLimit) => Err(format!(
-                "no further validation rules will be run due to call cost exceeds limit for messageExpression: {:?}",
-                rule.message_source
-            )),
+            Err(EvaluationError::CostLimit) => {
+                Err(format!("no further validation rules will be run due to call cost exceeds limit for messageExpression: {:?}", rule.message_source))
+            }
             Ok(Some(text)) => {
                 let text = text.trim();
                 Ok(Some(text.to_owned()).filter(|text| !text.is_empty() && text.len() <= MESSAGE_LIMIT && !text.contains('\n')))

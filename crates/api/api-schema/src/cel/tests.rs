@@ -173,7 +173,8 @@ fn rules_speak_where_they_stand() {
     let (errors, _) = broken(&object("a", json!({"min": 3, "max": 2})), None);
     assert_eq!(errors, ["spec.min: Forbidden: min 3 is above max 2"]);
     // Reordered elements are still themselves.
-    let changed = object("a", json!({"min": 1, "max": 2, "fixed": "g", "ports": [{"name": "b", "port": 4}, {"name": "c", "port": 0}, {"name": "a", "port": 1}]}));
+    let changed =
+        object("a", json!({"min": 1, "max": 2, "fixed": "g", "ports": [{"name": "b", "port": 4}, {"name": "c", "port": 0}, {"name": "a", "port": 1}]}));
     let (errors, _) = broken(&changed, Some(&good));
     assert_eq!(errors, ["spec: Invalid value: \"object\": fixed is immutable", "spec.ports[0]: Invalid value: \"object\": ports only rise"]);
     // What was broken before and is as it was only warns.
@@ -192,11 +193,17 @@ fn bad_rules_are_problems_of_their_definition() {
     assert_eq!(
         problems,
         [
-            at("list].items.x-kubernetes-validations[0].rule: Invalid value: \"self == oldSelf\": oldSelf cannot be used on the uncorrelatable portion of the schema within spec.validation.openAPIV3Schema.properties[list]"),
-            at("x].x-kubernetes-validations[0].rule: Invalid value: {\"rule\":\"self.y == 1\"}: compilation failed: ERROR: <input>:1:5: type 'int' does not support field selection\n | self.y == 1\n | ....^"),
+            at(
+                "list].items.x-kubernetes-validations[0].rule: Invalid value: \"self == oldSelf\": oldSelf cannot be used on the uncorrelatable portion of the schema within spec.validation.openAPIV3Schema.properties[list]"
+            ),
+            at(
+                "x].x-kubernetes-validations[0].rule: Invalid value: {\"rule\":\"self.y == 1\"}: compilation failed: ERROR: <input>:1:5: type 'int' does not support field selection\n | self.y == 1\n | ....^"
+            ),
             at("x].x-kubernetes-validations[1].rule: Invalid value: {\"rule\":\"self + 1\"}: cel expression must evaluate to a bool"),
             at("x].x-kubernetes-validations[2].rule: Required value: rule is not specified"),
-            at("x].x-kubernetes-validations[3].reason: Unsupported value: \"Nope\": supported values: \"FieldValueDuplicate\", \"FieldValueForbidden\", \"FieldValueInvalid\", \"FieldValueRequired\""),
+            at(
+                "x].x-kubernetes-validations[3].reason: Unsupported value: \"Nope\": supported values: \"FieldValueDuplicate\", \"FieldValueForbidden\", \"FieldValueInvalid\", \"FieldValueRequired\""
+            ),
         ]
     );
 }

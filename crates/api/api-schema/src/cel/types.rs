@@ -33,8 +33,15 @@ pub enum Type {
 #[derive(Clone, Debug)]
 pub enum ObjectType {
     /// Of a structural schema. `root`: it has apiVersion, kind and metadata besides.
-    Schema { name: Arc<str>, schema: SchemaRef, root: bool },
-    Fields { name: Arc<str>, fields: Arc<BTreeMap<String, Type>> },
+    Schema {
+        name: Arc<str>,
+        schema: SchemaRef,
+        root: bool,
+    },
+    Fields {
+        name: Arc<str>,
+        fields: Arc<BTreeMap<String, Type>>,
+    },
 }
 
 impl PartialEq for ObjectType {
@@ -108,8 +115,27 @@ pub fn of_schema(schema: &SchemaRef, name: &str, root: bool) -> Option<Type> {
 }
 
 const KEYWORDS: [&str; 21] = [
-    "true", "false", "null", "in", "as", "break", "const", "continue", "else", "for", "function", "if", "import", "let", "loop", "package", "namespace",
-    "return", "var", "void", "while",
+    "true",
+    "false",
+    "null",
+    "in",
+    "as",
+    "break",
+    "const",
+    "continue",
+    "else",
+    "for",
+    "function",
+    "if",
+    "import",
+    "let",
+    "loop",
+    "package",
+    "namespace",
+    "return",
+    "var",
+    "void",
+    "while",
 ];
 
 /// A property's name as an expression writes it; `None` when it can't.

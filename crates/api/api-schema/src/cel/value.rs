@@ -167,7 +167,8 @@ impl<'a> Value<'a> {
         match self {
             Self::Map(entries) => Some(entries.iter().map(|(key, value)| (key.clone(), value.clone())).collect()),
             Self::JsonObject(fields, schema, _) => {
-                let written = |name: &'a str| if schema.is_some_and(|s| s.additional.is_none()) { escape(name).map(Cow::Owned) } else { Some(Cow::Borrowed(name)) };
+                let written =
+                    |name: &'a str| if schema.is_some_and(|s| s.additional.is_none()) { escape(name).map(Cow::Owned) } else { Some(Cow::Borrowed(name)) };
                 Some(fields.iter().filter_map(|(name, _)| Some((Key::String(written(name)?), self.raw_field(name)?))).collect())
             }
             _ => None,

@@ -27,11 +27,10 @@ pub(super) fn call<'a>(function: &str, arguments: &[Value<'a>]) -> Option<Called
         "timestamp" => match value {
             Value::Timestamp(_) => Ok(value.clone()),
             Value::Int(seconds) => jiff::Timestamp::from_second(*seconds).map_or_else(|_| failed("timestamp overflow"), |at| Ok(Value::Timestamp(at))),
-            Value::String(text) => {
-                text.parse().map_or_else(|_| failed(format!("parsing time {text:?} as \"2006-01-02T15:04:05Z07:00\": cannot parse {text:?}")), |at| {
-                    Ok(Value::Timestamp(at))
-                })
-            }
+            Value::String(text) => text.parse().map_or_else(
+                |_| failed(format!("parsing time {text:?} as \"2006-01-02T15:04:05Z07:00\": cannot parse {text:?}")),
+                |at| Ok(Value::Timestamp(at)),
+            ),
             _ => unfit(value, "google.protobuf.Timestamp"),
         },
         "duration" => match value {
@@ -67,7 +66,9 @@ fn uint<'a>(value: &Value<'a>) -> Called<'a> {
         Value::Int(int) => u64::try_from(*int).map_or_else(|_| failed("unsigned integer overflow"), |uint| Ok(Value::Uint(uint))),
         Value::Double(double) if (0.0..18_446_744_073_709_551_615.0).contains(double) => Ok(Value::Uint(*double as u64)),
         Value::Double(_) => failed("unsigned integer overflow"),
-        Value::String(text) => text.parse().map_or_else(|_| failed(format!("strconv.ParseUint: parsing {text:?}: invalid syntax")), |uint| Ok(Value::Uint(uint))),
+        Value::String(text) => {
+            text.parse().map_or_else(|_| failed(format!("strconv.ParseUint: parsing {text:?}: invalid syntax")), |uint| Ok(Value::Uint(uint)))
+        }
         _ => unfit(value, "uint"),
     }
 }
@@ -87,7 +88,9 @@ fn double<'a>(value: &Value<'a>) -> Called<'a> {
 fn string<'a>(value: &Value<'a>) -> Called<'a> {
     match value {
         Value::String(_) => Ok(value.clone()),
-        Value::Bytes(bytes) => std::str::from_utf8(bytes).map_or_else(|_| failed("invalid UTF-8 in bytes, cannot convert to string"), |text| Ok(Value::string(text))),
+        Value::Bytes(bytes) => {
+            std::str::from_utf8(bytes).map_or_else(|_| failed("invalid UTF-8 in bytes, cannot convert to string"), |text| Ok(Value::string(text)))
+        }
         other => printing::plain(other).map_or_else(|| unfit(value, "string"), |text| Ok(Value::string(text))),
     }
 }

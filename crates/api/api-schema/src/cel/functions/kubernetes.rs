@@ -17,7 +17,13 @@ pub(super) fn call<'a>(function: &str, arguments: &[Value<'a>]) -> Option<Called
         ("asInteger", Value::Quantity(quantity), _) if quantity.is_integer() => Ok(Value::Int(quantity.units())),
         ("asInteger", Value::Quantity(_), _) => failed("cannot convert value to integer"),
         ("asApproximateFloat", Value::Quantity(quantity), _) => Ok(Value::Double(approximately(quantity))),
-        ("sign", Value::Quantity(quantity), _) => Ok(Value::Int(if quantity.is_zero() { 0 } else if quantity.is_negative() { -1 } else { 1 })),
+        ("sign", Value::Quantity(quantity), _) => Ok(Value::Int(if quantity.is_zero() {
+            0
+        } else if quantity.is_negative() {
+            -1
+        } else {
+            1
+        })),
         ("isGreaterThan", Value::Quantity(a), Some(Value::Quantity(b))) => Ok((a > b).into()),
         ("isLessThan", Value::Quantity(a), Some(Value::Quantity(b))) => Ok((a < b).into()),
         ("compareTo", Value::Quantity(a), Some(Value::Quantity(b))) => Ok(order(a.cmp(b))),

@@ -20,9 +20,7 @@ pub(super) fn call<'a>(function: &str, arguments: &[Value<'a>]) -> Option<Called
         ("startsWith", Some(part), _) => Ok(subject.starts_with(part).into()),
         ("endsWith", Some(part), _) => Ok(subject.ends_with(part).into()),
         ("matches", Some(pattern), _) => regex(pattern).map_or_else(failed, |regex| Ok(regex.is_match(subject).into())),
-        ("find", Some(pattern), _) => {
-            regex(pattern).map_or_else(failed, |regex| Ok(Value::string(regex.find(subject).map_or("", |found| found.as_str()))))
-        }
+        ("find", Some(pattern), _) => regex(pattern).map_or_else(failed, |regex| Ok(Value::string(regex.find(subject).map_or("", |found| found.as_str())))),
         ("findAll", Some(pattern), _) => {
             let most = int(2).and_then(|most| usize::try_from(most).ok()).unwrap_or(usize::MAX);
             regex(pattern).map_or_else(failed, |regex| list(regex.find_iter(subject).take(most).map(|found| Value::string(found.as_str())).collect()))
