@@ -1,5 +1,6 @@
 //! ApiArguments: `--kube-apiserver-arg`, by the names upstream's API server has for them.
 use anyhow::{Context, Result, anyhow};
+use api_admission::AdmissionChain;
 use api_server::audit::{Audit, LogFile, LogFileSettings, Policy};
 use api_server::{SecretsEncryption, ServerOptions};
 use clock::Clock;
@@ -33,6 +34,10 @@ pub struct ApiArguments {
     pub jwks_uri: Option<String>,
     pub token_webhook: Option<PathBuf>,
     pub token_webhook_ttl: Duration,
+    /// `enable-admission-plugins`, besides those that are on by default.
+    pub enabled_plugins: Vec<String>,
+    /// `disable-admission-plugins`.
+    pub disabled_plugins: Vec<String>,
 }
 
 impl Default for ApiArguments {
@@ -54,6 +59,8 @@ impl Default for ApiArguments {
             jwks_uri: None,
             token_webhook: None,
             token_webhook_ttl: Duration::from_secs(120),
+            enabled_plugins: Vec::new(),
+            disabled_plugins: Vec::new(),
         }
     }
 }
@@ -67,7 +74,14 @@ impl ApiArguments {
         if parsed.audit_policy.is_none() && parsed.audit_log != Self::default().audit_log {
             return Err(anyhow!("kube-apiserver-arg audit-log-path: there is nothing to log without audit-policy-file"));
         }
+        // Names nobody knows are told before anything starts.
+        parsed.admission()?;
         Ok(parsed)
+    }
+
+    /// Upstream's plugins, with those turned on and off.
+    pub fn admission(&self) -> Result<AdmissionChain> {
+        AdmissionChain::upstream_defaults().with(&self.enabled_plugins, &self.disabled_plugins).map_err(|why| anyhow!("kube-apiserver-arg {why}"))
     }
 
     fn set(&mut self, name: &str, value: &str) -> Result<()> {
@@ -102,6 +116,8 @@ impl ApiArguments {
             "authentication-token-webhook-cache-ttl" => self.token_webhook_ttl = duration(value)?,
             "authentication-token-webhook-version" if value == "v1" => {}
             "authentication-token-webhook-version" => return Err(anyhow!("only v1 is spoken")),
+            "enable-admission-plugins" => self.enabled_plugins.extend(list(value)),
+            "disable-admission-plugins" => self.disabled_plugins.extend(list(value)),
             _ => return Err(anyhow!("there is no such argument; there are {}", KNOWN.join(", "))),
         }
         Ok(())
@@ -135,7 +151,11 @@ impl ApiArguments {
     }
 }
 
-const KNOWN: [&str; 19] = [
+fn list(text: &str) -> impl Iterator<Item = String> + '_ {
+    text.split(',').map(str::trim).filter(|name| !name.is_empty()).map(str::to_owned)
+}
+
+const KNOWN: [&str; 21] = [
     "api-audiences",
     "audit-log-maxage",
     "audit-log-maxbackup",
@@ -145,6 +165,8 @@ const KNOWN: [&str; 19] = [
     "authentication-token-webhook-cache-ttl",
     "authentication-token-webhook-config-file",
     "authentication-token-webhook-version",
+    "disable-admission-plugins",
+    "enable-admission-plugins",
     "etcd-compaction-interval",
     "event-ttl",
     "max-mutating-requests-inflight",
@@ -178,11 +200,14 @@ mod tests {
         let every = |seconds: u64| Some(CompactionPolicy { every: Duration::from_secs(seconds), keep: Duration::from_secs(2 * seconds) });
         assert_eq!(of("etcd-compaction-interval", "1m30s").unwrap().compaction, every(90));
         assert_eq!(of("etcd-compaction-interval", "0").unwrap().compaction, None);
+        let chain = of("enable-admission-plugins", "OwnerReferencesPermissionEnforcement,Priority").unwrap().admission().unwrap();
+        assert!(chain.names().contains(&"OwnerReferencesPermissionEnforcement") && chain.names().last() == Some(&"ResourceQuota"));
         for (name, value) in [
             ("etcd-compaction-interval", "-1s"),
             ("etcd-compaction-interval", "1ms"),
             ("etcd-compaction-interval", "soon"),
             ("v", "4"),
+            ("enable-admission-plugins", "Nope"),
             ("event-ttl", "0"),
             ("max-requests-inflight", "-1"),
             ("audit-log-path", "a.log"),

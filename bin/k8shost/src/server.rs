@@ -160,7 +160,7 @@ async fn api_server(
         kinds,
         authentication,
         authorizer: Arc::new(Authorizer::new(Arc::new(RbacIndex::default()))),
-        admission: api_admission::AdmissionChain::upstream_defaults(),
+        admission: ApiArguments::of(&settings.kube_apiserver_arg)?.admission()?,
         clock,
         service_cidr: settings.service_cidr,
         node_ports: settings.service_node_port_range.first..=settings.service_node_port_range.last,

@@ -2,9 +2,9 @@
 use crate::plugins::{
     default_ingress_class::DefaultIngressClass, default_storage_class::DefaultStorageClass, default_toleration_seconds::DefaultTolerationSeconds,
     limit_ranger::LimitRanger, namespace_lifecycle::NamespaceLifecycle, node_restriction::NodeRestriction,
-    persistent_volume_claim_resize::PersistentVolumeClaimResize, pod_security::PodSecurity, priority::Priority, resource_quota::ResourceQuota,
-    runtime_class::RuntimeClass, service_account::ServiceAccount, storage_object_in_use_protection::StorageObjectInUseProtection,
-    taint_nodes_by_condition::TaintNodesByCondition,
+    owner_references_permission_enforcement::OwnerReferencesPermissionEnforcement, persistent_volume_claim_resize::PersistentVolumeClaimResize,
+    pod_security::PodSecurity, priority::Priority, resource_quota::ResourceQuota, runtime_class::RuntimeClass, service_account::ServiceAccount,
+    storage_object_in_use_protection::StorageObjectInUseProtection, taint_nodes_by_condition::TaintNodesByCondition,
 };
 use crate::policy::{MutatingAdmissionPolicyPlugin, ValidatingAdmissionPolicyPlugin};
 use crate::webhook::{MutatingAdmissionWebhook, ValidatingAdmissionWebhook};
@@ -60,6 +60,34 @@ impl AdmissionChain {
             Box::new(ResourceQuota::default()),
         ];
         Self { plugins, registry }
+    }
+
+    /// Turns plugins on or off by upstream's names (`--enable-admission-plugins`, `--disable-admission-plugins`).
+    /// The error names one that is not known.
+    pub fn with(mut self, enabled: &[String], disabled: &[String]) -> Result<Self, String> {
+        for name in enabled {
+            if self.plugins.iter().any(|plugin| plugin.name() == name) {
+                continue;
+            }
+            match name.as_str() {
+                // Before what must come last.
+                "OwnerReferencesPermissionEnforcement" => {
+                    let last = self.plugins.len().saturating_sub(1);
+                    self.plugins.insert(last, Box::new(OwnerReferencesPermissionEnforcement));
+                }
+                other => return Err(format!("enable-admission-plugins plugin {other:?} is unknown")),
+            }
+        }
+        for name in disabled {
+            if !self.plugins.iter().any(|plugin| plugin.name() == name) && name != "OwnerReferencesPermissionEnforcement" {
+                return Err(format!("disable-admission-plugins plugin {name:?} is unknown"));
+            }
+            if enabled.contains(name) {
+                return Err(format!("{name:?} in enable-admission-plugins and disable-admission-plugins overlapped"));
+            }
+            self.plugins.retain(|plugin| plugin.name() != name);
+        }
+        Ok(self)
     }
 
     pub fn of(plugins: Vec<Box<dyn Plugin>>) -> Self {

@@ -20,6 +20,7 @@ pub fn usage(resource: &GroupResource, object: &Value, now: Timestamp) -> Resour
         ("", "pods") if is_charged(object, now) => used.extend(pod_usage(object)),
         ("", "services") => used.extend(service_usage(object)),
         ("", "persistentvolumeclaims") => used.extend(claim_usage(object)),
+        ("resource.k8s.io", "resourceclaims") => used.extend(device_usage(object)),
         ("", name) if COUNTED_BY_NAME.contains(&name) => {
             used.insert(name.to_owned(), one);
         }
@@ -98,6 +99,31 @@ fn claim_usage(claim: &Value) -> ResourceList {
     used
 }
 
+/// The most devices a request for all of them can come to.
+const ALL_DEVICES: i64 = 32;
+
+/// The devices a claim may get, by their class; of alternatives the largest of each class.
+fn device_usage(claim: &Value) -> ResourceList {
+    let count = |request: &Value| match request["allocationMode"].as_str() {
+        Some("All") => ALL_DEVICES,
+        _ => request["count"].as_i64().unwrap_or(1),
+    };
+    let mut used: BTreeMap<String, i64> = BTreeMap::new();
+    for request in items(&claim["spec"]["devices"]["requests"]) {
+        let mut most: BTreeMap<&str, i64> = BTreeMap::new();
+        let exactly = std::iter::once(&request["exactly"]).filter(|exactly| exactly.is_object());
+        for alternative in exactly.chain(items(&request["firstAvailable"])) {
+            let class = most.entry(alternative["deviceClassName"].as_str().unwrap_or_default()).or_default();
+            *class = (*class).max(count(alternative));
+        }
+        for (class, count) in most.into_iter().filter(|(class, _)| !class.is_empty()) {
+            let sum = used.entry(format!("{class}.deviceclass.resource.k8s.io/devices")).or_default();
+            *sum = sum.saturating_add(count);
+        }
+    }
+    used.into_iter().map(|(name, count)| (name, Quantity::from_units(count))).collect()
+}
+
 /// Why a pod may not go under a quota with these hard limits: a container leaves out what is limited.
 pub fn unsaid(hard: &ResourceList, pod: &Value) -> Option<String> {
     let required: Vec<&str> = MUST_BE_SAID.into_iter().filter(|name| hard.contains_key(*name)).collect();
@@ -116,14 +142,37 @@ pub fn unsaid(hard: &ResourceList, pod: &Value) -> Option<String> {
     Some(format!("must specify {}", texts.join("; ")))
 }
 
-/// Whether a quota's scopes take in this object. Scopes are about pods: a quota with any concerns nothing else.
+/// Whether a quota's scopes take in this object. One is about claims, the others are about pods: a quota with any concerns nothing else.
 pub fn in_scope(quota: &Value, resource: &GroupResource, object: &Value) -> bool {
     let scopes = items(&quota["spec"]["scopes"]).iter().map(|scope| (scope.as_str().unwrap_or_default(), "Exists", &Value::Null));
     let selected = items(&quota["spec"]["scopeSelector"]["matchExpressions"])
         .iter()
         .map(|expression| (expression["scopeName"].as_str().unwrap_or_default(), expression["operator"].as_str().unwrap_or_default(), &expression["values"]));
     let is_pod = resource.group.is_empty() && resource.resource == "pods";
-    scopes.chain(selected).all(|(scope, operator, values)| is_pod && pod_in_scope(object, scope, operator, values))
+    let is_claim = resource.group.is_empty() && resource.resource == "persistentvolumeclaims";
+    scopes.chain(selected).all(|(scope, operator, values)| match scope {
+        "VolumeAttributesClass" => is_claim && attributes_class_in_scope(object, operator, values),
+        _ => is_pod && pod_in_scope(object, scope, operator, values),
+    })
+}
+
+/// A claim counts under each class it has, is to have, or is being given.
+fn attributes_class_in_scope(claim: &Value, operator: &str, values: &Value) -> bool {
+    let status = &claim["status"];
+    let named = [
+        &claim["spec"]["volumeAttributesClassName"],
+        &status["currentVolumeAttributesClassName"],
+        &status["modifyVolumeStatus"]["targetVolumeAttributesClassName"],
+    ];
+    let classes: BTreeSet<&str> = named.into_iter().filter_map(Value::as_str).filter(|class| !class.is_empty()).collect();
+    let listed = || classes.iter().any(|class| items(values).iter().any(|value| value == class));
+    match operator {
+        "In" => listed(),
+        "NotIn" => !listed(),
+        "Exists" => !classes.is_empty(),
+        "DoesNotExist" => classes.is_empty(),
+        _ => false,
+    }
 }
 
 fn pod_in_scope(pod: &Value, scope: &str, operator: &str, values: &Value) -> bool {
@@ -202,6 +251,13 @@ mod tests {
             json!({"count/persistentvolumeclaims": "1", "persistentvolumeclaims": "1", "requests.storage": "1Gi",
                 "fast.storageclass.storage.k8s.io/persistentvolumeclaims": "1", "fast.storageclass.storage.k8s.io/requests.storage": "1Gi"}),
         );
+        let claim = json!({"spec": {"devices": {"requests": [
+            {"exactly": {"deviceClassName": "gpu", "count": 2}},
+            {"firstAvailable": [{"deviceClassName": "gpu"}, {"deviceClassName": "fpga", "allocationMode": "All"}]},
+        ]}}});
+        let used = usage(&GroupResource::new("resource.k8s.io", "resourceclaims"), &claim, "2026-01-02T03:04:05Z".parse().unwrap());
+        let devices = |class: &str| used[&format!("{class}.deviceclass.resource.k8s.io/devices")].to_string();
+        assert_eq!((devices("gpu"), devices("fpga")), ("3".to_owned(), "32".to_owned()));
         check("secrets", json!({}), json!({"count/secrets": "1", "secrets": "1"}));
     }
 
@@ -226,5 +282,9 @@ mod tests {
             assert_eq!(in_scope(&json!({ "spec": scope }), &pods, &json!({ "spec": spec })), want, "{scope} {spec}");
         }
         assert!(!in_scope(&json!({"spec": {"scopes": ["BestEffort"]}}), &GroupResource::new("", "services"), &json!({})));
+        let quota = json!({"spec": {"scopeSelector": {"matchExpressions": [{"scopeName": "VolumeAttributesClass", "operator": "In", "values": ["gold"]}]}}});
+        let claims = GroupResource::new("", "persistentvolumeclaims");
+        assert!(in_scope(&quota, &claims, &json!({"spec": {"volumeAttributesClassName": "gold"}})));
+        assert!(!in_scope(&quota, &claims, &json!({"spec": {}})));
     }
 }

@@ -5,6 +5,7 @@ pub mod default_toleration_seconds;
 pub mod limit_ranger;
 pub mod namespace_lifecycle;
 pub mod node_restriction;
+pub mod owner_references_permission_enforcement;
 pub mod persistent_volume_claim_resize;
 pub mod pod_security;
 pub mod priority;

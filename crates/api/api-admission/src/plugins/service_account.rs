@@ -51,7 +51,8 @@ impl Plugin for ServiceAccount {
     }
 
     async fn validate(&self, request: &mut AdmissionRequest<'_>, lookup: &dyn Lookup) -> Result<(), Status> {
-        if !request.is("", "pods") || request.operation != Operation::Create {
+        let ephemeral = request.is_part("", "pods", "ephemeralcontainers") && request.operation == Operation::Update;
+        if !ephemeral && (!request.is("", "pods") || request.operation != Operation::Create) {
             return Ok(());
         }
         let pod = request.object();
@@ -69,7 +70,7 @@ impl Plugin for ServiceAccount {
         let account = account.value();
         let enforced = account["metadata"]["annotations"]["kubernetes.io/enforce-mountable-secrets"].as_str();
         if enforced.is_some_and(|value| matches!(value, "1" | "t" | "T" | "true" | "TRUE" | "True"))
-            && let Some(why) = unmountable_secret(account, pod)
+            && let Some(why) = unmountable_secret(account, pod, ephemeral)
         {
             return Err(request.forbidden(why));
         }
@@ -145,7 +146,7 @@ fn secrets_of(pod: &Value) -> Vec<(String, String)> {
         let name = &volume["name"];
         add(format!("volume with secret.secretName={} ({name})", volume["secret"]["secretName"]), &volume["secret"]["secretName"]);
     }
-    for (list, kind) in [("initContainers", "init container"), ("containers", "container")] {
+    for (list, kind) in [("initContainers", "init container"), ("containers", "container"), ("ephemeralContainers", "ephemeral container")] {
         for container in items(&pod["spec"][list]) {
             let name = container["name"].as_str().unwrap_or_default();
             for variable in items(&container["env"]) {
@@ -165,9 +166,10 @@ fn secrets_of(pod: &Value) -> Vec<(String, String)> {
     found
 }
 
-fn unmountable_secret(account: &Value, pod: &Value) -> Option<String> {
+/// Of an update of ephemeral containers only those count.
+fn unmountable_secret(account: &Value, pod: &Value, ephemeral: bool) -> Option<String> {
     let listed = |list: &str, name: &str| items(&account[list]).iter().any(|secret| secret["name"] == name);
-    secrets_of(pod).into_iter().find_map(|(how, secret)| {
+    secrets_of(pod).into_iter().filter(|(how, _)| !ephemeral || how.starts_with("ephemeral")).find_map(|(how, secret)| {
         let pull = how.starts_with("imagePullSecrets");
         let (list, what) = if pull { ("imagePullSecrets", "imagePullSecret") } else { ("secrets", "secret") };
         let account = account["metadata"]["name"].as_str().unwrap_or_default();
