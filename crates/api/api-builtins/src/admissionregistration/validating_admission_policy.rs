@@ -1,11 +1,11 @@
 //! ValidatingAdmissionPolicy: CEL rules that may refuse objects.
 use crate::admissionregistration::expressions::PolicyEnvironment;
-use crate::admissionregistration::webhook;
+use crate::admissionregistration::{type_checking, webhook};
 use crate::check::{At, Report, names::c_identifier};
 use crate::fields::{Fill, Read};
 use api_meta::{FieldErrors, names};
 use api_resource::{Column, Names, Resource, ResourceScope, STATUS, Subresource, WriteContext, text};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 pub struct ValidatingAdmissionPolicies;
 
@@ -81,6 +81,12 @@ impl Resource for ValidatingAdmissionPolicies {
         errors
     }
     fn prepare_create(object: &mut Value, _context: &WriteContext) {
-        object.put("status", json!({}));
+        type_checking::note(object, 1);
+    }
+    fn prepare_update(new: &mut Value, old: &Value, _context: &WriteContext) {
+        if new["spec"] != old["spec"] {
+            let generation = old["metadata"]["generation"].as_i64().unwrap_or(0) + 1;
+            type_checking::note(new, generation);
+        }
     }
 }
