@@ -10,6 +10,11 @@ use serde_json::{Map, Value};
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 
+/// How many values there may be in what a variable holds.
+const LARGEST_VARIABLE: u64 = 1_000_000;
+/// How many variables may wait for each other.
+const MOST_NESTED: usize = 32;
+
 /// A compiled expression, or why there is none; with its source for errors.
 #[derive(Debug)]
 pub(crate) struct Expression {
@@ -159,11 +164,12 @@ pub(crate) struct Scope<'a> {
     made: RefCell<HashMap<&'a str, Result<cel::Value<'a>, EvaluationError>>>,
     /// What making variables has cost since it was last taken.
     pub spent: Cell<u64>,
+    nested: Cell<usize>,
 }
 
 impl<'a> Scope<'a> {
     pub fn new(inputs: &'a Inputs<'a>, variables: &'a [Variable]) -> Self {
-        Self { inputs, variables, made: RefCell::default(), spent: Cell::new(0) }
+        Self { inputs, variables, made: RefCell::default(), spent: Cell::new(0), nested: Cell::new(0) }
     }
 
     fn variable(&self, name: &str) -> Option<Result<cel::Value<'a>, EvaluationError>> {
@@ -171,11 +177,21 @@ impl<'a> Scope<'a> {
         if let Some(made) = self.made.borrow().get(name) {
             return Some(made.clone());
         }
+        // Variables that need each other nest evaluations in the stack.
+        if self.nested.get() >= MOST_NESTED {
+            return Some(Err(EvaluationError::Failed(format!("composited variable {name:?} fails to evaluate: variables nest too deeply"))));
+        }
         let value = match &variable.expression.program {
             Ok(program) => {
+                self.nested.set(self.nested.get() + 1);
                 let outcome = program.run(self, cel::CALL_LIMIT);
+                self.nested.set(self.nested.get() - 1);
                 self.spent.set(self.spent.get().saturating_add(outcome.cost));
-                outcome.value.map_err(|error| match error {
+                let bounded = outcome.value.and_then(|value| match value.weight(LARGEST_VARIABLE) {
+                    Some(_) => Ok(value),
+                    None => Err(EvaluationError::Failed("its value is too large".into())),
+                });
+                bounded.map_err(|error| match error {
                     EvaluationError::CostLimit => EvaluationError::CostLimit,
                     EvaluationError::Failed(why) => EvaluationError::Failed(format!("composited variable {name:?} fails to evaluate: {why}")),
                 })

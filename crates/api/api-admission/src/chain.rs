@@ -1,9 +1,11 @@
 //! AdmissionChain: the plugins in upstream's order, first those that change, then those that refuse.
 use crate::plugins::{
-    default_ingress_class::DefaultIngressClass, default_storage_class::DefaultStorageClass, default_toleration_seconds::DefaultTolerationSeconds,
-    limit_ranger::LimitRanger, namespace_lifecycle::NamespaceLifecycle, node_restriction::NodeRestriction,
-    owner_references_permission_enforcement::OwnerReferencesPermissionEnforcement, persistent_volume_claim_resize::PersistentVolumeClaimResize,
-    pod_security::PodSecurity, priority::Priority, resource_quota::ResourceQuota, runtime_class::RuntimeClass, service_account::ServiceAccount,
+    certificate_approval::CertificateApproval, certificate_signing::CertificateSigning, certificate_subject_restriction::CertificateSubjectRestriction,
+    cluster_trust_bundle_attest::ClusterTrustBundleAttest, default_ingress_class::DefaultIngressClass, default_storage_class::DefaultStorageClass,
+    default_toleration_seconds::DefaultTolerationSeconds, limit_ranger::LimitRanger, namespace_lifecycle::NamespaceLifecycle,
+    node_restriction::NodeRestriction, owner_references_permission_enforcement::OwnerReferencesPermissionEnforcement,
+    persistent_volume_claim_resize::PersistentVolumeClaimResize, pod_security::PodSecurity, pod_topology_labels::PodTopologyLabels, priority::Priority,
+    resource_quota::ResourceQuota, runtime_class::RuntimeClass, service_account::ServiceAccount,
     storage_object_in_use_protection::StorageObjectInUseProtection, taint_nodes_by_condition::TaintNodesByCondition,
 };
 use crate::policy::{MutatingAdmissionPolicyPlugin, ValidatingAdmissionPolicyPlugin};
@@ -51,7 +53,12 @@ impl AdmissionChain {
             Box::new(StorageObjectInUseProtection),
             Box::new(PersistentVolumeClaimResize),
             Box::new(RuntimeClass),
+            Box::new(CertificateApproval),
+            Box::new(CertificateSigning),
+            Box::new(ClusterTrustBundleAttest),
+            Box::new(CertificateSubjectRestriction),
             Box::new(DefaultIngressClass),
+            Box::new(PodTopologyLabels),
             Box::new(MutatingAdmissionPolicyPlugin::new(registry.clone())),
             Box::new(MutatingAdmissionWebhook::new(registry.clone())),
             Box::new(ValidatingAdmissionPolicyPlugin::new(registry.clone())),

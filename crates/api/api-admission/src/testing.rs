@@ -101,6 +101,11 @@ impl Ask {
         self.user = user;
         self
     }
+    /// For a part of the resource, when its group leaves no place for it in the name.
+    pub fn part(mut self, subresource: &str) -> Self {
+        self.subresource = subresource.into();
+        self
+    }
     pub fn allowed(mut self, allowed: &[&str]) -> Self {
         self.allowed = allowed.iter().map(|what| (*what).to_owned()).collect();
         self

@@ -14,5 +14,5 @@ pub use error::PkiError;
 pub use files::write_atomically;
 pub use leaf::{Issued, LeafRequest};
 pub use signing_key::SigningKey;
-pub use subject::{Subject, subject_of};
+pub use subject::{Subject, requested_subject, subject_of};
 pub use tls::{client_certificate_verifier, client_config, provider, server_config};

@@ -163,6 +163,23 @@ fn expressions_that_do_not_compile_are_refused() {
 }
 
 #[test]
+fn a_policy_is_told_what_its_expressions_get_wrong_about_their_kinds() {
+    let (server, api) = quiet();
+    let rules = json!([{"operations": ["*"], "apiGroups": ["apps"], "apiVersions": ["v1"], "resources": ["deployments"]}]);
+    let spec = |expression: &str| json!({"matchConstraints": {"resourceRules": rules}, "validations": [{"expression": expression}]});
+    let path = format!("{GROUP}/validatingadmissionpolicies");
+    let made = api.post(&path, &json!({"metadata": {"name": "p"}, "spec": spec("object.replicas > 1")})).ok();
+    let warning = "apps/v1, Kind=Deployment: ERROR: <input>:1:7: undefined field 'replicas'\n | object.replicas > 1\n | ......^";
+    assert_eq!(
+        made["status"],
+        json!({"observedGeneration": 1, "typeChecking": {"expressionWarnings": [{"fieldRef": "spec.validations[0].expression", "warning": warning}]}})
+    );
+    let mended = api.patch("merge", &format!("{path}/p"), &json!({"spec": spec("object.spec.replicas > 1")})).ok();
+    assert_eq!((&mended["status"], &mended["metadata"]["generation"]), (&json!({"observedGeneration": 2, "typeChecking": {}}), &json!(2)));
+    assert_eq!(server.tool().k("get validatingadmissionpolicies --no-headers").ok().split_whitespace().take(3).collect::<Vec<_>>(), ["p", "1", "<unset>"]);
+}
+
+#[test]
 fn a_mutating_policy_changes_objects() {
     let (_server, api) = quiet();
     let rules = json!([{"operations": ["CREATE"], "apiGroups": [""], "apiVersions": ["v1"], "resources": ["configmaps"]}]);

@@ -1,4 +1,8 @@
 //! The plugins, one file each.
+pub mod certificate_approval;
+pub mod certificate_signing;
+pub mod certificate_subject_restriction;
+pub mod cluster_trust_bundle_attest;
 pub mod default_ingress_class;
 pub mod default_storage_class;
 pub mod default_toleration_seconds;
@@ -8,10 +12,12 @@ pub mod node_restriction;
 pub mod owner_references_permission_enforcement;
 pub mod persistent_volume_claim_resize;
 pub mod pod_security;
+pub mod pod_topology_labels;
 pub mod priority;
 pub mod resource_quota;
 pub mod runtime_class;
 pub mod service_account;
+mod signers;
 pub mod storage_object_in_use_protection;
 pub mod taint_nodes_by_condition;
 

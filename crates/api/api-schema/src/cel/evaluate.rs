@@ -34,7 +34,12 @@ pub(super) struct Evaluator<'a, 'v> {
     pub scope: Vec<(&'a str, Value<'a>)>,
     pub cost: u64,
     pub limit: u64,
+    /// Values that may still be walked through or copied.
+    pub left: u64,
 }
+
+/// Values one evaluation may walk through or copy, whatever that costs in cel-go's units.
+pub(super) const WORK: u64 = 5_000_000;
 
 type Evaluated<'a> = Result<Value<'a>, EvaluationError>;
 
@@ -42,6 +47,26 @@ impl<'a> Evaluator<'a, '_> {
     fn spend(&mut self, cost: u64) -> Result<(), EvaluationError> {
         self.cost = self.cost.saturating_add(cost);
         if self.cost > self.limit { Err(EvaluationError::CostLimit) } else { Ok(()) }
+    }
+
+    /// Bounds what costs don't count: walks through nested values and copies of lists.
+    fn work(&mut self, function: &str, values: &[Value<'a>]) -> Result<(), EvaluationError> {
+        let top_alone = matches!(function, "_[_]" | "_[?_]" | "size" | "dyn" | "type" | "hasValue" | "value" | "optional.of" | "optional.ofNonZeroValue");
+        if top_alone {
+            return Ok(());
+        }
+        for value in values {
+            let weight = match (function, value) {
+                ("_+_", value) => value.size().map(|size| size as u64).filter(|size| *size <= self.left),
+                _ => value.weight(self.left),
+            };
+            self.left = match (weight, value.size()) {
+                (Some(weight), _) => self.left - weight,
+                (None, None) if function == "_+_" => continue,
+                (None, _) => return Err(EvaluationError::CostLimit),
+            };
+        }
+        Ok(())
     }
 
     pub fn evaluate(&mut self, expression: &'a Expression) -> Evaluated<'a> {
@@ -196,6 +221,7 @@ impl<'a> Evaluator<'a, '_> {
         // What takes long is paid for before it is done.
         let ahead = if matches!(function, "join" | "format") { 0 } else { cost::of_call(function, &values, None) };
         self.spend(ahead)?;
+        self.work(function, &values)?;
         let result = functions::call(function, &values)?;
         if ahead == 0 {
             self.spend(cost::of_call(function, &values, Some(&result)))?;

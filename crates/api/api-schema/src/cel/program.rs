@@ -1,6 +1,6 @@
 //! Program: a checked expression, ready to be evaluated any number of times.
 use super::checker::{Structs, check};
-use super::evaluate::{EvaluationError, Evaluator, Variables};
+use super::evaluate::{EvaluationError, Evaluator, Variables, WORK};
 use super::expression::Expression;
 use super::types::Type;
 use super::value::Value;
@@ -68,7 +68,7 @@ impl Program {
     }
     /// Evaluates it, at a cost of `limit` at most.
     pub fn run<'a>(&'a self, variables: &dyn Variables<'a>, limit: u64) -> Outcome<'a> {
-        let mut evaluator = Evaluator { variables, scope: Vec::new(), cost: 0, limit };
+        let mut evaluator = Evaluator { variables, scope: Vec::new(), cost: 0, limit, left: WORK };
         let value = evaluator.evaluate(&self.expression);
         Outcome { value, cost: evaluator.cost }
     }

@@ -81,6 +81,14 @@ fn nobody_can_make_an_expression_run_for_long() {
     }
     let worst = source.replace("x == 0", "x > 0");
     assert_eq!(evaluated(&worst), Err("operation cancelled: actual cost limit exceeded".into()));
+    // Each step doubles a value that is shared: small to hold, endless to walk through.
+    let doubled = format!("[0]{}", ".map(x, [x, x])".repeat(40));
+    for source in [format!("{doubled} == {doubled}"), format!("'%s'.format([{doubled}])"), format!("{doubled} in [{doubled}]")] {
+        assert_eq!(evaluated(&source), Err("operation cancelled: actual cost limit exceeded".into()));
+    }
+    assert_eq!(evaluated(&doubled), Ok(json!("list")), "too much to become JSON");
+    let copies = format!("[{}].map(x, [{}])", "0,".repeat(3000), "0,".repeat(3000)) + ".map(l, l + l + l + l).size() > 0";
+    assert_eq!(evaluated(&copies), Err("operation cancelled: actual cost limit exceeded".into()));
     assert_eq!(evaluated("'aaaaaaaaaaaaaaaaaaaa'.replace('', 'b').size() > 0"), Ok(json!(true)));
 }
 

@@ -11,6 +11,11 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::rc::Rc;
 
+/// How deep values may nest, so that walking through one is safe.
+const DEEPEST: usize = 400;
+/// How much may become JSON.
+const HEAVIEST: u64 = 1_000_000;
+
 #[derive(Clone, Debug)]
 pub enum Value<'a> {
     Null,
@@ -295,8 +300,44 @@ impl<'a> Value<'a> {
         }
     }
 
-    /// As JSON; `None` for what JSON has no form of.
+    /// How many values there are in it, itself included, as a walk through it would meet them (what is shared counts
+    /// again); `None` when that is more than `most`, or when they nest deeper than anything may.
+    pub fn weight(&self, most: u64) -> Option<u64> {
+        let mut left = most;
+        self.walk(&mut left, DEEPEST).then(|| most - left)
+    }
+
+    fn walk(&self, left: &mut u64, depth: usize) -> bool {
+        fn json(value: &Json, left: &mut u64) -> bool {
+            *left = left.saturating_sub(1);
+            *left > 0
+                && match value {
+                    Json::Array(items) => items.iter().all(|item| json(item, left)),
+                    Json::Object(fields) => fields.values().all(|field| json(field, left)),
+                    _ => true,
+                }
+        }
+        *left = left.saturating_sub(1);
+        *left > 0
+            && depth > 0
+            && match self {
+                Self::List(items) => items.iter().all(|item| item.walk(left, depth - 1)),
+                Self::Map(entries) => entries.values().all(|value| value.walk(left, depth - 1)),
+                Self::Struct(object) => object.1.values().all(|value| value.walk(left, depth - 1)),
+                Self::Optional(Some(inner)) => inner.walk(left, depth - 1),
+                Self::JsonList(items, _) => items.iter().all(|item| json(item, left)),
+                Self::JsonObject(fields, ..) => fields.values().all(|field| json(field, left)),
+                _ => true,
+            }
+    }
+
+    /// As JSON; `None` for what JSON has no form of, or what would be huge.
     pub fn to_json(&self) -> Option<Json> {
+        self.weight(HEAVIEST)?;
+        self.encoded()
+    }
+
+    fn encoded(&self) -> Option<Json> {
         Some(match self {
             Self::Null => Json::Null,
             Self::Bool(flag) => (*flag).into(),
@@ -310,14 +351,14 @@ impl<'a> Value<'a> {
             }
             Self::Timestamp(at) => at.to_string().into(),
             Self::Duration(duration) => super::functions::duration_text(*duration).into(),
-            Self::Struct(object) => Json::Object(object.1.iter().map(|(name, value)| Some((name.clone(), value.to_json()?))).collect::<Option<_>>()?),
-            Self::Optional(inner) => return inner.as_ref()?.to_json(),
+            Self::Struct(object) => Json::Object(object.1.iter().map(|(name, value)| Some((name.clone(), value.encoded()?))).collect::<Option<_>>()?),
+            Self::Optional(inner) => return inner.as_ref()?.encoded(),
             Self::JsonObject(fields, ..) => Json::Object((*fields).clone()),
             Self::JsonList(items, _) => Json::Array(items.to_vec()),
             Self::Quantity(quantity) => quantity.to_string().into(),
             _ => {
                 if let Some(elements) = self.elements() {
-                    return elements.iter().map(Value::to_json).collect::<Option<Vec<_>>>().map(Json::Array);
+                    return elements.iter().map(Value::encoded).collect::<Option<Vec<_>>>().map(Json::Array);
                 }
                 let text = |key: &Key| match key {
                     Key::Bool(flag) => flag.to_string(),
@@ -325,7 +366,7 @@ impl<'a> Value<'a> {
                     Key::String(text) => text.to_string(),
                 };
                 let entries = self.entries()?;
-                return entries.iter().map(|(key, value)| Some((text(key), value.to_json()?))).collect::<Option<_>>().map(Json::Object);
+                return entries.iter().map(|(key, value)| Some((text(key), value.encoded()?))).collect::<Option<_>>().map(Json::Object);
             }
         })
     }

@@ -87,9 +87,9 @@ fn bound(pod: &Value, binding: &Value, node: &str, now: &str) -> Result<Value, S
     let mut bound = pod.clone();
     metadata::of(&mut bound).remove("resourceVersion");
     bound["spec"]["nodeName"] = node.into();
-    if let Some(annotations) = binding["metadata"]["annotations"].as_object() {
-        for (key, value) in annotations {
-            bound["metadata"]["annotations"][key] = value.clone();
+    for map in ["annotations", "labels"] {
+        for (key, value) in binding["metadata"][map].as_object().into_iter().flatten() {
+            bound["metadata"][map][key] = value.clone();
         }
     }
     let condition = json!({ "type": "PodScheduled", "status": "True", "lastProbeTime": null, "lastTransitionTime": now });

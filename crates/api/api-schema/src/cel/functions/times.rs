@@ -58,7 +58,7 @@ fn zone(name: &str) -> Option<TimeZone> {
     };
     match rest.split_once(':') {
         Some((hours, minutes)) => {
-            let (hours, minutes): (i32, i32) = (hours.parse().ok()?, minutes.parse().ok()?);
+            let (hours, minutes): (i32, i32) = (hours.parse::<u8>().ok()?.into(), minutes.parse::<u8>().ok()?.into());
             Offset::from_seconds(sign * (hours * 3600 + minutes * 60)).ok().map(TimeZone::fixed)
         }
         None => TimeZone::get(name).ok(),
