@@ -120,13 +120,13 @@ impl ApiServer {
         }
         let view = View::of(context, kind, change);
         let old_shown = view.shown(old)?;
-        let shown = view.shown(&new)?.into_owned();
+        let (shown, kept_back) = view.given(new)?;
         let mut request = self.admission_request(context, kind, Operation::Update, &name, Some(shown), Some(&old_shown), &change.options, dry_run);
         view.names(&mut request);
         if !matches!(view, View::Admitted) {
             self.admission.mutate(&mut request, self).await?;
         }
-        let new = view.taken(request.object.take().expect("mutating admission keeps the object"), new);
+        let new = view.taken(request.object.take().expect("mutating admission keeps the object"), kept_back);
         // What this write can't change, webhooks and policies can't change through it either.
         let mut new = kept(kind, change, new, old);
         for error in metadata::keep_system_fields(&mut new, old) {

@@ -32,13 +32,22 @@ impl View {
         })
     }
 
+    /// The object as it is shown, and what is kept back meanwhile.
+    pub fn given(&self, object: Value) -> Result<(Value, Value), Status> {
+        Ok(match self {
+            Self::Whole => (object, Value::Null),
+            Self::Admitted => (Value::Null, object),
+            Self::Scale(paths) => (scale::scale_of(&object, paths)?, object),
+        })
+    }
+
     pub fn names(&self, request: &mut AdmissionRequest<'_>) {
         if matches!(self, Self::Scale(_)) {
             (request.kind_group_version, request.kind) = ((scale::SCALE.0, scale::SCALE.1), scale::SCALE.2);
         }
     }
 
-    /// The object, after admission was shown it and gave this.
+    /// The object, after admission was shown it and gave this; `object` is what was kept back.
     pub fn taken(&self, shown: Value, mut object: Value) -> Value {
         match self {
             Self::Whole => shown,

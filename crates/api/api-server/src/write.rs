@@ -99,12 +99,17 @@ impl ApiServer {
             return Err(Status::invalid(&names.group, &names.kind, crate::metadata::text(&object, "name"), &errors));
         }
         self.check_escalation(context, kind, &object, request.old).await?;
+        let (shown, kept_back) = view.given(object)?;
+        request.object = Some(shown);
         if !matches!(view, View::Admitted) {
-            request.object = Some(view.shown(&object)?.into_owned());
             self.admission.validate(&mut request, self).await?;
         }
         std::mem::take(&mut request.warnings).into_iter().for_each(|warning| context.warn(warning));
-        Ok(object)
+        // Whoever validates changes nothing: a Scale is not read back.
+        Ok(match view {
+            View::Whole => request.object.take().expect("validating admission keeps the object"),
+            View::Scale(_) | View::Admitted => kept_back,
+        })
     }
 }
 

@@ -271,17 +271,17 @@ fn a_service_names_a_webhook_by_its_endpoints() {
     assert_eq!(post(), format!("{failed}service \"hook\" not found"));
     api.post("/api/v1/namespaces/default/services", &json!({"metadata": {"name": "hook"}, "spec": {"ports": [{"port": 443}]}})).ok();
     assert_eq!(post(), format!("{failed}no endpoints available for service \"hook\""));
-    // Endpoints may not be loopback; the address the machine has in its namespace of tests is not known here, so this one is asked for by slice.
-    let slice = json!({
-        "metadata": {"name": "hook", "labels": {"kubernetes.io/service-name": "hook"}}, "addressType": "IPv4",
-        "endpoints": [{"addresses": ["127.0.0.1"]}], "ports": [{"port": hook.port, "name": ""}],
-    });
-    let made = api.post("/apis/discovery.k8s.io/v1/namespaces/default/endpointslices", &slice);
-    if made.code == 201 {
-        assert_eq!(post(), "admission webhook \"service.example.com\" denied the request: by service");
-    } else {
-        assert!(made.refusal().2.contains("may not be in the loopback range"), "{}", made.text());
-    }
+    // Endpoints can't be loopback addresses, which is where the webhook listens; a name can.
+    api.delete(&format!("{VALIDATING}/service")).ok();
+    let mut webhook = hook.webhook("service", "unused", &json!({}));
+    webhook["clientConfig"].as_object_mut().unwrap().remove("url");
+    webhook["clientConfig"]["service"] = json!({"namespace": "default", "name": "hook", "path": "/at/service", "port": hook.port});
+    configure(&api, VALIDATING, "service", &[webhook]);
+    let external = json!({"metadata": {"name": "hook"}, "spec": {"type": "ExternalName", "externalName": "localhost"}});
+    api.delete("/api/v1/namespaces/default/services/hook").ok();
+    api.post("/api/v1/namespaces/default/services", &external).ok();
+    assert_eq!(post(), "admission webhook \"service.example.com\" denied the request: by service");
+    assert_eq!(hook.asked()[0].0, "at/service");
 }
 
 #[test]
