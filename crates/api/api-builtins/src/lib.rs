@@ -1,6 +1,7 @@
 //! The built-in kinds: one file a kind in a folder a group, and the registry that lists them.
 
 mod admissionregistration;
+mod apiextensions;
 mod apiregistration;
 mod apps;
 mod autoscaling;
@@ -27,4 +28,5 @@ mod scheduling;
 mod storage;
 mod subresources;
 
+pub use apiextensions::structural_violations;
 pub use registry::{BUILTINS, find};

@@ -1,6 +1,6 @@
 //! The registry: every built-in kind, one line each, in the order discovery lists the groups.
 use crate::{
-    admissionregistration, apiregistration, apps, autoscaling, batch, certificates, coordination, core, discovery, flowcontrol, networking, node, policy, rbac,
+    admissionregistration, apiextensions, apiregistration, apps, autoscaling, batch, certificates, coordination, core, discovery, flowcontrol, networking, node, policy, rbac,
     resource, reviews, scheduling, storage,
 };
 use api_resource::AnyResource;
@@ -65,6 +65,7 @@ pub static BUILTINS: &[&dyn AnyResource] = &[
     &resource::ResourceClaims,
     &resource::ResourceClaimTemplates,
     &resource::ResourceSlices,
+    &apiextensions::CustomResourceDefinitions,
     &apiregistration::APIServices,
     &reviews::TokenReviews,
     &reviews::SelfSubjectReviews,

@@ -3,6 +3,7 @@ use crate::names::Text;
 use jiff::Timestamp;
 use serde_json::Value;
 use std::borrow::Cow;
+use std::sync::Arc;
 
 /// What a cell is computed from.
 pub struct Row<'a> {
@@ -15,6 +16,13 @@ pub enum Cell {
     /// The value at a simple path such as `.spec.controller`; absent prints as upstream prints it.
     Path(Text),
     With(fn(&Row) -> Value),
+    /// What something made at run time works out (custom resources).
+    Made(Arc<dyn CellMaker>),
+}
+
+/// Works out a cell.
+pub trait CellMaker: std::fmt::Debug + Send + Sync {
+    fn cell(&self, row: &Row) -> Value;
 }
 
 /// A column as the server uses it, of a built-in or a custom resource.
@@ -34,6 +42,7 @@ impl TableColumn {
     pub fn value(&self, row: &Row) -> Value {
         match &self.cell {
             Cell::With(cell) => cell(row),
+            Cell::Made(maker) => maker.cell(row),
             Cell::Path(path) => at_path(row.object, path).cloned().unwrap_or(Value::Null),
         }
     }

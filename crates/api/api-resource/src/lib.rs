@@ -4,8 +4,10 @@ mod column;
 mod lookup;
 mod names;
 mod resource;
+mod versions;
 
-pub use column::{BuiltinCell, Cell, Column, Row, TableColumn, age, at_path, human_duration};
+pub use column::{BuiltinCell, Cell, CellMaker, Column, Row, TableColumn, age, at_path, human_duration};
 pub use lookup::Lookup;
 pub use names::{ALL, Names, ResourceScope, Text, text};
 pub use resource::{ALL_VERBS, AnyResource, Field, NameRule, Resource, SCALE, STATUS, Subresource, SubresourceKind, WriteContext, spec};
+pub use versions::{Versions, WebhookConversion};

@@ -13,6 +13,8 @@ pub struct Names {
     pub singular: Text,
     pub short: Cow<'static, [Text]>,
     pub categories: Cow<'static, [Text]>,
+    /// The kind of its lists, where that is not its own followed by `List`.
+    pub list: Option<Text>,
 }
 
 impl Names {
@@ -38,13 +40,14 @@ impl Names {
             singular: Cow::Borrowed(singular),
             short: Cow::Borrowed(short),
             categories: Cow::Borrowed(categories),
+            list: None,
         }
     }
     pub fn api_version(&self) -> String {
         join_api_version(&self.group, &self.version)
     }
     pub fn list_kind(&self) -> String {
-        format!("{}List", self.kind)
+        self.list.as_deref().map_or_else(|| format!("{}List", self.kind), str::to_owned)
     }
     pub fn resource(&self) -> GroupResource {
         GroupResource::new(&self.group, &self.plural)

@@ -1,11 +1,13 @@
 //! The Resource trait: all that one kind declares about itself; everything else is generic.
 use crate::column::{Column, TableColumn};
-use crate::names::{Names, ResourceScope};
-use api_meta::{FieldErrors, FieldPath, names};
+use crate::names::{Names, ResourceScope, Text};
+use crate::versions::Versions;
+use api_meta::{FieldErrors, FieldPath, GroupResource, names};
 use api_schema::SchemaRef;
 use jiff::Timestamp;
 use serde_json::Value;
 use std::borrow::Cow;
+use std::sync::Arc;
 
 /// Who writes and when: what preparing an object may depend on.
 pub struct WriteContext<'a> {
@@ -62,7 +64,7 @@ pub enum SubresourceKind {
     /// sent, and gives what is to be stored (status, approval, ephemeralcontainers, finalize, ...).
     Part(fn(stored: &Value, sent: &Value) -> Value),
     /// `autoscaling/v1` Scale over these paths.
-    Scale { replicas: &'static str, status_replicas: &'static str, selector: &'static str },
+    Scale { replicas: Text, status_replicas: Text, selector: Text },
     /// Served by a handler of its own in the server (log, exec, binding, eviction, token, ...).
     Special,
 }
@@ -96,7 +98,11 @@ fn status_part(stored: &Value, sent: &Value) -> Value {
 /// `/scale` over the usual paths.
 pub const SCALE: Subresource = Subresource {
     name: "scale",
-    kind: SubresourceKind::Scale { replicas: ".spec.replicas", status_replicas: ".status.replicas", selector: ".spec.selector" },
+    kind: SubresourceKind::Scale {
+        replicas: Cow::Borrowed(".spec.replicas"),
+        status_replicas: Cow::Borrowed(".status.replicas"),
+        selector: Cow::Borrowed(".spec.selector"),
+    },
     speaks: ("autoscaling", "v1", "Scale"),
     verbs: &["get", "patch", "update"],
 };
@@ -127,6 +133,10 @@ pub trait Resource: Send + Sync + 'static {
     const RETURNS_DELETED: bool = false;
     /// Whether the dependants of a deleted object are orphaned by default (legacy kinds).
     const ORPHANS_BY_DEFAULT: bool = false;
+    /// The group and plural its objects are kept under, when another version's, so that both serve the same objects.
+    const STORED_AS: Option<(&'static str, &'static str)> = None;
+    /// How its objects become what is stored and back, when that is another version's form.
+    const VERSIONS: Option<&'static dyn Versions> = None;
 
     /// Fills in what the user left out, as upstream's defaulting does. Runs on every decoded object, old ones included.
     fn default(_object: &mut Value) {}
@@ -164,6 +174,30 @@ pub trait Resource: Send + Sync + 'static {
 /// What the server works with: a built-in or a custom resource.
 pub trait AnyResource: Send + Sync {
     fn names(&self) -> &Names;
+    /// Where its objects are kept: several versions, even of several groups, may serve what is stored once.
+    fn stored_as(&self) -> GroupResource {
+        self.names().resource()
+    }
+    /// How what is stored becomes what is served; `None`: it is what is served.
+    fn versions(&self) -> Option<&dyn Versions> {
+        None
+    }
+    /// The OpenAPI v3 schema as its author wrote it (custom resources).
+    fn document(&self) -> Option<Arc<Value>> {
+        None
+    }
+    /// Whether clients may send strategic merge patches.
+    fn strategic_patches(&self) -> bool {
+        true
+    }
+    /// Whether new objects are refused because the kind itself is going.
+    fn is_terminating(&self) -> bool {
+        false
+    }
+    /// What clients of this version are warned of.
+    fn deprecation(&self) -> Option<&str> {
+        None
+    }
     fn scope(&self) -> ResourceScope;
     fn schema(&self) -> SchemaRef;
     fn columns(&self) -> Vec<TableColumn>;
@@ -206,6 +240,12 @@ pub trait AnyResource: Send + Sync {
 impl<R: Resource> AnyResource for R {
     fn names(&self) -> &Names {
         const { &R::NAMES }
+    }
+    fn stored_as(&self) -> GroupResource {
+        R::STORED_AS.map_or_else(|| R::NAMES.resource(), |(group, plural)| GroupResource::new(group, plural))
+    }
+    fn versions(&self) -> Option<&dyn Versions> {
+        R::VERSIONS
     }
     fn scope(&self) -> ResourceScope {
         R::SCOPE

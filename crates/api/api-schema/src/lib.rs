@@ -19,8 +19,8 @@ mod validate;
 
 pub use decode::{Decoded, decode};
 pub use defaults::apply_defaults;
-pub use prune::prune;
+pub use prune::{prune, prune_part};
 pub use schema::{Constraints, ListType, MapType, PatchStrategy, Pattern, Schema, SchemaRef, Type};
 pub use structural::SchemaError;
 pub use types::{check_types, decode_types};
-pub use validate::validate;
+pub use validate::{validate, validate_update};

@@ -3,7 +3,9 @@ use crate::{Schema, SchemaRef, Type};
 use serde_json::Value;
 use std::sync::LazyLock;
 
-static OBJECT_META: LazyLock<SchemaRef> = LazyLock::new(|| SchemaRef::builtin("io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta"));
+pub(crate) const OBJECT_META_DEFINITION: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta";
+
+static OBJECT_META: LazyLock<SchemaRef> = LazyLock::new(|| SchemaRef::builtin(OBJECT_META_DEFINITION));
 
 /// What a schema says of one key of an object.
 pub(crate) enum Child<'a> {
@@ -38,6 +40,13 @@ pub(crate) fn child<'a>(schema: &'a Schema, key: &str, root: bool) -> Child<'a> 
 pub fn prune(value: &mut Value, schema: &Schema) -> Vec<String> {
     let mut unknown = Vec::new();
     walk(value, schema, true, &mut String::new(), &mut unknown);
+    unknown
+}
+
+/// As [`prune`], for a value that is no resource itself.
+pub fn prune_part(value: &mut Value, schema: &Schema) -> Vec<String> {
+    let mut unknown = Vec::new();
+    walk(value, schema, false, &mut String::new(), &mut unknown);
     unknown
 }
 

@@ -111,6 +111,10 @@ impl Pattern {
     pub fn as_str(&self) -> &str {
         &self.text
     }
+    /// Why a text is no expression.
+    pub fn check(text: &str) -> Result<(), String> {
+        Regex::new(text).map(|_| ()).map_err(|error| error.to_string().lines().last().unwrap_or_default().to_owned())
+    }
     /// An expression that does not compile matches nothing.
     pub fn matches(&self, text: &str) -> bool {
         self.compiled.get_or_init(|| Regex::new(&self.text).ok()).as_ref().is_some_and(|r| r.is_match(text))

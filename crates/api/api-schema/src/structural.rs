@@ -22,6 +22,13 @@ impl Schema {
     pub fn from_open_api(schema: &Value) -> Result<Self, SchemaError> {
         read(schema, "openAPIV3Schema", 0)
     }
+    /// Reads the `openAPIV3Schema` of a custom resource, which has kind, apiVersion and metadata whatever its schema says of them.
+    pub fn of_custom_resource(schema: &Value) -> Result<Self, SchemaError> {
+        let mut schema = Self::from_open_api(schema)?;
+        schema.kind = Type::Object;
+        give_identity(&mut schema);
+        Ok(schema)
+    }
 }
 
 fn read(schema: &Value, path: &str, depth: usize) -> Result<Schema, SchemaError> {
@@ -54,7 +61,8 @@ fn read(schema: &Value, path: &str, depth: usize) -> Result<Schema, SchemaError>
         Some(value) => Some(SchemaRef::new(child(value, "additionalProperties")?)),
     };
     let items = schema.get("items").filter(|i| !i.is_null()).map(|value| child(value, "items").map(SchemaRef::new)).transpose()?;
-    Ok(Schema {
+    let embedded_resource = flag("x-kubernetes-embedded-resource");
+    let mut schema = Schema {
         kind,
         format: text("format").map(Into::into),
         nullable: flag("nullable"),
@@ -70,10 +78,22 @@ fn read(schema: &Value, path: &str, depth: usize) -> Result<Schema, SchemaError>
         map_type: if text("x-kubernetes-map-type") == Some("atomic") { MapType::Atomic } else { MapType::Granular },
         default: schema.get("default").cloned(),
         preserve_unknown: flag("x-kubernetes-preserve-unknown-fields"),
-        embedded_resource: flag("x-kubernetes-embedded-resource"),
+        embedded_resource,
         constraints: constraints(schema, child)?,
         ..Schema::default()
-    })
+    };
+    if embedded_resource {
+        give_identity(&mut schema);
+    }
+    Ok(schema)
+}
+
+/// Gives a resource the fields that every resource has.
+fn give_identity(schema: &mut Schema) {
+    for name in ["apiVersion", "kind"] {
+        schema.properties.insert(name.into(), SchemaRef::new(Schema { kind: Type::String, ..Schema::default() }));
+    }
+    schema.properties.insert("metadata".into(), SchemaRef::builtin(crate::prune::OBJECT_META_DEFINITION));
 }
 
 fn constraints(schema: &Map<String, Value>, child: impl Fn(&Value, &str) -> Result<Schema, SchemaError>) -> Result<Option<Box<Constraints>>, SchemaError> {

@@ -10,11 +10,23 @@ use std::collections::HashSet;
 /// validation; this works for them too, `required` included.)
 pub fn validate(value: &Value, schema: &Schema, path: &FieldPath) -> FieldErrors {
     let mut errors = FieldErrors::new();
-    check(value, schema, path, &mut errors);
+    check(value, None, schema, path, &mut errors);
     errors
 }
 
-fn check(value: &Value, schema: &Schema, path: &FieldPath, errors: &mut FieldErrors) {
+/// As [`validate`], for an update of `old`: what the update leaves as it was is not held against it.
+///
+/// Old and new parts belong together by their field, or in a map list by their keys (KEP-4008).
+pub fn validate_update(value: &Value, old: &Value, schema: &Schema, path: &FieldPath) -> FieldErrors {
+    let mut errors = FieldErrors::new();
+    check(value, Some(old), schema, path, &mut errors);
+    errors
+}
+
+fn check(value: &Value, old: Option<&Value>, schema: &Schema, path: &FieldPath, errors: &mut FieldErrors) {
+    if old == Some(value) {
+        return;
+    }
     if value.is_null() && schema.nullable {
         return;
     }
@@ -30,15 +42,17 @@ fn check(value: &Value, schema: &Schema, path: &FieldPath, errors: &mut FieldErr
         Value::Object(object) => {
             for (key, value) in object {
                 if let Some(schema) = schema.field(key) {
-                    check(value, schema, &path.child(key), errors);
+                    check(value, old.and_then(|old| old.get(key)), schema, &path.child(key), errors);
                 }
             }
             let missing = schema.required.iter().filter(|r| !object.contains_key(&***r));
             errors.extend(missing.map(|r| FieldError::required(&path.child(r), "")));
         }
         Value::Array(items) => {
+            let list = schema;
             if let Some(schema) = schema.item() {
-                items.iter().enumerate().for_each(|(i, item)| check(item, schema, &path.index(i), errors));
+                let before = old.and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+                items.iter().enumerate().for_each(|(i, item)| check(item, counterpart(item, before, list), schema, &path.index(i), errors));
             }
             check_duplicates(items, schema, path, errors);
         }
@@ -210,6 +224,20 @@ fn not_supported(path: &FieldPath, value: &Value, supported: &[Value]) -> FieldE
     FieldError { kind: FieldErrorKind::NotSupported, path: path.clone(), value: value.clone(), detail: format!("supported values: {}", names.join(", ")) }
 }
 
+/// The key of an item of a map list.
+fn key_of(item: &Value, keys: &[Box<str>], list: &Schema) -> Option<Value> {
+    let object = item.as_object()?;
+    let default = |key: &str| list.item()?.field(key)?.default.clone();
+    Some(keys.iter().filter_map(|k| Some((k.to_string(), object.get(&**k).cloned().or_else(|| default(k))?))).collect())
+}
+
+/// What an item of a list was before, as far as that can be told.
+fn counterpart<'a>(item: &Value, before: &'a [Value], list: &Schema) -> Option<&'a Value> {
+    let ListType::Map(keys) = &list.list_type else { return None };
+    let key = key_of(item, keys, list)?;
+    before.iter().find(|other| key_of(other, keys, list).as_ref() == Some(&key))
+}
+
 /// Sets hold each value once, map lists each key.
 fn check_duplicates(items: &[Value], schema: &Schema, path: &FieldPath, errors: &mut FieldErrors) {
     match &schema.list_type {
@@ -218,12 +246,7 @@ fn check_duplicates(items: &[Value], schema: &Schema, path: &FieldPath, errors: 
             errors.extend(first_duplicates(items.iter().map(|i| Some(i.to_string()))).map(|i| FieldError::duplicate(&path.index(i), items[i].clone())))
         }
         ListType::Map(keys) => {
-            let key = |item: &Value| -> Option<Value> {
-                let object = item.as_object()?;
-                let default = |key: &str| schema.item()?.field(key)?.default.clone();
-                Some(keys.iter().filter_map(|k| Some((k.to_string(), object.get(&**k).cloned().or_else(|| default(k))?))).collect())
-            };
-            let keys: Vec<Option<Value>> = items.iter().map(key).collect();
+            let keys: Vec<Option<Value>> = items.iter().map(|item| key_of(item, keys, schema)).collect();
             for i in first_duplicates(keys.iter().map(|k| k.as_ref().map(Value::to_string))) {
                 errors.push(FieldError::duplicate(&path.index(i), keys[i].clone().unwrap_or_default()));
             }

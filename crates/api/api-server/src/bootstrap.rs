@@ -91,7 +91,7 @@ async fn ensure(server: &ApiServer, cluster: &ClusterName, mut object: Value, fo
         .all(cluster)
         .iter()
         .find(|k| k.names().group == group && k.names().version == version && k.names().kind == kind)
-        .map(|k| (k.names().resource(), k.generation()))
+        .map(|k| (k.stored_as(), k.generation()))
         .ok_or_else(|| Status::internal(format!("no kind {kind:?} in {group:?} {version:?}")))?;
     let (resource, generation) = resource;
     let key = Key::new(cluster, &resource, metadata::text(&object, "namespace"), metadata::text(&object, "name"));

@@ -32,7 +32,7 @@ impl Context<'_> {
         if kind.namespaced() { &self.route.namespace } else { "" }
     }
     pub fn key(&self, kind: &Kind, name: &str) -> Key {
-        Key::new(self.cluster, &kind.names().resource(), self.namespace(kind), name)
+        Key::new(self.cluster, &kind.stored_as(), self.namespace(kind), name)
     }
     /// What a list or a watch covers: a namespace or all of the kind, or the one object it names.
     pub fn scope(&self, kind: &Kind) -> Scope {
@@ -40,7 +40,7 @@ impl Context<'_> {
         if !self.route.name.is_empty() && (namespace.is_some() || !kind.namespaced()) {
             return Scope::Key(self.key(kind, &self.route.name));
         }
-        Scope::Resource { cluster: self.cluster.clone(), resource: kind.names().resource(), namespace }
+        Scope::Resource { cluster: self.cluster.clone(), resource: kind.stored_as(), namespace }
     }
     /// The field selector, refused if it asks for what this kind can't select on.
     pub fn fields(&self, kind: &Kind) -> Result<FieldSelector, Status> {

@@ -1,15 +1,27 @@
 //! Kinds: which resources are served, built in or custom.
+use crate::custom::{CustomKind, CustomKinds};
 use api_meta::ClusterName;
 use api_resource::AnyResource;
 use std::collections::HashMap;
 use std::ops::Deref;
 use std::sync::Arc;
+use tokio_util::sync::CancellationToken;
 
 /// One served kind. Built-ins live as long as the program, custom ones as long as someone holds them.
 #[derive(Clone)]
 pub enum Kind {
     Builtin(&'static dyn AnyResource),
-    Custom(Arc<dyn AnyResource>),
+    Custom(Arc<CustomKind>),
+}
+
+impl Kind {
+    /// Cancelled when watches of this kind have to begin anew, because it is served otherwise or no more.
+    pub(crate) fn retired(&self) -> Option<&CancellationToken> {
+        match self {
+            Self::Builtin(_) => None,
+            Self::Custom(kind) => Some(&kind.retired),
+        }
+    }
 }
 
 impl Deref for Kind {
@@ -17,7 +29,7 @@ impl Deref for Kind {
     fn deref(&self) -> &Self::Target {
         match self {
             Self::Builtin(kind) => *kind,
-            Self::Custom(kind) => kind.as_ref(),
+            Self::Custom(kind) => &*kind.resource,
         }
     }
 }
@@ -26,6 +38,7 @@ impl Deref for Kind {
 pub struct Kinds {
     builtins: HashMap<(&'static str, &'static str, &'static str), &'static dyn AnyResource>,
     ordered: Vec<&'static dyn AnyResource>,
+    pub(crate) custom: CustomKinds,
 }
 
 impl Kinds {
@@ -34,13 +47,25 @@ impl Kinds {
             let names = kind.names();
             ((&*names.group, &*names.version, &*names.plural), *kind)
         });
-        Self { builtins: by_path.collect(), ordered: builtins.to_vec() }
+        Self { builtins: by_path.collect(), ordered: builtins.to_vec(), custom: CustomKinds::default() }
     }
-    pub fn find(&self, _cluster: &ClusterName, group: &str, version: &str, plural: &str) -> Option<Kind> {
-        self.builtins.get(&(group, version, plural)).map(|kind| Kind::Builtin(*kind))
+    pub fn find(&self, cluster: &ClusterName, group: &str, version: &str, plural: &str) -> Option<Kind> {
+        match self.builtins.get(&(group, version, plural)) {
+            Some(kind) => Some(Kind::Builtin(*kind)),
+            None => self.custom.find(cluster, group, version, plural).map(Kind::Custom),
+        }
     }
     /// All kinds of a cluster, in the order discovery lists them.
-    pub fn all(&self, _cluster: &ClusterName) -> Vec<Kind> {
-        self.ordered.iter().map(|kind| Kind::Builtin(*kind)).collect()
+    pub fn all(&self, cluster: &ClusterName) -> Vec<Kind> {
+        let custom = self.custom.all(cluster).into_iter().map(Kind::Custom);
+        self.ordered.iter().map(|kind| Kind::Builtin(*kind)).chain(custom).collect()
+    }
+    /// Changes whenever what [`Kinds::all`] gives for this cluster does. Clusters without custom kinds share one.
+    pub fn version(&self, cluster: &ClusterName) -> u64 {
+        self.custom.version(cluster)
+    }
+    /// The built-ins of a group.
+    pub(crate) fn builtins_of(&self, group: &str) -> impl Iterator<Item = &'static dyn AnyResource> {
+        self.ordered.iter().copied().filter(move |kind| kind.names().group == group)
     }
 }

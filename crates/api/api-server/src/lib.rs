@@ -8,6 +8,7 @@ mod compress;
 mod context;
 mod continue_token;
 mod create;
+mod custom;
 mod decode;
 mod delete;
 mod delete_options;
@@ -52,6 +53,7 @@ mod watch_stream;
 mod write;
 
 pub use bootstrap::{Bootstrap, bootstrap};
+pub use custom::CustomKind;
 pub use events::expire_events;
 pub use in_process::InProcess;
 pub use kinds::{Kind, Kinds};

@@ -17,14 +17,14 @@ use serde_json::{Value, json};
 /// What is read and written here.
 pub(crate) const SCALE: (&str, &str, &str) = ("autoscaling", "v1", "Scale");
 
-pub(crate) struct Paths {
-    replicas: &'static str,
-    status_replicas: &'static str,
-    selector: &'static str,
+pub(crate) struct Paths<'a> {
+    replicas: &'a str,
+    status_replicas: &'a str,
+    selector: &'a str,
 }
 
-pub(crate) fn paths(subresource: &Subresource) -> Result<Paths, Status> {
-    match subresource.kind {
+pub(crate) fn paths(subresource: &Subresource) -> Result<Paths<'_>, Status> {
+    match &subresource.kind {
         SubresourceKind::Scale { replicas, status_replicas, selector } => Ok(Paths { replicas, status_replicas, selector }),
         _ => Err(Status::no_such_resource()),
     }

@@ -1,5 +1,6 @@
 //! ApiServer: what the pipeline works with.
 use crate::inflight::Inflight;
+use crate::custom::{self, Definitions};
 use crate::kinds::Kinds;
 use crate::metrics::Metrics;
 use crate::policy::{self, Policy};
@@ -57,6 +58,7 @@ pub struct ApiServer {
     pub(crate) authentication: Authentication,
     pub(crate) authorizer: Arc<Authorizer>,
     pub(crate) policy: Policy,
+    pub(crate) definitions: Definitions,
     pub(crate) admission: AdmissionChain,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) service_cidr: IpNet,
@@ -72,16 +74,18 @@ pub struct ApiServer {
 }
 
 impl ApiServer {
-    /// Makes a server whose authorization policy is already read from the store and follows it from here on.
+    /// Makes a server whose authorization policy and custom kinds are already read from the store, and follows them from here on.
     pub async fn new(settings: Settings) -> Result<Arc<Self>, api_meta::Status> {
         let Settings { store, kinds, authentication, authorizer, admission, clock, service_cidr, node_ports, nodes, advertised, shutdown, options } = settings;
         let policy = policy::follow(store.clone(), &authorizer, admission.registry(), shutdown.clone()).await?;
-        Ok(Arc::new(Self {
+        let definitions = custom::load(&*store, &kinds).await?;
+        let server = Arc::new(Self {
             store,
             kinds,
             authentication,
             authorizer,
             policy,
+            definitions,
             admission,
             clock,
             service_cidr,
@@ -93,7 +97,9 @@ impl ApiServer {
             metrics: Metrics::new(),
             options,
             ready: AtomicBool::new(false),
-        }))
+        });
+        tokio::spawn(custom::follow(server.clone()));
+        Ok(server)
     }
 
     pub fn store(&self) -> &Arc<dyn Store> {

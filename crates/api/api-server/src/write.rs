@@ -21,7 +21,9 @@ impl ApiServer {
     /// Commits a change of this kind. What it says about permissions holds from the moment this returns.
     pub(crate) async fn commit(&self, kind: &Kind, txn: Txn) -> Result<Committed, StoreError> {
         let committed = self.store.txn(txn).await?;
-        self.policy.caught_up(&kind.names().resource(), committed.revision).await;
+        let resource = kind.stored_as();
+        self.policy.caught_up(&resource, committed.revision).await;
+        self.definitions.caught_up(&resource, committed.revision).await;
         Ok(committed)
     }
 

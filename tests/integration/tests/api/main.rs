@@ -8,6 +8,7 @@ mod apply;
 mod at_rest;
 mod audit;
 mod credentials;
+mod custom_resources;
 mod deletion;
 mod discovery;
 mod dry_run;

@@ -15,3 +15,4 @@ pub use mutating_webhook_configuration::MutatingWebhookConfigurations;
 pub use validating_admission_policy::ValidatingAdmissionPolicies;
 pub use validating_admission_policy_binding::ValidatingAdmissionPolicyBindings;
 pub use validating_webhook_configuration::ValidatingWebhookConfigurations;
+pub(crate) use webhook::client_config;

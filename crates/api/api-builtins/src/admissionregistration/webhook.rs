@@ -200,7 +200,8 @@ fn wildcards(errors: &mut FieldErrors, resources: &At) {
     }
 }
 
-fn client_config(errors: &mut FieldErrors, at: &At) {
+/// How a webhook is reached.
+pub fn client_config(errors: &mut FieldErrors, at: &At) {
     let (url, service) = (at.field("url"), at.field("service"));
     if url.is_set() == service.is_set() {
         return errors.required(at, "exactly one of url or service is required");
