@@ -260,7 +260,8 @@ impl Versions for CustomResource {
         self.family.member(api_version).map(|member| member.schema().clone())
     }
     fn settle(&self, object: &mut Value) {
-        let schema = self.member().schema();
+        let Some(member) = object["apiVersion"].as_str().and_then(|version| self.family.member(version)) else { return };
+        let schema = member.schema();
         api_schema::prune(object, schema);
         api_schema::apply_defaults(object, schema);
     }

@@ -19,7 +19,7 @@ pub trait Versions: Send + Sync {
     }
     /// The schema of another version of the kind, by apiVersion: what the managed fields of its writers are about.
     fn schema_of(&self, api_version: &str) -> Option<SchemaRef>;
-    /// Brings an object of this version, as it was stored, into the form its schema asks for now.
+    /// Brings an object of any version, as it was stored, into the form its schema asks for now.
     fn settle(&self, _object: &mut Value) {}
     /// Objects written at this revision or later need no settling.
     fn settled_since(&self) -> u64 {

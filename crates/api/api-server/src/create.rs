@@ -74,20 +74,22 @@ impl ApiServer {
             let key = context.key(kind, &name);
             let home = self.home(context, kind, &name).await?;
             let claims = self.allocate(context, kind, &mut object, None).await?;
-            let encoded = object::encode(object.as_object().expect("a decoded object"));
             if dry_run {
                 if self.store.get(&key).await.map_err(errors::from_store)?.is_some() {
                     return Err(Status::already_exists(&names.group, &names.plural, &name));
                 }
-                return Ok(encoded);
+                return Ok(object::encode(object.as_object().expect("a decoded object")));
             }
+            let encoded = self.converter.to_store(context.cluster, kind, &object).await?;
             let mut txn = Txn { preconditions: vec![Precondition::Absent(key.clone())], ops: vec![Op::Put { key: key.clone(), value: encoded }] };
             txn.preconditions.extend(home);
+            // Nothing slips in behind those who empty a kind that goes, either.
+            txn.preconditions.extend(self.definition_of(context, kind).await?);
             claims.join(&mut txn);
             match self.commit(kind, txn).await {
                 Ok(committed) => {
                     let event = committed.events.iter().find(|e| e.record.key == key).expect("the put is among the events");
-                    return Ok(event.record.value.clone());
+                    return Ok(self.converter.record(context.cluster, kind, event.record.clone()).await?.value.clone());
                 }
                 Err(StoreError::PreconditionFailed { key: failed, .. }) if failed == key => {
                     if !generated || attempt >= ATTEMPTS {

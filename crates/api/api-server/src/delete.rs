@@ -107,12 +107,13 @@ impl ApiServer {
                 txn.ops.push(Op::Delete { key: record.key.clone() });
                 self.release(context, kind, &next).join(&mut txn);
             } else {
-                txn.ops.push(Op::Put { key: record.key.clone(), value: encode(&next) });
+                let value = self.converter.to_store(context.cluster, kind, &next).await?;
+                txn.ops.push(Op::Put { key: record.key.clone(), value });
             }
             match self.commit(kind, txn).await {
                 Ok(committed) => {
                     let event = committed.events.iter().find(|e| e.record.key == record.key).expect("the object is among the events");
-                    let bytes = event.record.value.clone();
+                    let bytes = self.converter.record(context.cluster, kind, event.record.clone()).await?.value.clone();
                     return Ok(if gone { Deleted::Gone(bytes) } else { Deleted::Waiting(bytes) });
                 }
                 Err(StoreError::PreconditionFailed { .. }) if attempt < ATTEMPTS => {}

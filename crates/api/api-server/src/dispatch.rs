@@ -204,13 +204,23 @@ impl ApiServer {
         }
     }
 
+    /// The kind a request is about. One that is not known may be of a definition this server has not heard of yet.
+    async fn kind(&self, cluster: &ClusterName, route: &ResourceRoute) -> Result<crate::Kind, Status> {
+        let find = || self.kinds.find(cluster, &route.group, &route.version, &route.resource);
+        if let Some(kind) = find() {
+            return Ok(kind);
+        }
+        self.look_for_definition(cluster, &route.group, &route.resource).await?;
+        find().ok_or_else(Status::no_such_resource)
+    }
+
     async fn resource<B>(self: &Arc<Self>, context: &Context<'_>, parts: &mut Parts, incoming: B) -> Result<Answer, Status>
     where
         B: http_body::Body<Data = Bytes> + Send + 'static,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
         let route = context.route;
-        let kind = self.kinds.find(context.cluster, &route.group, &route.version, &route.resource).ok_or_else(Status::no_such_resource)?;
+        let kind = self.kind(context.cluster, route).await?;
         if !kind.namespaced() && !route.namespace.is_empty() && route.resource != "namespaces" {
             return Err(Status::no_such_resource());
         }
@@ -222,6 +232,14 @@ impl ApiServer {
             "" => None,
             name => Some(kind.subresource(name).ok_or_else(Status::no_such_resource)?.clone()),
         };
+        if kind.is_terminating() && route.verb == "create" {
+            let mut refusal = Status::method_not_allowed(&route.group, &route.resource, route.verb);
+            refusal.message = format!("{} not allowed while custom resource definition is terminating", route.verb);
+            return Err(refusal);
+        }
+        if let Some(deprecation) = kind.deprecation() {
+            context.warn(deprecation);
+        }
         let verbs = subresource.as_ref().map_or(kind.verbs(), |s| s.verbs);
         if !verbs.contains(&route.verb) && !(route.verb == "patch" && verbs.contains(&"update")) {
             return Err(errors::method_not_allowed());

@@ -7,6 +7,8 @@ mod bootstrap;
 mod compress;
 mod context;
 mod continue_token;
+mod conversion_review;
+mod convert;
 mod create;
 mod custom;
 mod decode;
@@ -50,6 +52,7 @@ mod update;
 mod view;
 mod watch;
 mod watch_stream;
+mod webhook_client;
 mod write;
 
 pub use bootstrap::{Bootstrap, bootstrap};

@@ -65,12 +65,17 @@ pub fn keep_system_fields(new: &mut Value, old: &Value) -> FieldErrors {
     errors
 }
 
-/// Whether anything but metadata and status differs: what bumps the generation.
-pub fn spec_changed(new: &Value, old: &Value) -> bool {
-    fn own(object: &Value) -> impl Iterator<Item = (&String, &Value)> {
-        object.as_object().into_iter().flatten().filter(|(key, _)| !matches!(key.as_str(), "metadata" | "status" | "apiVersion" | "kind"))
+/// Whether anything but metadata and a status with a path of its own differs: what bumps the generation.
+pub fn spec_changed(new: &Value, old: &Value, own_status: bool) -> bool {
+    fn own(object: &Value, own_status: bool) -> impl Iterator<Item = (&String, &Value)> {
+        let counts = move |key: &str| match key {
+            "metadata" | "apiVersion" | "kind" => false,
+            "status" => !own_status,
+            _ => true,
+        };
+        object.as_object().into_iter().flatten().filter(move |(key, _)| counts(key))
     }
-    !own(new).eq(own(old))
+    !own(new, own_status).eq(own(old, own_status))
 }
 
 /// Upstream's ValidateObjectMeta.

@@ -106,6 +106,6 @@ fn served(kind: &Kind) -> Served {
         verbs: kind.verbs().iter().map(|verb| (*verb).to_owned()).collect(),
         subresources: subresources.collect(),
         schema: kind.schema(),
-        document: None,
+        document: kind.document(),
     }
 }

@@ -23,16 +23,19 @@ pub(crate) enum PatchType {
 }
 
 impl PatchType {
-    pub(crate) fn of(context: &Context) -> Result<Self, Status> {
+    pub(crate) fn of(context: &Context, kind: &Kind) -> Result<Self, Status> {
         let media_type = context.headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
         match media_type.split(';').next().unwrap_or_default().trim() {
             "application/json-patch+json" => Ok(Self::Json),
             "application/merge-patch+json" => Ok(Self::Merge),
-            "application/strategic-merge-patch+json" => Ok(Self::Strategic),
+            "application/strategic-merge-patch+json" if kind.strategic_patches() => Ok(Self::Strategic),
             "application/apply-patch+yaml" => Ok(Self::Apply),
-            _ => Err(Status::unsupported_media_type(
-                "the body of the request was in an unknown format - accepted media types include: application/json-patch+json, application/merge-patch+json, application/strategic-merge-patch+json, application/apply-patch+yaml",
-            )),
+            _ => {
+                let strategic = if kind.strategic_patches() { "application/strategic-merge-patch+json, " } else { "" };
+                Err(Status::unsupported_media_type(format!(
+                    "the body of the request was in an unknown format - accepted media types include: application/json-patch+json, application/merge-patch+json, {strategic}application/apply-patch+yaml",
+                )))
+            }
         }
     }
 }
@@ -59,7 +62,7 @@ pub(crate) fn patched(kind: PatchType, document: Value, patch: Value, schema: &a
 
 impl ApiServer {
     pub(crate) async fn patch(&self, context: &Context<'_>, kind: &Kind, part: Option<&Subresource>, body: &Bytes) -> Result<Answer, Status> {
-        let patch_type = PatchType::of(context)?;
+        let patch_type = PatchType::of(context, kind)?;
         let validation = FieldValidation::of(context)?;
         let force = FieldPath::new("force");
         if context.query.get("force").is_some() && patch_type != PatchType::Apply {

@@ -17,10 +17,17 @@ use std::sync::Arc;
 use store::{RangeRequest, RangeResponse, Record, StoreError};
 
 impl ApiServer {
-    pub(crate) async fn record(&self, context: &Context<'_>, kind: &Kind, name: &str) -> Result<Arc<Record>, Status> {
+    /// A record as it is stored.
+    pub(crate) async fn stored_record(&self, context: &Context<'_>, kind: &Kind, name: &str) -> Result<Arc<Record>, Status> {
         let names = kind.names();
         let found = self.store.get(&context.key(kind, name)).await.map_err(errors::from_store)?;
         found.ok_or_else(|| Status::not_found(&names.group, &names.plural, name))
+    }
+
+    /// A record as this kind serves it.
+    pub(crate) async fn record(&self, context: &Context<'_>, kind: &Kind, name: &str) -> Result<Arc<Record>, Status> {
+        let stored = self.stored_record(context, kind, name).await?;
+        self.converter.record(context.cluster, kind, stored).await
     }
 
     pub(crate) async fn get(&self, context: &Context<'_>, kind: &Kind) -> Result<Answer, Status> {
@@ -71,6 +78,7 @@ impl ApiServer {
         let request = RangeRequest { scope, after, limit: if selective { 0 } else { limit }, revision };
         let found = self.store.range(request).await;
         let RangeResponse { mut records, revision, mut remaining } = found.map_err(|error| errors::from_store_in_list(error, rest))?;
+        records = self.converter.records(context.cluster, kind, records).await?;
         if selective {
             records.retain(|record| stored(record).matches(&**kind, &labels, &fields));
             if limit > 0 && records.len() > limit {

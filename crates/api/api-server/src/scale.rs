@@ -38,7 +38,7 @@ impl ApiServer {
             let record = self.record(context, kind, name).await?;
             return Ok(body::json(StatusCode::OK, &scale_of(&stored(&record).object.to_value(), &paths)?));
         }
-        let patch_type = if context.route.verb == "patch" { Some(PatchType::of(context)?) } else { None };
+        let patch_type = if context.route.verb == "patch" { Some(PatchType::of(context, kind)?) } else { None };
         let sent = match patch_type {
             Some(patch_type) => patch::read(patch_type, body)?,
             None => decode::foreign(&decode::json_text(context, body)?, SCALE)?,

@@ -1,10 +1,12 @@
 //! ApiServer: what the pipeline works with.
 use crate::inflight::Inflight;
 use crate::custom::{self, Definitions};
+use crate::convert::Converter;
 use crate::kinds::Kinds;
 use crate::metrics::Metrics;
 use crate::policy::{self, Policy};
 use crate::server_options::ServerOptions;
+use crate::webhook_client::WebhookClient;
 use api_admission::AdmissionChain;
 use api_auth::{Authentication, Authorizer, User};
 use clock::Clock;
@@ -59,6 +61,7 @@ pub struct ApiServer {
     pub(crate) authorizer: Arc<Authorizer>,
     pub(crate) policy: Policy,
     pub(crate) definitions: Definitions,
+    pub(crate) converter: Arc<Converter>,
     pub(crate) admission: AdmissionChain,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) service_cidr: IpNet,
@@ -79,6 +82,7 @@ impl ApiServer {
         let Settings { store, kinds, authentication, authorizer, admission, clock, service_cidr, node_ports, nodes, advertised, shutdown, options } = settings;
         let policy = policy::follow(store.clone(), &authorizer, admission.registry(), shutdown.clone()).await?;
         let definitions = custom::load(&*store, &kinds).await?;
+        let converter = Arc::new(Converter::new(WebhookClient::new(store.clone())));
         let server = Arc::new(Self {
             store,
             kinds,
@@ -86,6 +90,7 @@ impl ApiServer {
             authorizer,
             policy,
             definitions,
+            converter,
             admission,
             clock,
             service_cidr,

@@ -2,6 +2,7 @@
 use api_meta::{FieldSelector, LabelSelector, Object};
 use api_resource::{AnyResource, Field, at_path};
 use bytes::Bytes;
+use parking_lot::Mutex;
 use serde_json::Value;
 use std::borrow::Cow;
 use std::sync::{Arc, OnceLock};
@@ -10,6 +11,8 @@ use store::{Event, Record};
 /// The parsed form of a record.
 pub struct Stored {
     pub object: Arc<Object>,
+    /// By what it was last brought into the form its kind has now, and what came of that; `None`: itself.
+    pub(crate) settled: Mutex<Option<(u64, Option<Arc<Record>>)>>,
     /// The values of the kind's selectable fields, worked out when first asked for.
     fields: OnceLock<Vec<(Box<str>, Box<str>)>>,
 }
@@ -18,6 +21,7 @@ pub struct Stored {
 pub fn stored(record: &Record) -> &Stored {
     record.memo(|record| Stored {
         object: Arc::new(Object::parse(record.value.clone()).expect("the store holds only objects this server encoded")),
+        settled: Mutex::new(None),
         fields: OnceLock::new(),
     })
 }
@@ -37,24 +41,31 @@ impl Stored {
             "metadata.namespace" => Cow::Borrowed(&meta.namespace),
             _ => {
                 let fields = self.fields.get_or_init(|| selectable(kind, &self.object.to_value()));
-                fields.iter().find(|(name, _)| **name == *field).map_or(Cow::Borrowed(""), |(_, value)| Cow::Borrowed(value))
+                match fields.iter().find(|(name, _)| **name == *field) {
+                    Some((_, value)) => Cow::Borrowed(value),
+                    // The kind came to select by it only later.
+                    None => Cow::Owned(text_at(&self.object.to_value(), field)),
+                }
             }
         }
     }
 }
 
 fn selectable(kind: &dyn AnyResource, object: &Value) -> Vec<(Box<str>, Box<str>)> {
-    let text = |path: &str| match at_path(object, path) {
-        Some(Value::String(text)) => text.clone(),
-        Some(Value::Null) | None => String::new(),
-        Some(other) => other.to_string(),
-    };
     let value = |field: &Field| {
         let own = [field.path.as_ref()];
         let paths = if field.value_paths.is_empty() { &own[..] } else { field.value_paths };
-        paths.iter().map(|path| text(path)).find(|text| !text.is_empty()).unwrap_or_else(|| field.absent.to_owned())
+        paths.iter().map(|path| text_at(object, path)).find(|text| !text.is_empty()).unwrap_or_else(|| field.absent.to_owned())
     };
     kind.fields().iter().map(|field| (field.path.as_ref().into(), value(field).into())).collect()
+}
+
+fn text_at(object: &Value, path: &str) -> String {
+    match at_path(object, path) {
+        Some(Value::String(text)) => text.clone(),
+        Some(Value::Null) | None => String::new(),
+        Some(other) => other.to_string(),
+    }
 }
 
 /// An event's watch frame, encoded once for all watchers that see it as what it is.

@@ -55,6 +55,8 @@ impl ApiServer {
         let deadline = now + Duration::from_secs(timeout);
         let watch = Watch {
             store: self.store.clone(),
+            converter: self.converter.clone(),
+            cluster: context.cluster.clone(),
             clock: self.clock.clone(),
             filter,
             renderer,
@@ -70,6 +72,7 @@ impl ApiServer {
             ended: false,
             shutdown: self.shutdown.clone(),
             sent: self.metrics.watch_events(&kind.names().group, &kind.names().version, &kind.names().plural),
+            retired: kind.retired().cloned().unwrap_or_default(),
         };
         let frames = futures::stream::unfold(watch, |mut watch| async move { watch.next().await.map(|bytes| (bytes, watch)) });
         Ok(body::json_body(StreamBody::new(frames.map(|bytes| Ok(http_body::Frame::data(bytes)))).boxed_unsync()))
@@ -78,8 +81,9 @@ impl ApiServer {
     /// What a watch begins with, and the revision of that.
     async fn present(&self, context: &Context<'_>, kind: &Kind, filter: &Filter) -> Result<(Vec<Arc<Record>>, u64), Status> {
         let request = RangeRequest { scope: context.scope(kind), after: None, limit: 0, revision: None };
-        let mut found = self.store.range(request).await.map_err(errors::from_store)?;
-        found.records.retain(|record| filter.holds(record));
-        Ok((found.records, found.revision))
+        let found = self.store.range(request).await.map_err(errors::from_store)?;
+        let mut records = self.converter.records(context.cluster, kind, found.records).await?;
+        records.retain(|record| filter.holds(record));
+        Ok((records, found.revision))
     }
 }

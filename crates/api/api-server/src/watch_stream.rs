@@ -1,10 +1,11 @@
 //! A watch's body: initial state, live events, bookmarks and an end.
+use crate::convert::Converter;
 use crate::errors;
 use crate::kinds::Kind;
 use crate::negotiate::Form;
 use crate::stored::{encode_frame, frame, stored};
 use crate::table::Renderer;
-use api_meta::{FieldSelector, LabelSelector};
+use api_meta::{ClusterName, FieldSelector, LabelSelector};
 use bytes::Bytes;
 use clock::Clock;
 use prometheus_client::metrics::counter::Counter;
@@ -41,6 +42,8 @@ impl Filter {
 
 pub struct Watch {
     pub store: Arc<dyn Store>,
+    pub converter: Arc<Converter>,
+    pub cluster: ClusterName,
     pub clock: Arc<dyn Clock>,
     pub filter: Filter,
     pub renderer: Option<Renderer>,
@@ -60,6 +63,8 @@ pub struct Watch {
     /// Counts events.
     pub sent: Counter<u64, AtomicU64>,
     pub shutdown: tokio_util::sync::CancellationToken,
+    /// When what is watched is served otherwise or no more; never of a built-in.
+    pub retired: tokio_util::sync::CancellationToken,
 }
 
 impl Watch {
@@ -76,13 +81,15 @@ impl Watch {
                 biased;
                 count = self.live.recv_many(&mut batch, BATCH) => Some(count),
                 () = self.shutdown.cancelled() => return None,
+                // All that happened before is already in the stream, and was taken from it first.
+                () = self.retired.cancelled() => return None,
                 () = tokio::time::sleep_until(wake) => None,
             };
             match received {
                 Some(0) => return None,
                 Some(_) => {
                     for item in batch.drain(..) {
-                        self.take(item);
+                        self.take(item).await;
                     }
                 }
                 None if Instant::now() >= self.deadline => return None,
@@ -93,7 +100,7 @@ impl Watch {
                     // INVARIANT of the store: all events up to this revision are already in the stream.
                     let revision = self.store.revision();
                     while let Ok(item) = self.live.try_recv() {
-                        self.take(item);
+                        self.take(item).await;
                     }
                     let bookmark = self.bookmark(revision, false);
                     self.ready.push_back(bookmark);
@@ -134,7 +141,11 @@ impl Watch {
         Some(joined.into())
     }
 
-    fn take(&mut self, item: Result<Arc<Event>, StoreError>) {
+    async fn take(&mut self, item: Result<Arc<Event>, StoreError>) {
+        let item = match item {
+            Ok(event) => self.converter.event(&self.cluster, &self.filter.kind, event).await,
+            Err(error) => Err(errors::from_store(error)),
+        };
         match item {
             Ok(event) => {
                 if let Some(bytes) = self.translate(&event) {
@@ -143,7 +154,7 @@ impl Watch {
                 }
             }
             Err(error) => {
-                self.ready.push_back(encode_frame("ERROR", &errors::from_store(error).to_json()));
+                self.ready.push_back(encode_frame("ERROR", &error.to_json()));
                 self.ended = true;
             }
         }

@@ -1,8 +1,9 @@
 //! Follows the definitions in the store: makes kinds of them, tells their state, empties those that go.
 use super::finalize;
 use super::names::All;
+use crate::context::Context;
 use crate::stored::stored;
-use crate::{ApiServer, Kinds, errors};
+use crate::{ApiServer, Kind, Kinds, errors};
 use api_custom::{GROUP, PLURAL, state};
 use api_meta::{ClusterName, GroupResource, Status, object};
 use api_resource::AnyResource;
@@ -87,6 +88,34 @@ pub(crate) async fn follow(server: Arc<ApiServer>) {
         () = follower.keep(seen) => {}
         () = teller.run(waiting) => {}
         () = server.shutdown.cancelled() => {}
+    }
+}
+
+impl ApiServer {
+    /// The definition of a custom kind must, when an object of it is committed, be as it is now: there, and not going.
+    pub(crate) async fn definition_of(&self, context: &Context<'_>, kind: &Kind) -> Result<Option<Precondition>, Status> {
+        let Kind::Custom(custom) = kind else { return Ok(None) };
+        let names = custom.resource.names();
+        let key = Key::new(context.cluster, &resource(), "", &format!("{}.{}", names.plural, names.group));
+        let Some(record) = self.store.get(&key).await.map_err(errors::from_store)? else { return Err(Status::no_such_resource()) };
+        if stored(&record).object.meta().deletion_timestamp.is_some() {
+            let mut refusal = Status::method_not_allowed(&names.group, &names.plural, "create");
+            refusal.message = "create not allowed while custom resource definition is terminating".into();
+            return Err(refusal);
+        }
+        Ok(Some(Precondition::AtRevision(key, record.mod_revision)))
+    }
+
+    /// Takes in the definition of a resource that is asked for and not known, should the store have one.
+    pub(crate) async fn look_for_definition(&self, cluster: &ClusterName, group: &str, plural: &str) -> Result<(), Status> {
+        if !group.contains('.') || plural.contains('/') {
+            return Ok(());
+        }
+        let key = Key::new(cluster, &resource(), "", &format!("{plural}.{group}"));
+        if let Some(record) = self.store.get(&key).await.map_err(errors::from_store)? {
+            take_in(&self.kinds, &record.key, &record.value, record.mod_revision);
+        }
+        Ok(())
     }
 }
 
