@@ -12,6 +12,7 @@ mod check;
 mod coordination;
 mod core;
 mod discovery;
+mod events;
 mod fields;
 mod flowcontrol;
 mod networking;

@@ -1,11 +1,11 @@
 //! The registry: every built-in kind, one line each, in the order discovery lists the groups.
 use crate::{
-    admissionregistration, apiextensions, apiregistration, apps, autoscaling, batch, certificates, coordination, core, discovery, flowcontrol, networking, node, policy, rbac,
-    resource, reviews, scheduling, storage,
+    admissionregistration, apiextensions, apiregistration, apps, autoscaling, batch, certificates, coordination, core, discovery, events, flowcontrol,
+    networking, node, policy, rbac, resource, reviews, scheduling, storage,
 };
 use api_resource::AnyResource;
 
-/// Every built-in kind. No two have the same group and plural.
+/// Every built-in kind, in every version that is served. No two have the same group, version and plural.
 pub static BUILTINS: &[&dyn AnyResource] = &[
     &core::Namespaces,
     &core::Nodes,
@@ -31,6 +31,8 @@ pub static BUILTINS: &[&dyn AnyResource] = &[
     &batch::Jobs,
     &batch::CronJobs,
     &autoscaling::HorizontalPodAutoscalers,
+    &autoscaling::HorizontalPodAutoscalersV1,
+    &events::Events,
     &policy::PodDisruptionBudgets,
     &coordination::Leases,
     &discovery::EndpointSlices,

@@ -52,9 +52,8 @@ impl CustomResource {
         }
         let fields = version.selectable_fields.iter().flatten();
         let own_version = format!("{}/{}", spec.group, version.name);
-        let deprecation = version
-            .deprecated
-            .then(|| version.deprecation_warning.clone().unwrap_or_else(|| format!("{own_version} {} is deprecated", spec.names.kind)));
+        let deprecation =
+            version.deprecated.then(|| version.deprecation_warning.clone().unwrap_or_else(|| format!("{own_version} {} is deprecated", spec.names.kind)));
         Self {
             names: Names {
                 group: text(&spec.group),
@@ -90,7 +89,11 @@ impl CustomResource {
     /// Whether what one of the two shows in a watch is what the other would show.
     pub fn serves_like(&self, other: &Self) -> bool {
         // Equal families are one and the same: see `Definition::read`.
-        Arc::ptr_eq(&self.family, &other.family) && self.names.kind == other.names.kind && self.scope == other.scope && self.fields == other.fields && self.index == other.index
+        Arc::ptr_eq(&self.family, &other.family)
+            && self.names.kind == other.names.kind
+            && self.scope == other.scope
+            && self.fields == other.fields
+            && self.index == other.index
     }
 
     /// Everything wrong with an object: with its values, its lists, what is embedded in it.

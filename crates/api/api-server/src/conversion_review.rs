@@ -136,7 +136,9 @@ mod tests {
     fn answers_are_believed_only_if_they_are_of_the_question() {
         let asked = request(&["v9".into(), "v1".into()], "1", "example.com/v2", &[object("v1", "w")]).unwrap();
         assert_eq!(asked["apiVersion"], "apiextensions.k8s.io/v1");
-        let answer = |response: Value| answered(&asked, json!({"kind": "ConversionReview", "apiVersion": "apiextensions.k8s.io/v1", "response": response}).to_string().as_bytes());
+        let answer = |response: Value| {
+            answered(&asked, json!({"kind": "ConversionReview", "apiVersion": "apiextensions.k8s.io/v1", "response": response}).to_string().as_bytes())
+        };
         assert_eq!(answer(json!(null)), Err("no response provided".into()));
         assert_eq!(answer(json!({"uid": "2"})), Err("expected response.uid=\"1\", got \"2\"".into()));
         assert_eq!(answer(json!({"uid": "1", "result": {"status": "Failure", "message": "no way"}})), Err("no way".into()));
@@ -159,7 +161,8 @@ mod tests {
             object["metadata"]["labels"] = json!({"c": "d"});
         });
         assert_eq!(good.unwrap()["metadata"], json!({"name": "w", "uid": "u", "generation": 3, "labels": {"c": "d"}}));
-        let refused = |change: fn(&mut Value), want: &str| assert_eq!(check(change).unwrap_err(), format!("conversion webhook for {what} returned invalid {want}"));
+        let refused =
+            |change: fn(&mut Value), want: &str| assert_eq!(check(change).unwrap_err(), format!("conversion webhook for {what} returned invalid {want}"));
         refused(|o| o["metadata"]["name"] = "x".into(), "object: must have the same name: w != x");
         refused(|o| o["apiVersion"] = "example.com/v3".into(), "object at index 0: invalid groupVersion (expected example.com/v2, received example.com/v3)");
         refused(|o| o["kind"] = "Gadget".into(), "object at index 0: invalid kind (expected Widget, received Gadget)");

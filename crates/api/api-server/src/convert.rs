@@ -111,21 +111,14 @@ impl Converter {
         let Some(webhook) = versions.webhook() else { return Ok(objects) };
         let what = objects.first().map(review::kind_of).unwrap_or_default() + if list { "List" } else { "" };
         let uid = uuid::Uuid::new_v4().to_string();
-        let asked = review::request(&webhook.review_versions, &uid, to, &objects)
-            .ok_or_else(|| failed(format!("conversion webhook for {what} failed: no supported conversion review version among {:?}", webhook.review_versions)))?;
+        let asked = review::request(&webhook.review_versions, &uid, to, &objects).ok_or_else(|| {
+            failed(format!("conversion webhook for {what} failed: no supported conversion review version among {:?}", webhook.review_versions))
+        })?;
         let body = serde_json::to_vec(&asked).expect("a value encodes");
         let answer = self.webhooks.post(cluster, &webhook.client_config, body, WEBHOOK_TIMEOUT).await.map_err(|error| error.to_string());
-        let converted = answer.and_then(|answer| review::answered(&asked, &answer)).map_err(|why| failed(format!("conversion webhook for {what} failed: {why}")))?;
+        let converted =
+            answer.and_then(|answer| review::answered(&asked, &answer)).map_err(|why| failed(format!("conversion webhook for {what} failed: {why}")))?;
         review::settled(&what, list, to, &objects, converted).map_err(failed)
-    }
-
-    /// The same for one object, for those who can't wait: the thread does.
-    pub fn one_blocking(&self, cluster: &ClusterName, versions: &dyn Versions, object: Value, to: &str) -> Result<Value, Status> {
-        if versions.webhook().is_none() {
-            return versions.convert(object, to).map_err(failed);
-        }
-        let work = self.objects(cluster, versions, vec![object], to, false);
-        Ok(tokio::task::block_in_place(|| tokio::runtime::Handle::current().block_on(work))?.remove(0))
     }
 }
 

@@ -1,7 +1,7 @@
 //! ApiServer: what the pipeline works with.
-use crate::inflight::Inflight;
-use crate::custom::{self, Definitions};
 use crate::convert::Converter;
+use crate::custom::{self, Definitions};
+use crate::inflight::Inflight;
 use crate::kinds::Kinds;
 use crate::metrics::Metrics;
 use crate::policy::{self, Policy};

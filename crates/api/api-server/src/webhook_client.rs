@@ -102,7 +102,8 @@ impl WebhookClient {
         let service = crate::stored::stored(&service).object.to_value();
         let ports = service["spec"]["ports"].as_array();
         let wanted = ports.into_iter().flatten().find(|one| one["port"] == port).ok_or_else(|| format!("no service port {port} found for service {name:?}"))?;
-        let scope = Scope::Resource { cluster: cluster.clone(), resource: GroupResource::new("discovery.k8s.io", "endpointslices"), namespace: Some(namespace.into()) };
+        let scope =
+            Scope::Resource { cluster: cluster.clone(), resource: GroupResource::new("discovery.k8s.io", "endpointslices"), namespace: Some(namespace.into()) };
         let slices = self.store.range(RangeRequest { scope, after: None, limit: 0, revision: None }).await.map_err(|error| error.to_string())?;
         let mut addresses: Vec<SocketAddr> = Vec::new();
         for record in &slices.records {

@@ -1,6 +1,7 @@
 //! Discovery: what resources a cluster serves, asked from its API.
 use api_meta::{ClusterName, split_api_version};
 use controller_kit::{Error, Kit};
+use std::collections::HashSet;
 
 /// One resource in its preferred version.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -34,9 +35,10 @@ pub async fn served(kit: &Kit, cluster: &ClusterName) -> Result<(Vec<ServedResou
     let (mut found, mut failures) = (Vec::new(), Vec::new());
     let core = client.list_core_api_resources("v1").await?;
     let groups = client.list_api_groups().await?;
-    let preferred = groups.groups.into_iter().filter_map(|group| group.preferred_version.or_else(|| group.versions.first().cloned()));
-    let mut lists = vec![core];
-    for version in preferred {
+    // A group's versions come preferred first; what only others serve is found there.
+    let versions = groups.groups.into_iter().flat_map(|group| group.versions);
+    let (mut lists, mut seen) = (vec![core], HashSet::new());
+    for version in versions {
         match client.list_api_group_resources(&version.group_version).await {
             Ok(list) => lists.push(list),
             Err(error) => failures.push(format!("unable to retrieve the complete list of server APIs: {}: {}", version.group_version, Error::from(error))),
@@ -45,6 +47,9 @@ pub async fn served(kit: &Kit, cluster: &ClusterName) -> Result<(Vec<ServedResou
     for list in lists {
         let (group, version) = split_api_version(&list.group_version);
         for resource in list.resources.into_iter().filter(|resource| !resource.name.contains('/')) {
+            if !seen.insert((group.to_owned(), resource.name.clone())) {
+                continue;
+            }
             found.push(ServedResource {
                 group: group.to_owned(),
                 version: version.to_owned(),

@@ -1,7 +1,7 @@
 //! Custom resources: what a definition declares is served as if it were built in.
 use crate::support::{SOON, names, quiet};
 use serde_json::{Value, json};
-use testkit::{Api, Ask, wait_until};
+use testkit::{Api, wait_until};
 
 pub const DEFINITIONS: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
 pub const WIDGETS: &str = "/apis/example.com/v1/namespaces/default/widgets";

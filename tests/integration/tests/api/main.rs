@@ -28,6 +28,7 @@ mod services;
 mod subresources;
 mod support;
 mod tokens;
+mod versions;
 mod watches;
 mod webhooks;
 mod writes;

@@ -40,7 +40,8 @@ impl Resource for CustomResourceDefinitions {
         }
     }
     fn prepare_create(object: &mut Value, _context: &WriteContext) {
-        let stored: Vec<&str> = object["spec"]["versions"].list().iter().filter(|version| version["storage"].flag()).map(|version| version["name"].text()).collect();
+        let stored: Vec<&str> =
+            object["spec"]["versions"].list().iter().filter(|version| version["storage"].flag()).map(|version| version["name"].text()).collect();
         let status = json!({ "acceptedNames": { "kind": "", "plural": "" }, "conditions": [], "storedVersions": stored });
         object.put("status", status);
     }

@@ -217,9 +217,11 @@ impl Teller {
             let now = self.server.clock.now();
             let builtins: Vec<&'static dyn AnyResource> = self.server.kinds.builtins_of(group).collect();
             let violations = api_builtins::structural_violations(&object);
-            let status = self.server.kinds.custom.with_names(&cluster, group, |definitions| {
-                state::status(&object, &All { definitions, builtins: &builtins }, &violations, now)
-            });
+            let status = self
+                .server
+                .kinds
+                .custom
+                .with_names(&cluster, group, |definitions| state::status(&object, &All { definitions, builtins: &builtins }, &violations, now));
             if status == object["status"] {
                 return Ok(());
             }
@@ -273,7 +275,8 @@ pub(super) async fn write_status(server: &ApiServer, record: &Record, mut object
     // Served from the moment on that anybody can read that it is.
     let next = object::stamp(&value, record.mod_revision);
     take_in(&server.kinds, &record.key, &next, record.mod_revision);
-    let txn = Txn { preconditions: vec![Precondition::AtRevision(record.key.clone(), record.mod_revision)], ops: vec![Op::Put { key: record.key.clone(), value }] };
+    let txn =
+        Txn { preconditions: vec![Precondition::AtRevision(record.key.clone(), record.mod_revision)], ops: vec![Op::Put { key: record.key.clone(), value }] };
     match server.store.txn(txn).await {
         Ok(committed) => Ok(committed.revision),
         Err(error) => {

@@ -39,7 +39,9 @@ pub fn resource_of(definition: &CustomResourceDefinition) -> Option<ServedResour
     let conditions = definition.status.iter().flat_map(|status| status.conditions.iter().flatten());
     let established = conditions.into_iter().any(|condition| condition.type_ == "Established" && condition.status == "True");
     let spec = &definition.spec;
-    let version = spec.versions.iter().find(|version| version.storage)?;
+    // Objects are the same in every version that is served; one that is not can't be asked for.
+    let served = || spec.versions.iter().filter(|version| version.served);
+    let version = served().find(|version| version.storage).or_else(|| served().next())?;
     established.then(|| ServedResource {
         group: spec.group.clone(),
         version: version.name.clone(),

@@ -1,0 +1,139 @@
+//! Versions: one stored object, served in each of its kind's forms.
+use crate::custom_resources::{DEFINITIONS, condition, define, widget, widgets};
+use crate::support::{names, quiet};
+use serde_json::{Value, json};
+
+const EVENTS: &str = "/api/v1/namespaces/default/events";
+const NEW_EVENTS: &str = "/apis/events.k8s.io/v1/namespaces/default/events";
+
+#[test]
+fn an_event_is_one_in_both_groups() {
+    let (server, api) = quiet();
+    let mut watch = api.watch(&format!("{NEW_EVENTS}?watch=1&fieldSelector=regarding.name%3Dp"));
+    let reference = json!({"kind": "Pod", "namespace": "default", "name": "p", "apiVersion": "v1"});
+    let made = api
+        .post(EVENTS, &json!({"metadata": {"name": "e"}, "involvedObject": reference, "message": "hello", "reason": "Why", "type": "Normal", "count": 3, "source": {"component": "me"}}))
+        .ok();
+    assert_eq!((&made["apiVersion"], &made["message"]), (&json!("v1"), &json!("hello")));
+    let seen = api.get(&format!("{NEW_EVENTS}/e")).ok();
+    assert_eq!((&seen["apiVersion"], &seen["note"], &seen["deprecatedCount"]), (&json!("events.k8s.io/v1"), &json!("hello"), &json!(3)));
+    assert_eq!((&seen["regarding"], &seen["metadata"]["uid"]), (&reference, &made["metadata"]["uid"]));
+    assert!(seen.get("message").is_none() && seen.get("involvedObject").is_none());
+    assert_eq!(watch.next_event().1["note"], "hello");
+    let list = api.get(&format!("{NEW_EVENTS}?fieldSelector=regarding.kind%3DPod")).ok();
+    assert_eq!((&list["apiVersion"], names(&list)), (&json!("events.k8s.io/v1"), vec!["e".to_owned()]));
+    assert!(names(&api.get(&format!("{NEW_EVENTS}?fieldSelector=regarding.kind%3DNode")).ok()).is_empty());
+
+    let new = json!({"metadata": {"name": "n"}, "eventTime": "2026-01-01T00:00:00.000000Z", "regarding": reference, "note": "new", "reason": "R", "type": "Warning",
+        "action": "Act", "reportingController": "example.com/c", "reportingInstance": "c-1"});
+    let made = api.post(NEW_EVENTS, &new).ok();
+    assert_eq!((&made["apiVersion"], &made["reportingController"]), (&json!("events.k8s.io/v1"), &json!("example.com/c")));
+    let old = api.get(&format!("{EVENTS}/n")).ok();
+    assert_eq!((&old["message"], &old["reportingComponent"], &old["apiVersion"]), (&json!("new"), &json!("example.com/c"), &json!("v1")));
+    let mut wrong = new.clone();
+    wrong["metadata"]["name"] = "x".into();
+    wrong["action"] = Value::Null;
+    let (code, _, message) = api.post(NEW_EVENTS, &wrong).refusal();
+    assert_eq!((code, message.as_str()), (422, "Event.events.k8s.io \"x\" is invalid: action: Required value"));
+    let printed = server.tool().k("get events.events.k8s.io").ok();
+    assert!(printed.lines().next().unwrap().starts_with("LAST SEEN"), "{printed}");
+    assert!(printed.contains("pod/p") && printed.contains("hello"), "{printed}");
+    api.delete(&format!("{NEW_EVENTS}/e")).ok();
+    assert_eq!(api.get(&format!("{EVENTS}/e")).code, 404);
+    let groups = api.get("/apis").ok();
+    assert!(groups["groups"].as_array().unwrap().iter().any(|group| group["name"] == "events.k8s.io"));
+}
+
+#[test]
+fn an_autoscaler_of_v1_is_a_view_of_v2() {
+    let (server, api) = quiet();
+    let at = |version: &str| format!("/apis/autoscaling/{version}/namespaces/default/horizontalpodautoscalers");
+    let target = json!({"kind": "Deployment", "name": "web", "apiVersion": "apps/v1"});
+    let made = api.post(&at("v1"), &json!({"metadata": {"name": "h"}, "spec": {"maxReplicas": 5, "scaleTargetRef": target}})).ok();
+    assert_eq!((&made["apiVersion"], &made["spec"]["targetCPUUtilizationPercentage"]), (&json!("autoscaling/v1"), &json!(80)));
+    let stored = api.get(&format!("{}/h", at("v2"))).ok();
+    assert_eq!(
+        stored["spec"]["metrics"],
+        json!([{"type": "Resource", "resource": {"name": "cpu", "target": {"type": "Utilization", "averageUtilization": 80}}}])
+    );
+    let memory = json!({"type": "Resource", "resource": {"name": "memory", "target": {"type": "AverageValue", "averageValue": "1Gi"}}});
+    let changed = api.patch("json", &format!("{}/h", at("v2")), &json!([{"op": "add", "path": "/spec/metrics/0", "value": memory}])).ok();
+    let view = api.get(&format!("{}/h", at("v1"))).ok();
+    let annotations = view["metadata"]["annotations"].as_object().unwrap();
+    let kept: Value = serde_json::from_str(annotations["autoscaling.alpha.kubernetes.io/metrics"].as_str().unwrap()).unwrap();
+    assert_eq!(kept, json!([{"type": "Resource", "resource": {"name": "memory", "targetAverageValue": "1Gi"}}]));
+    assert_eq!(view["metadata"]["resourceVersion"], changed["metadata"]["resourceVersion"]);
+    // What goes through v1 loses nothing, and what changes nothing writes nothing.
+    assert_eq!(api.put(&format!("{}/h", at("v1")), &view).ok()["metadata"]["resourceVersion"], changed["metadata"]["resourceVersion"]);
+    api.patch("merge", &format!("{}/h", at("v1")), &json!({"spec": {"maxReplicas": 7}})).ok();
+    let stored = api.get(&format!("{}/h", at("v2"))).ok();
+    assert_eq!((&stored["spec"]["maxReplicas"], stored["spec"]["metrics"].as_array().unwrap().len()), (&json!(7), 2));
+    assert!(stored["metadata"].get("annotations").is_none());
+    let (code, _, message) = api.patch("merge", &format!("{}/h", at("v1")), &json!({"spec": {"maxReplicas": 0}})).refusal();
+    assert_eq!(code, 422);
+    assert!(message.contains("spec.maxReplicas: Invalid value: 0: must be greater than 0"), "{message}");
+    let printed = server.tool().k("get horizontalpodautoscalers.v1.autoscaling").ok();
+    assert!(printed.contains("Deployment/web") && printed.contains("cpu: <unknown>/80%"), "{printed}");
+    let mut watch = api.watch(&format!("{}?watch=1", at("v1")));
+    assert_eq!(watch.next_event().1["apiVersion"], "autoscaling/v1");
+    assert_eq!(api.delete(&format!("{}/h", at("v1"))).code, 200);
+    assert_eq!(watch.next_event().1["apiVersion"], "autoscaling/v1");
+}
+
+/// Widgets in two versions that differ in what they know.
+fn two_versions() -> Value {
+    let mut definition = widgets();
+    let mut second = definition["spec"]["versions"][0].clone();
+    second["name"] = "v2".into();
+    second["storage"] = false.into();
+    second["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"]["extra"] = json!({"type": "string"});
+    definition["spec"]["versions"].as_array_mut().unwrap().push(second);
+    definition
+}
+
+const V1: &str = "/apis/example.com/v1/namespaces/default/widgets";
+const V2: &str = "/apis/example.com/v2/namespaces/default/widgets";
+
+#[test]
+fn versions_without_a_conversion_differ_in_name_and_in_what_they_know() {
+    let (_server, api) = quiet();
+    define(&api, &two_versions());
+    api.post(V1, &widget("a", json!({"size": 1}))).ok();
+    let mut newer = widget("b", json!({"size": 2, "extra": "e"}));
+    newer["apiVersion"] = "example.com/v2".into();
+    let made = api.post(V2, &newer).ok();
+    // Stored as v1, which does not know the field.
+    assert_eq!((&made["apiVersion"], made["spec"].get("extra")), (&json!("example.com/v2"), None));
+    let list = api.get(V2).ok();
+    assert_eq!(names(&list), ["a", "b"]);
+    assert!(list["items"].as_array().unwrap().iter().all(|item| item["apiVersion"] == "example.com/v2"));
+    // The storage version changes; what is stored stays as it is until it is written.
+    let path = format!("{DEFINITIONS}/widgets.example.com");
+    let mut definition = api.get(&path).ok();
+    definition["spec"]["versions"][0]["storage"] = false.into();
+    definition["spec"]["versions"][1]["storage"] = true.into();
+    let changed = api.put(&path, &definition).ok();
+    assert_eq!(changed["status"]["storedVersions"], json!(["v1", "v2"]));
+    let before = api.get(&format!("{V1}/a")).ok();
+    let touched = api.put(&format!("{V1}/a"), &before).ok();
+    assert_ne!(touched["metadata"]["resourceVersion"], before["metadata"]["resourceVersion"], "the object is stored in the new version");
+    assert_eq!(api.put(&format!("{V1}/a"), &touched).ok()["metadata"]["resourceVersion"], touched["metadata"]["resourceVersion"]);
+    let made = api.patch("merge", &format!("{V2}/a"), &json!({"spec": {"extra": "kept"}})).ok();
+    assert_eq!(made["spec"]["extra"], "kept");
+    assert!(api.get(&format!("{V1}/a")).ok()["spec"].get("extra").is_none());
+    let mut watch = api.watch(&format!("{V1}?watch=1"));
+    assert_eq!(watch.next_event().1["apiVersion"], "example.com/v1");
+    // A version that objects are stored in can't go.
+    let mut definition = api.get(&path).ok();
+    definition["spec"]["versions"].as_array_mut().unwrap().remove(0);
+    let (code, _, message) = api.put(&path, &definition).refusal();
+    assert_eq!(code, 422);
+    assert!(message.contains("status.storedVersions[0]: Invalid value: \"v1\": missing from spec.versions"), "{message}");
+    // One that is no longer served is not found, and its objects are still there.
+    let mut definition = api.get(&path).ok();
+    definition["spec"]["versions"][0]["served"] = false.into();
+    let kept = api.put(&path, &definition).ok();
+    assert_eq!(condition(&kept, "Established").0, "True");
+    assert_eq!(api.get(V1).code, 404);
+    assert_eq!(names(&api.get(V2).ok()), ["a", "b"]);
+}
