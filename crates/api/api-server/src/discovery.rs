@@ -1,9 +1,11 @@
 //! Discovery: which groups, versions and resources a cluster serves, plain and aggregated. Derived from the kinds.
+use crate::documents::Document;
 use crate::kinds::Kind;
 use api_resource::{AnyResource, Subresource};
 use http::HeaderMap;
 use serde_json::{Map, Value, json};
-use std::collections::BTreeMap;
+use sha2::{Digest, Sha256};
+use std::collections::{BTreeMap, HashMap};
 
 /// Groups in the order they are listed, each with its versions, preferred first.
 struct Groups<'a>(Vec<(String, BTreeMap<VersionOrder, Vec<&'a Kind>>)>);
@@ -30,9 +32,10 @@ impl VersionOrder {
 impl<'a> Groups<'a> {
     fn of(kinds: &'a [Kind]) -> Self {
         let mut groups: Vec<(String, BTreeMap<VersionOrder, Vec<&Kind>>)> = Vec::new();
+        let mut places: HashMap<&str, usize> = HashMap::new();
         for kind in kinds {
             let names = kind.names();
-            let at = groups.iter().position(|(group, _)| *group == names.group).unwrap_or_else(|| {
+            let at = *places.entry(&names.group).or_insert_with(|| {
                 groups.push((names.group.to_string(), BTreeMap::new()));
                 groups.len() - 1
             });
@@ -45,13 +48,30 @@ impl<'a> Groups<'a> {
     }
 }
 
+/// The form a document at `path` is asked for in: "" or the version of the aggregated one; `None` when there is none there.
+pub fn form(path: &str, headers: &HeaderMap) -> Option<&'static str> {
+    match path.trim_matches('/').split('/').collect::<Vec<_>>()[..] {
+        ["api" | "apis"] => Some(aggregated_version(headers).unwrap_or_default()),
+        ["apis", _] | ["api", _] | ["apis", _, _] => Some(""),
+        _ => None,
+    }
+}
+
 /// The discovery document at `path`, or `None` when there is none.
-pub fn document(path: &str, headers: &HeaderMap, kinds: &[Kind], address: &str) -> Option<(Value, &'static str)> {
+pub fn document(path: &str, form: &str, kinds: &[Kind], address: &str) -> Option<Document> {
+    let (value, media_type) = value(path, form, kinds, address)?;
+    let bytes = serde_json::to_vec(&value).expect("a value encodes");
+    let tag = (!form.is_empty()).then(|| Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02X}")).collect());
+    Some(Document { bytes: bytes.into(), media_type, tag, varies: true })
+}
+
+fn value(path: &str, form: &str, kinds: &[Kind], address: &str) -> Option<(Value, &'static str)> {
     let groups = Groups::of(kinds);
     let segments: Vec<&str> = path.trim_matches('/').split('/').collect();
     const PLAIN: &str = "application/json";
     let document = match segments[..] {
-        ["api"] | ["apis"] if let Some(version) = aggregated_version(headers) => {
+        ["api"] | ["apis"] if !form.is_empty() => {
+            let version = form;
             let core = segments[0] == "api";
             let items: Vec<Value> =
                 groups.0.iter().filter(|(group, _)| group.is_empty() == core).map(|(group, versions)| aggregated(group, versions)).collect();

@@ -1,18 +1,19 @@
 //! The life of a request: route, authenticate, authorize, hand to its verb, answer.
 use crate::body::{self, Answer};
 use crate::context::Context;
+use crate::documents::Document;
 use crate::incoming::{discard, read_body};
 use crate::query::Query;
 use crate::request_record::{RequestRecord, path_attributes};
-use crate::route::{Route, Target};
+use crate::route::{ResourceRoute, Route, Target};
 use crate::server::{ApiServer, Requester};
 use crate::{compress, discovery, errors, health, impersonate, inflight, openapi, special};
 use api_auth::{Attributes, AuthError, Decision, MASTERS, User, forbidden};
 use api_meta::{ClusterName, Status};
-use api_resource::SubresourceKind;
+use api_resource::{ALL_VERBS, SubresourceKind};
 use bytes::Bytes;
 use futures::FutureExt;
-use http::{HeaderValue, Method, Request, StatusCode, header, request::Parts};
+use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, header, request::Parts};
 use serde_json::json;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -183,15 +184,13 @@ impl ApiServer {
         if let Some(answer) = health::answer(self, &route.path, query).await {
             return Ok(answer);
         }
-        let kinds = self.kinds.all(&route.cluster);
-        if let Some((document, media_type)) = discovery::document(&route.path, &parts.headers, &kinds, &self.advertised) {
-            let mut answer = body::json(StatusCode::OK, &document);
-            answer.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(media_type));
-            answer.headers_mut().insert(header::VARY, HeaderValue::from_static("Accept"));
+        if let Some(document) = self.document(&route.cluster, &route.path, &parts.headers)? {
+            let mut answer = document.answer(&parts.headers);
+            // Under a URL that names its content's hash the document never changes.
+            if route.path.starts_with("/openapi/v3/") && query.get("hash").is_some() {
+                answer.headers_mut().insert(header::EXPIRES, HeaderValue::from_static("Thu, 31 Dec 2037 23:55:55 GMT"));
+            }
             return Ok(answer);
-        }
-        if let Some(answer) = openapi::answer(&route.path, query, &parts.headers, &kinds) {
-            return answer;
         }
         match route.path.as_str() {
             "/version" => Ok(body::json(StatusCode::OK, &health::version())),
@@ -199,9 +198,23 @@ impl ApiServer {
                 Ok(issuer_document("application/json", &self.authentication.tokens().openid_configuration(&format!("https://{}", self.advertised))))
             }
             "/openid/v1/jwks" => Ok(issuer_document("application/jwk-set+json", &self.authentication.tokens().jwks())),
-            "/" => Ok(body::json(StatusCode::OK, &json!({ "paths": root_paths(&kinds) }))),
+            "/" => Ok(body::json(StatusCode::OK, &json!({ "paths": root_paths(&self.kinds.all(&route.cluster)) }))),
             _ => Err(Status::no_such_resource()),
         }
+    }
+
+    /// What discovery or OpenAPI say at a path.
+    fn document(&self, cluster: &ClusterName, path: &str, headers: &HeaderMap) -> Result<Option<Arc<Document>>, Status> {
+        // Before the kinds are looked at: should they change meanwhile, the document is only newer than it says.
+        let version = self.kinds.version(cluster);
+        if openapi::is_document(path) {
+            let protobuf = openapi::wants_protobuf(headers);
+            let question = if protobuf { format!("{path} protobuf") } else { path.to_owned() };
+            return self.documents.get(version, &question, || openapi::document(path, protobuf, &self.kinds.all(cluster)));
+        }
+        let Some(form) = discovery::form(path, headers) else { return Ok(None) };
+        let make = || Ok(discovery::document(path, form, &self.kinds.all(cluster), &self.advertised));
+        self.documents.get(version, &format!("{path} {form}"), make)
     }
 
     /// The kind a request is about. One that is not known may be of a definition this server has not heard of yet.
@@ -240,7 +253,8 @@ impl ApiServer {
         if let Some(deprecation) = kind.deprecation() {
             context.warn(deprecation);
         }
-        let verbs = subresource.as_ref().map_or(kind.verbs(), |s| s.verbs);
+        // What goes may still be changed, or nobody could let go of it; only discovery no longer says so.
+        let verbs = subresource.as_ref().map_or(if kind.is_terminating() { ALL_VERBS } else { kind.verbs() }, |s| s.verbs);
         if !verbs.contains(&route.verb) && !(route.verb == "patch" && verbs.contains(&"update")) {
             return Err(errors::method_not_allowed());
         }

@@ -16,6 +16,7 @@ mod delete;
 mod delete_options;
 mod discovery;
 mod dispatch;
+mod documents;
 mod errors;
 mod escalation;
 mod events;

@@ -1,6 +1,7 @@
 //! ApiServer: what the pipeline works with.
 use crate::convert::Converter;
 use crate::custom::{self, Definitions};
+use crate::documents::Documents;
 use crate::inflight::Inflight;
 use crate::kinds::Kinds;
 use crate::metrics::Metrics;
@@ -62,6 +63,7 @@ pub struct ApiServer {
     pub(crate) policy: Policy,
     pub(crate) definitions: Definitions,
     pub(crate) converter: Arc<Converter>,
+    pub(crate) documents: Documents,
     pub(crate) admission: AdmissionChain,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) service_cidr: IpNet,
@@ -91,6 +93,7 @@ impl ApiServer {
             policy,
             definitions,
             converter,
+            documents: Documents::default(),
             admission,
             clock,
             service_cidr,

@@ -25,6 +25,9 @@ pub fn validate(errors: &mut FieldErrors, version: &At, versions: &[Value], inde
         At::new(&value["additionalPrinterColumns"], path.as_str()).items().for_each(|at| column(errors, &at));
     }
     if let Some(path) = place(versions, index, "selectableFields", "selectableFields") {
+        if value["schema"]["openAPIV3Schema"].is_null() {
+            return errors.push(FieldError::invalid(&path, "", "may only be set when `version.schema.openAPIV3Schema` is not included"));
+        }
         let unchanged = was.is_some_and(|was| was["selectableFields"] == value["selectableFields"]);
         selectable(errors, &At::new(&value["selectableFields"], path.as_str()), &value["schema"]["openAPIV3Schema"], unchanged);
     }

@@ -32,6 +32,8 @@ pub struct Served {
     pub schema: SchemaRef,
     /// Of a custom kind: its `openAPIV3Schema`, with the descriptions.
     pub document: Option<Arc<Value>>,
+    /// Changes with `document`, if somebody knows already.
+    pub fingerprint: Option<u64>,
 }
 
 /// A path below a resource.
@@ -80,8 +82,10 @@ pub fn hash<'a>(served: impl IntoIterator<Item = &'a Served>) -> String {
             let (group, version, kind) = &subresource.speaks;
             [&subresource.name, &subresource.verbs.join(","), group, version, kind].into_iter().for_each(|text| add(text));
         }
-        if let Some(document) = &resource.document {
-            add(&document.to_string());
+        match (&resource.document, resource.fingerprint) {
+            (Some(_), Some(fingerprint)) => add(&fingerprint.to_string()),
+            (Some(document), None) => add(&document.to_string()),
+            (None, _) => {}
         }
     }
     hasher.finalize().iter().map(|byte| format!("{byte:02X}")).collect()

@@ -23,6 +23,7 @@ fn built_in(group: &str, version: &str, kind: &str, plural: &str, namespaced: bo
         subresources,
         schema: builtin::for_kind(group, version, kind).unwrap(),
         document: None,
+        fingerprint: None,
     }
 }
 
