@@ -1,6 +1,9 @@
 //! Versions: one stored object, served in each of its kind's forms.
 use crate::custom_resources::{DEFINITIONS, condition, define, widget, widgets};
+use crate::hook::Hook;
 use crate::support::{names, quiet};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
 const EVENTS: &str = "/api/v1/namespaces/default/events";
@@ -136,4 +139,91 @@ fn versions_without_a_conversion_differ_in_name_and_in_what_they_know() {
     assert_eq!(condition(&kept, "Established").0, "True");
     assert_eq!(api.get(V1).code, 404);
     assert_eq!(names(&api.get(V2).ok()), ["a", "b"]);
+}
+
+/// What the converter of these widgets does: `spec.size` of v1 is `spec.weight` of v2. How it misbehaves hangs on the object's name.
+fn convert(review: &Value) -> (u16, Vec<u8>) {
+    let request = &review["request"];
+    let to = request["desiredAPIVersion"].as_str().unwrap();
+    let converted: Vec<Value> = request["objects"].as_array().unwrap().iter().map(|object| {
+        let mut object = object.clone();
+        let (from_field, to_field) = if to.ends_with("v2") { ("size", "weight") } else { ("weight", "size") };
+        object["apiVersion"] = to.into();
+        let spec = object["spec"].as_object_mut().unwrap();
+        if let Some(value) = spec.remove(from_field) {
+            spec.insert(to_field.into(), value);
+        }
+        object["metadata"]["labels"]["converted"] = "yes".into();
+        object["metadata"]["generation"] = 99.into();
+        match object["metadata"]["name"].as_str().unwrap() {
+            "renamed" => object["metadata"]["name"] = "other".into(),
+            "unlabelled" => object["metadata"]["labels"] = json!({"bad key!": "x"}),
+            _ => {}
+        }
+        object
+    }).collect();
+    let refused = request["objects"].as_array().unwrap().iter().any(|object| object["metadata"]["name"] == "refused");
+    let result = if refused { json!({"status": "Failure", "message": "I would rather not"}) } else { json!({"status": "Success"}) };
+    let answer = json!({"kind": "ConversionReview", "apiVersion": "apiextensions.k8s.io/v1", "response": {"uid": request["uid"], "result": result, "convertedObjects": converted}});
+    (200, answer.to_string().into_bytes())
+}
+
+#[test]
+fn a_webhook_converts_and_is_believed_only_so_far() {
+    let (_server, api) = quiet();
+    let hook = Hook::start(|_, review| convert(review));
+    let mut definition = two_versions();
+    let spec = &mut definition["spec"]["versions"][1]["schema"]["openAPIV3Schema"]["properties"]["spec"];
+    spec["required"] = json!(["weight"]);
+    spec["properties"]["weight"] = json!({"type": "integer"});
+    spec["properties"].as_object_mut().unwrap().remove("size");
+    definition["spec"]["versions"][1]["selectableFields"] = json!([{"jsonPath": ".spec.weight"}]);
+    definition["spec"]["versions"][1]["additionalPrinterColumns"] = json!([{"name": "Weight", "type": "integer", "jsonPath": ".spec.weight"}]);
+    definition["spec"]["conversion"] = json!({"strategy": "Webhook", "webhook": {"conversionReviewVersions": ["v1"],
+        "clientConfig": {"url": hook.url("convert"), "caBundle": STANDARD.encode(&hook.ca_pem)}}});
+    define(&api, &definition);
+    api.post(V1, &widget("a", json!({"size": 3}))).ok();
+    assert!(hook.asked().is_empty(), "what is stored as it is served is nobody's business");
+    let seen = api.get(&format!("{V2}/a")).ok();
+    assert_eq!((&seen["apiVersion"], &seen["spec"]["weight"], seen["spec"].get("size")), (&json!("example.com/v2"), &json!(3), None));
+    assert_eq!((&seen["metadata"]["labels"]["converted"], &seen["metadata"]["generation"]), (&json!("yes"), &json!(1)));
+    let mut watch = api.watch(&format!("{V2}?watch=1"));
+    assert_eq!(watch.next_event().1["spec"]["weight"], 3);
+    let made = api.post(V2, &json!({"apiVersion": "example.com/v2", "kind": "Widget", "metadata": {"name": "b"}, "spec": {"weight": 5}})).ok();
+    assert_eq!((&made["apiVersion"], &made["spec"]["weight"]), (&json!("example.com/v2"), &json!(5)));
+    assert_eq!(api.get(&format!("{V1}/b")).ok()["spec"]["size"], 5, "it is stored in the other version");
+    assert_eq!(watch.next_event().1["spec"]["weight"], 5);
+    let patched = api.patch("merge", &format!("{V2}/b"), &json!({"spec": {"weight": 6}})).ok();
+    assert_eq!((&patched["spec"]["weight"], &patched["metadata"]["generation"]), (&json!(6), &json!(2)));
+    let before = hook.asked().len();
+    let list = api.get(V2).ok();
+    assert_eq!((names(&list), hook.asked().len() - before), (vec!["a".to_owned(), "b".to_owned()], 1), "a list is converted by one request");
+    assert_eq!(names(&api.get(&format!("{V2}?fieldSelector=spec.weight%3D6")).ok()), ["b"]);
+    let applied = api.patch("apply", &format!("{V2}/b?fieldManager=two&force=true"), &json!({"apiVersion": "example.com/v2", "kind": "Widget", "spec": {"weight": 8}})).ok();
+    assert_eq!(applied["spec"]["weight"], 8);
+    assert_eq!(api.get(&format!("{V1}/b")).ok()["spec"]["size"], 8);
+
+    for (name, want) in [
+        ("renamed", "conversion webhook for example.com/v1, Kind=Widget returned invalid object: must have the same name: renamed != other"),
+        ("refused", "conversion webhook for example.com/v1, Kind=Widget failed: I would rather not"),
+    ] {
+        api.post(V1, &widget(name, json!({"size": 1}))).ok();
+        let (code, _, message) = api.get(&format!("{V2}/{name}")).refusal();
+        assert_eq!((code, message.as_str()), (500, want));
+    }
+    api.post(V1, &widget("unlabelled", json!({"size": 1}))).ok();
+    let (code, _, message) = api.get(&format!("{V2}/unlabelled")).refusal();
+    assert_eq!(code, 500);
+    assert!(message.starts_with("conversion webhook for example.com/v1, Kind=Widget returned invalid metadata: metadata.labels: Invalid value: \"bad key!\""), "{message}");
+    // Nobody there: told, and the stored version is served on.
+    let path = format!("{DEFINITIONS}/widgets.example.com");
+    let mut definition = api.get(&path).ok();
+    definition["spec"]["conversion"]["webhook"]["clientConfig"]["url"] = "https://127.0.0.1:1/convert".into();
+    api.put(&path, &definition).ok();
+    let (code, _, message) = api.get(&format!("{V2}/a")).refusal();
+    assert_eq!(
+        (code, message.as_str()),
+        (500, "conversion webhook for example.com/v1, Kind=Widget failed: Post \"https://127.0.0.1:1/convert?timeout=30s\": dial tcp 127.0.0.1:1: connect: connection refused")
+    );
+    assert_eq!(api.get(&format!("{V1}/a")).code, 200);
 }
