@@ -173,15 +173,34 @@ impl Api {
         Watch { headers, body: BufReader::new(body) }
     }
 
-    fn start(&self, ask: &Ask) -> io::Result<Started> {
+    /// Posts one body after the other on one connection, for many small ones; gives the codes.
+    #[track_caller]
+    pub fn post_all(&self, path: &str, bodies: impl IntoIterator<Item = Value>) -> Vec<u16> {
+        let mut stream = self.connect().unwrap_or_else(|error| panic!("{path}: {error}"));
+        let mut one = |body: Value| -> io::Result<u16> {
+            let ask = Ask::new("POST", path).json(&body);
+            stream.get_mut().write_all(&self.request(&ask, "keep-alive"))?;
+            let (code, headers) = head_of(&mut stream)?;
+            let length = headers.iter().find(|(name, _)| name == "content-length").and_then(|(_, length)| length.parse().ok());
+            let mut rest = vec![0; length.ok_or_else(|| io::Error::other("an answer of no known length"))?];
+            stream.read_exact(&mut rest)?;
+            Ok(code)
+        };
+        bodies.into_iter().map(|body| one(body).unwrap_or_else(|error| panic!("{path}: {error}"))).collect()
+    }
+
+    fn connect(&self) -> io::Result<BufReader<StreamOwned<ClientConnection, TcpStream>>> {
         let stream = TcpStream::connect(&self.address)?;
         stream.set_read_timeout(Some(TIMEOUT))?;
         stream.set_nodelay(true)?;
         let host = self.address.rsplit_once(':').map_or(self.address.as_str(), |(host, _)| host).to_owned();
         let name = host.try_into().expect("a host name");
         let connection = ClientConnection::new(self.tls.clone(), name).expect("the configuration is good");
-        let mut stream = BufReader::new(StreamOwned::new(connection, stream));
-        let mut head = format!("{} {} HTTP/1.1\r\nhost: {}\r\nconnection: close\r\n", ask.method, ask.path, self.address);
+        Ok(BufReader::new(StreamOwned::new(connection, stream)))
+    }
+
+    fn request(&self, ask: &Ask, connection: &str) -> Vec<u8> {
+        let mut head = format!("{} {} HTTP/1.1\r\nhost: {}\r\nconnection: {connection}\r\n", ask.method, ask.path, self.address);
         let token = self.token.as_ref().map(|token| ("authorization".to_owned(), format!("Bearer {token}")));
         for (name, value) in self.headers.iter().chain(&token).chain(&ask.headers) {
             head.push_str(&format!("{name}: {value}\r\n"));
@@ -191,20 +210,13 @@ impl Api {
         }
         let mut request = format!("{head}\r\n").into_bytes();
         request.extend_from_slice(&ask.body);
-        stream.get_mut().write_all(&request)?;
-        let mut line = || {
-            let mut text = String::new();
-            stream.read_line(&mut text)?;
-            Ok::<_, io::Error>(text.trim_end().to_owned())
-        };
-        let status = line()?;
-        let code = status.split(' ').nth(1).and_then(|code| code.parse().ok()).ok_or_else(|| io::Error::other(format!("no HTTP answer: {status:?}")))?;
-        let mut headers = Vec::new();
-        loop {
-            let text = line()?;
-            let Some((name, value)) = text.split_once(':') else { break };
-            headers.push((name.to_ascii_lowercase(), value.trim().to_owned()));
-        }
+        request
+    }
+
+    fn start(&self, ask: &Ask) -> io::Result<Started> {
+        let mut stream = self.connect()?;
+        stream.get_mut().write_all(&self.request(ask, "close"))?;
+        let (code, headers) = head_of(&mut stream)?;
         let header = |wanted: &str| headers.iter().find(|(name, _)| name == wanted).map(|(_, value)| value.as_str());
         let body: Box<dyn Read + Send> = match (header("transfer-encoding"), header("content-length").and_then(|length| length.parse().ok())) {
             (Some("chunked"), _) => Box::new(Chunked { stream, left: 0, ended: false }),
@@ -213,6 +225,24 @@ impl Api {
         };
         Ok((code, headers, body))
     }
+}
+
+/// An answer's code and headers.
+fn head_of(stream: &mut impl BufRead) -> io::Result<(u16, Vec<(String, String)>)> {
+    let mut line = || {
+        let mut text = String::new();
+        stream.read_line(&mut text)?;
+        Ok::<_, io::Error>(text.trim_end().to_owned())
+    };
+    let status = line()?;
+    let code = status.split(' ').nth(1).and_then(|code| code.parse().ok()).ok_or_else(|| io::Error::other(format!("no HTTP answer: {status:?}")))?;
+    let mut headers = Vec::new();
+    loop {
+        let text = line()?;
+        let Some((name, value)) = text.split_once(':') else { break };
+        headers.push((name.to_ascii_lowercase(), value.trim().to_owned()));
+    }
+    Ok((code, headers))
 }
 
 /// The body of a `transfer-encoding: chunked` answer.

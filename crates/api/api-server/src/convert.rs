@@ -7,6 +7,7 @@ use crate::stored::stored;
 use crate::webhook_client::WebhookClient;
 use api_meta::{ClusterName, Status, object};
 use api_resource::{AnyResource, Versions};
+use api_schema::SchemaRef;
 use bytes::Bytes;
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -120,6 +121,15 @@ impl Converter {
             answer.and_then(|answer| review::answered(&asked, &answer)).map_err(|why| failed(format!("conversion webhook for {what} failed: {why}")))?;
         review::settled(&what, list, to, &objects, converted).map_err(failed)
     }
+
+    /// The same for one object, for those who can't wait: the thread does.
+    pub fn one_blocking(&self, cluster: &ClusterName, versions: &dyn Versions, object: Value, to: &str) -> Result<Value, Status> {
+        if versions.webhook().is_none() {
+            return versions.convert(object, to).map_err(failed);
+        }
+        let work = self.objects(cluster, versions, vec![object], to, false);
+        Ok(tokio::task::block_in_place(|| tokio::runtime::Handle::current().block_on(work))?.remove(0))
+    }
 }
 
 fn encoded(object: &Value, revision: u64) -> Bytes {
@@ -139,4 +149,23 @@ fn settled(record: &Arc<Record>, versions: &dyn Versions) -> Arc<Record> {
     let settled = (new != old).then(|| Record::new(record.key.clone(), record.create_revision, record.mod_revision, encoded(&new, record.mod_revision)));
     *known = Some((by, settled.clone()));
     settled.unwrap_or_else(|| record.clone())
+}
+
+/// The other versions of a kind, for those who look after the managers of its objects' fields.
+pub struct Others<'a> {
+    pub converter: &'a Converter,
+    pub cluster: &'a ClusterName,
+    pub versions: &'a dyn Versions,
+}
+
+impl api_patch::OtherVersions for Others<'_> {
+    fn schema(&self, api_version: &str) -> Option<SchemaRef> {
+        self.versions.schema_of(api_version)
+    }
+    fn view(&self, object: &Value, api_version: &str) -> Option<Value> {
+        if object["apiVersion"] == api_version {
+            return Some(object.clone());
+        }
+        self.converter.one_blocking(self.cluster, self.versions, object.clone(), api_version).ok()
+    }
 }

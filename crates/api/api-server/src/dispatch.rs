@@ -255,7 +255,7 @@ impl ApiServer {
         }
         // What goes may still be changed, or nobody could let go of it; only discovery no longer says so.
         let verbs = subresource.as_ref().map_or(if kind.is_terminating() { ALL_VERBS } else { kind.verbs() }, |s| s.verbs);
-        if !verbs.contains(&route.verb) && !(route.verb == "patch" && verbs.contains(&"update")) {
+        if !(verbs.contains(&route.verb) || route.verb == "patch" && verbs.contains(&"update")) {
             return Err(errors::method_not_allowed());
         }
         if let Some(special) = subresource.as_ref().filter(|s| matches!(s.kind, SubresourceKind::Special)) {

@@ -8,7 +8,7 @@ use crate::update::Change;
 use crate::write::{ATTEMPTS, options, reset_fields};
 use crate::{errors, metadata, negotiate};
 use api_meta::{FieldError, FieldPath, Status};
-use api_patch::Writer;
+use api_patch::{OtherVersions, Writer};
 use api_resource::Subresource;
 use bytes::Bytes;
 use http::{StatusCode, header};
@@ -123,7 +123,7 @@ impl ApiServer {
         }
         // Only JSON text can repeat a key: YAML that does is refused by its decoder.
         let mut problems = if body.first() == Some(&b'{') {
-            api_schema::decode(body, &api_schema::Schema::anything()).map(|d| d.strict).unwrap_or_default()
+            api_schema::decode(body, api_schema::Schema::anything()).map(|d| d.strict).unwrap_or_default()
         } else {
             Vec::new()
         };
@@ -160,7 +160,9 @@ impl ApiServer {
             }
             let change = Change { part, tracked: true, options: options(context)? };
             let make = |old: &Value| {
-                let mut new = api_patch::apply(Some(old), &applied, &schema, &writer, force)?;
+                let others = self.others(context, kind);
+                let others = others.as_ref().map(|others| others as &dyn OtherVersions);
+                let mut new = api_patch::apply_among(Some(old), &applied, &schema, &writer, force, others)?;
                 if !keep_version && kind.unconditional_update() {
                     metadata::of(&mut new).remove("resourceVersion");
                 }

@@ -1,6 +1,7 @@
 //! Update: a stored object becomes what a PUT, a patch, an apply or a write to one of its parts makes of it.
 use crate::body::Answer;
 use crate::context::Context;
+use crate::convert::Others;
 use crate::decode::{self, FieldValidation};
 use crate::kinds::Kind;
 use crate::stored::stored;
@@ -9,7 +10,7 @@ use crate::write::{ATTEMPTS, options, reset_fields};
 use crate::{ApiServer, errors, metadata};
 use api_admission::Operation;
 use api_meta::{FieldError, FieldPath, Status, object};
-use api_patch::Writer;
+use api_patch::{OtherVersions, Writer};
 use api_resource::{Subresource, SubresourceKind};
 use bytes::Bytes;
 use http::StatusCode;
@@ -103,6 +104,11 @@ impl ApiServer {
         unreachable!("the last attempt returns")
     }
 
+    /// The versions of a kind besides the one that is written, where there are any.
+    pub(crate) fn others<'o>(&'o self, context: &'o Context<'_>, kind: &'o Kind) -> Option<Others<'o>> {
+        kind.versions().map(|versions| Others { converter: &self.converter, cluster: context.cluster, versions })
+    }
+
     /// Whether an object (as this kind serves it) would be stored otherwise today than it is.
     async fn is_behind(&self, context: &Context<'_>, kind: &Kind, kept: &Record, object: &Value) -> Result<bool, Status> {
         if kind.versions().is_none() {
@@ -130,7 +136,8 @@ impl ApiServer {
         if !change.tracked {
             let manager = context.manager()?;
             let writer = Writer { manager: &manager, subresource, reset: reset_fields(kind, change.part), now: context.now };
-            api_patch::track_update(Some(old), &mut new, &kind.schema(), &writer);
+            let others = self.others(context, kind);
+            api_patch::track_update_among(Some(old), &mut new, &kind.schema(), &writer, others.as_ref().map(|others| others as &dyn OtherVersions));
         }
         let view = View::of(context, kind, change);
         let old_shown = view.shown(old)?;

@@ -407,9 +407,8 @@ fn ten_thousand_objects_are_listed_in_pieces() {
         for part in 0..16 {
             let api = &api;
             scope.spawn(move || {
-                for n in (part..COUNT).step_by(16) {
-                    assert_eq!(api.post(WIDGETS, &widget(&format!("w{n:05}"), json!({"size": n + 1}))).code, 201);
-                }
+                let own = (part..COUNT).step_by(16).map(|n| widget(&format!("w{n:05}"), json!({"size": n + 1})));
+                assert!(api.post_all(WIDGETS, own).iter().all(|code| *code == 201));
             });
         }
     });

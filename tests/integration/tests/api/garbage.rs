@@ -76,7 +76,10 @@ fn custom_resources_own_are_owned_counted_and_go_with_their_namespace() {
     api.post(path, &widget("one", json!({"size": 1}))).ok();
     let (status, _, message) = api.post(path, &widget("two", json!({"size": 1}))).refusal();
     assert_eq!(status, 403);
-    assert!(message.contains("exceeded quota: q, requested: count/widgets.example.com=1, used: count/widgets.example.com=1, limited: count/widgets.example.com=1"), "{message}");
+    assert!(
+        message.contains("exceeded quota: q, requested: count/widgets.example.com=1, used: count/widgets.example.com=1, limited: count/widgets.example.com=1"),
+        "{message}"
+    );
     api.delete("/api/v1/namespaces/n").ok();
     wait_until("the namespace is gone, widgets and all", SOON, || api.get("/api/v1/namespaces/n").code == 404);
     assert_eq!(api.get(&format!("{path}/one")).code, 404);

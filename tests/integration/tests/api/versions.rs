@@ -145,23 +145,28 @@ fn versions_without_a_conversion_differ_in_name_and_in_what_they_know() {
 fn convert(review: &Value) -> (u16, Vec<u8>) {
     let request = &review["request"];
     let to = request["desiredAPIVersion"].as_str().unwrap();
-    let converted: Vec<Value> = request["objects"].as_array().unwrap().iter().map(|object| {
-        let mut object = object.clone();
-        let (from_field, to_field) = if to.ends_with("v2") { ("size", "weight") } else { ("weight", "size") };
-        object["apiVersion"] = to.into();
-        let spec = object["spec"].as_object_mut().unwrap();
-        if let Some(value) = spec.remove(from_field) {
-            spec.insert(to_field.into(), value);
-        }
-        object["metadata"]["labels"]["converted"] = "yes".into();
-        object["metadata"]["generation"] = 99.into();
-        match object["metadata"]["name"].as_str().unwrap() {
-            "renamed" => object["metadata"]["name"] = "other".into(),
-            "unlabelled" => object["metadata"]["labels"] = json!({"bad key!": "x"}),
-            _ => {}
-        }
-        object
-    }).collect();
+    let converted: Vec<Value> = request["objects"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|object| {
+            let mut object = object.clone();
+            let (from_field, to_field) = if to.ends_with("v2") { ("size", "weight") } else { ("weight", "size") };
+            object["apiVersion"] = to.into();
+            let spec = object["spec"].as_object_mut().unwrap();
+            if let Some(value) = spec.remove(from_field) {
+                spec.insert(to_field.into(), value);
+            }
+            object["metadata"]["labels"]["converted"] = "yes".into();
+            object["metadata"]["generation"] = 99.into();
+            match object["metadata"]["name"].as_str().unwrap() {
+                "renamed" => object["metadata"]["name"] = "other".into(),
+                "unlabelled" => object["metadata"]["labels"] = json!({"bad key!": "x"}),
+                _ => {}
+            }
+            object
+        })
+        .collect();
     let refused = request["objects"].as_array().unwrap().iter().any(|object| object["metadata"]["name"] == "refused");
     let result = if refused { json!({"status": "Failure", "message": "I would rather not"}) } else { json!({"status": "Success"}) };
     let answer = json!({"kind": "ConversionReview", "apiVersion": "apiextensions.k8s.io/v1", "response": {"uid": request["uid"], "result": result, "convertedObjects": converted}});
@@ -199,7 +204,9 @@ fn a_webhook_converts_and_is_believed_only_so_far() {
     let list = api.get(V2).ok();
     assert_eq!((names(&list), hook.asked().len() - before), (vec!["a".to_owned(), "b".to_owned()], 1), "a list is converted by one request");
     assert_eq!(names(&api.get(&format!("{V2}?fieldSelector=spec.weight%3D6")).ok()), ["b"]);
-    let applied = api.patch("apply", &format!("{V2}/b?fieldManager=two&force=true"), &json!({"apiVersion": "example.com/v2", "kind": "Widget", "spec": {"weight": 8}})).ok();
+    let applied = api
+        .patch("apply", &format!("{V2}/b?fieldManager=two&force=true"), &json!({"apiVersion": "example.com/v2", "kind": "Widget", "spec": {"weight": 8}}))
+        .ok();
     assert_eq!(applied["spec"]["weight"], 8);
     assert_eq!(api.get(&format!("{V1}/b")).ok()["spec"]["size"], 8);
 
@@ -214,7 +221,10 @@ fn a_webhook_converts_and_is_believed_only_so_far() {
     api.post(V1, &widget("unlabelled", json!({"size": 1}))).ok();
     let (code, _, message) = api.get(&format!("{V2}/unlabelled")).refusal();
     assert_eq!(code, 500);
-    assert!(message.starts_with("conversion webhook for example.com/v1, Kind=Widget returned invalid metadata: metadata.labels: Invalid value: \"bad key!\""), "{message}");
+    assert!(
+        message.starts_with("conversion webhook for example.com/v1, Kind=Widget returned invalid metadata: metadata.labels: Invalid value: \"bad key!\""),
+        "{message}"
+    );
     // Nobody there: told, and the stored version is served on.
     let path = format!("{DEFINITIONS}/widgets.example.com");
     let mut definition = api.get(&path).ok();
@@ -223,7 +233,10 @@ fn a_webhook_converts_and_is_believed_only_so_far() {
     let (code, _, message) = api.get(&format!("{V2}/a")).refusal();
     assert_eq!(
         (code, message.as_str()),
-        (500, "conversion webhook for example.com/v1, Kind=Widget failed: Post \"https://127.0.0.1:1/convert?timeout=30s\": dial tcp 127.0.0.1:1: connect: connection refused")
+        (
+            500,
+            "conversion webhook for example.com/v1, Kind=Widget failed: Post \"https://127.0.0.1:1/convert?timeout=30s\": dial tcp 127.0.0.1:1: connect: connection refused"
+        )
     );
     assert_eq!(api.get(&format!("{V1}/a")).code, 200);
 }

@@ -4,7 +4,7 @@ use crate::check::{At, Report, resources};
 use crate::fields::{Fill, Read};
 use crate::quantities;
 use api_meta::{FieldErrors, names};
-use api_resource::{ALL, Column, Names, Resource, Row, STATUS, Subresource, WriteContext, text};
+use api_resource::{ALL, Column, Names, Resource, Row, STATUS, Subresource, Versions, WriteContext, text};
 use serde_json::{Value, json};
 
 pub struct HorizontalPodAutoscalers;
@@ -22,6 +22,7 @@ impl Resource for HorizontalPodAutoscalers {
         Column::with("Replicas", |row| number(&row.object["status"]["currentReplicas"])),
     ];
     const SUBRESOURCES: &'static [Subresource] = &[STATUS];
+    const VERSIONS: Option<&'static dyn Versions> = Some(&super::horizontal_pod_autoscaler_v1::VERSIONS);
     const GENERATION: bool = false;
     fn default(object: &mut Value) {
         let spec = object.open("spec");

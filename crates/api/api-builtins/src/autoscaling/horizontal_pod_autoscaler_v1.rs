@@ -19,9 +19,10 @@ const CONDITIONS: &str = "autoscaling.alpha.kubernetes.io/conditions";
 /// Upstream's, in percent, for who asks for nothing.
 const DEFAULT_UTILIZATION: i64 = 80;
 
-struct AutoscalerVersions;
+pub struct AutoscalerVersions;
 
-static VERSIONS: AutoscalerVersions = AutoscalerVersions;
+/// Both versions of autoscalers.
+pub static VERSIONS: AutoscalerVersions = AutoscalerVersions;
 
 impl Versions for AutoscalerVersions {
     fn storage(&self) -> &str {

@@ -3,7 +3,7 @@ use crate::cells::since;
 use crate::check::{At, Report};
 use crate::fields::{Read, selectable, selectable_at};
 use api_meta::FieldErrors;
-use api_resource::{Column, Field, Names, Resource, Row, text};
+use api_resource::{Column, Field, Names, Resource, Row, Versions, text};
 use serde_json::Value;
 
 pub struct Events;
@@ -36,6 +36,7 @@ impl Resource for Events {
         selectable_at("source", &["source.component", "reportingComponent"], ""),
         selectable("type", ""),
     ];
+    const VERSIONS: Option<&'static dyn Versions> = Some(&crate::events::VERSIONS);
     const GENERATION: bool = false;
     const CREATE_ON_UPDATE: bool = true;
     fn validate(new: &Value, _old: Option<&Value>) -> FieldErrors {

@@ -22,9 +22,10 @@ const RENAMED: [(&str, &str); 7] = [
     ("reportingController", "reportingComponent"),
 ];
 
-struct EventVersions;
+pub struct EventVersions;
 
-static VERSIONS: EventVersions = EventVersions;
+/// Events of both groups.
+pub static VERSIONS: EventVersions = EventVersions;
 
 impl Versions for EventVersions {
     fn storage(&self) -> &str {

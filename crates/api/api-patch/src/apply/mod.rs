@@ -9,9 +9,11 @@ mod last_applied;
 mod managed;
 mod merge;
 mod update;
+mod versions;
 mod writer;
 
-pub use update::track_update;
+pub use update::{track_update, track_update_among};
+pub use versions::OtherVersions;
 pub use writer::Writer;
 
 use api_meta::{Status, split_api_version};
@@ -23,6 +25,7 @@ use fields::{Fields, intersection, subtract, union};
 use managed::{Entry, Operation, decode, encode};
 use serde_json::{Map, Value};
 use update::{add, put, take};
+use versions::{Changes, seen_in};
 use writer::strip_identity;
 
 /// The owner of what an object held before anyone's fields were tracked.
@@ -41,6 +44,18 @@ pub fn laid_over(live: &Value, applied: &Value, schema: &Schema) -> Value {
 /// Errors: 400 if the configuration has managedFields or does not fit the schema, 409 with a cause for
 /// each field if others own what it changes and `force` is off.
 pub fn apply(live: Option<&Value>, applied: &Value, schema: &Schema, writer: &Writer, force: bool) -> Result<Value, Status> {
+    apply_among(live, applied, schema, writer, force, None)
+}
+
+/// [`apply`] to a kind that is served in other versions too, whose managers own fields of theirs.
+pub fn apply_among(
+    live: Option<&Value>,
+    applied: &Value,
+    schema: &Schema,
+    writer: &Writer,
+    force: bool,
+    versions: Option<&dyn OtherVersions>,
+) -> Result<Value, Status> {
     if applied.get("metadata").and_then(|m| m.get("managedFields")).is_some_and(|m| !m.is_null()) {
         return Err(Status::bad_request("metadata.managedFields must be nil"));
     }
@@ -63,7 +78,7 @@ pub fn apply(live: Option<&Value>, applied: &Value, schema: &Schema, writer: &Wr
 
     let merged = merge::merge(&base, applied, Some(schema));
     let mut object = match &last {
-        Some(last) => prune(&merged, schema, last, &own, &entries),
+        Some(last) => prune(&merged, schema, last, &own, &entries, versions),
         None => merged,
     };
     let mut comparison = compare(live.map(|_| &base), &object, schema);
@@ -72,13 +87,11 @@ pub fn apply(live: Option<&Value>, applied: &Value, schema: &Schema, writer: &Wr
         strip_identity(set);
         writer.strip_reset(set);
     }
+    let mut changes = Changes::new(live.map(|_| &base), &object, api_version, comparison, versions, writer);
     if !force {
-        check_conflicts(&entries, &comparison.changed, &base, schema, writer)?;
+        check_conflicts(&entries, &mut changes, &base, schema, writer)?;
     }
-    for entry in &mut entries {
-        subtract(&mut entry.fields, &comparison.changed, false);
-        subtract(&mut entry.fields, &comparison.removed, false);
-    }
+    changes.dispossess(&mut entries);
 
     // The time moves only if the object or the set of fields owned did.
     let unchanged = object == base && last.as_ref().is_some_and(|l| l.fields == own.fields && l.api_version == own.api_version);
@@ -105,10 +118,10 @@ fn does_not_fit(applied: &Value, faults: &[String]) -> Status {
     Status::bad_request(format!("failed to create typed patch object ({}/{}; {group_version}, Kind={kind}): {what}", metadata("namespace"), metadata("name")))
 }
 
-fn check_conflicts(entries: &[Entry], changed: &Fields, live: &Value, schema: &Schema, writer: &Writer) -> Result<(), Status> {
-    let against = |allowed: &Fields| -> Vec<Conflict> {
+fn check_conflicts(entries: &[Entry], changes: &mut Changes, live: &Value, schema: &Schema, writer: &Writer) -> Result<(), Status> {
+    let mut against = |allowed: &Fields| -> Vec<Conflict> {
         let conflicts = entries.iter().map(|owner| {
-            let mut fields = intersection(&owner.fields, changed);
+            let mut fields = changes.contested(owner);
             subtract(&mut fields, allowed, false);
             Conflict { owner, fields }
         });
@@ -122,26 +135,43 @@ fn check_conflicts(entries: &[Entry], changed: &Fields, live: &Value, schema: &S
 }
 
 /// Takes out what the applier applied last time but not now, unless someone else owns it.
-fn prune(merged: &Value, schema: &Schema, last: &Entry, own: &Entry, others: &[Entry]) -> Value {
-    let root = Some(schema);
-    let full = |value: &Value| with_structs(&field_set(value, schema), root);
-    let last = with_structs(&last.fields, root);
-    let pruned = without(merged, &last, root);
+///
+/// It is done in the version of the last time, and given back in the version of this time.
+fn prune(merged: &Value, schema: &Schema, last: &Entry, own: &Entry, others: &[Entry], versions: Option<&dyn OtherVersions>) -> Value {
+    let at = |object: &Value, api_version: &str| seen_in(versions, object, api_version, &own.api_version, schema);
+    // Of a version that is gone nothing can be told any more.
+    let Some((before, last_schema)) = at(merged, &last.api_version) else { return merged.clone() };
+    let last_fields = with_structs(&last.fields, Some(&last_schema));
+    let mut pruned = (without(&before, &last_fields, Some(&last_schema)), last.api_version.clone());
 
-    // Back comes what anyone owns, the applier's present configuration included ...
-    let all = full(merged);
-    let mut gone = all.clone();
-    subtract(&mut gone, &full(&pruned), false);
-    let mut owned = own.fields.clone();
-    others.iter().for_each(|entry| union(&mut owned, &entry.fields));
-    subtract(&mut gone, &with_structs(&owned, root), false);
-    let pruned = without(merged, &gone, root);
+    // Back comes what anyone owns, the applier's present configuration included, in the version of each ...
+    let mut owned: Vec<(&str, Fields)> = vec![(&last.api_version, Fields::new())];
+    for entry in others.iter().chain([own]) {
+        let version = if versions.is_none() { last.api_version.as_str() } else { &entry.api_version };
+        match owned.iter_mut().find(|(other, _)| *other == version) {
+            Some((_, fields)) => union(fields, &entry.fields),
+            None => owned.push((version, entry.fields.clone())),
+        }
+    }
+    for (version, owned) in owned {
+        let (Some((merged, schema)), Some((now, _))) = (at(merged, version), at(&pruned.0, version)) else { continue };
+        let root = Some(&*schema);
+        let full = |value: &Value| with_structs(&field_set(value, &schema), root);
+        let mut gone = full(&merged);
+        subtract(&mut gone, &full(&now), false);
+        subtract(&mut gone, &with_structs(&owned, root), false);
+        pruned = (without(&merged, &gone, root), version.to_owned());
+    }
 
     // ... and what went with an item but was never the applier's.
-    let mut gone = all;
-    subtract(&mut gone, &full(&pruned), false);
-    let mut pruned = without(merged, &intersection(&gone, &last), root);
-    drop_emptied(&mut pruned, merged, Some(&own.fields), root);
+    let Some((now, _)) = at(&pruned.0, &last.api_version) else { return merged.clone() };
+    let root = Some(&*last_schema);
+    let full = |value: &Value| with_structs(&field_set(value, &last_schema), root);
+    let mut gone = full(&before);
+    subtract(&mut gone, &full(&now), false);
+    let back = without(&before, &intersection(&gone, &last_fields), root);
+    let Some((mut pruned, _)) = at(&back, &own.api_version) else { return merged.clone() };
+    drop_emptied(&mut pruned, merged, Some(&own.fields), Some(schema));
     pruned
 }
 

@@ -1,7 +1,8 @@
 //! Tracking what a create, update or patch changes: the writer comes to own it, others lose it.
 use super::compare::compare;
-use super::fields::{subtract, union};
+use super::fields::union;
 use super::managed::{Entry, Operation, decode, encode};
+use super::versions::{Changes, OtherVersions};
 use super::writer::{Writer, strip_identity};
 use api_schema::Schema;
 use serde_json::{Map, Value};
@@ -12,6 +13,11 @@ use serde_json::{Map, Value};
 /// As upstream: `managedFields: [{}]` in `new` clears them, a valid list replaces them, none keeps the
 /// old ones; through a subresource the old ones always hold; an old object without them stays without.
 pub fn track_update(old: Option<&Value>, new: &mut Value, schema: &Schema, writer: &Writer) {
+    track_update_among(old, new, schema, writer, None);
+}
+
+/// [`track_update`] of a kind that is served in other versions too, whose managers own fields of theirs.
+pub fn track_update_among(old: Option<&Value>, new: &mut Value, schema: &Schema, writer: &Writer, versions: Option<&dyn OtherVersions>) {
     let requested = take(new);
     let cleared = writer.subresource.is_empty() && requested.as_ref().is_some_and(|r| *r == Value::Array(vec![Value::Object(Map::new())]));
     if cleared && old.is_some() {
@@ -32,14 +38,12 @@ pub fn track_update(old: Option<&Value>, new: &mut Value, schema: &Schema, write
         strip_identity(set);
         writer.strip_reset(set);
     }
-    for entry in &mut entries {
-        strip_identity(&mut entry.fields);
-        subtract(&mut entry.fields, &comparison.changed, false);
-        subtract(&mut entry.fields, &comparison.removed, false);
-    }
-    if !comparison.changed.is_empty() {
-        let api_version = new.get("apiVersion").and_then(Value::as_str).unwrap_or_default();
-        add(&mut entries, writer.entry(Operation::Update, api_version, comparison.changed));
+    entries.iter_mut().for_each(|entry| strip_identity(&mut entry.fields));
+    let api_version = new.get("apiVersion").and_then(Value::as_str).unwrap_or_default().to_owned();
+    let changed = comparison.changed.clone();
+    Changes::new(old, new, &api_version, comparison, versions, writer).dispossess(&mut entries);
+    if !changed.is_empty() {
+        add(&mut entries, writer.entry(Operation::Update, &api_version, changed));
     }
     put(new, encode(entries));
 }
