@@ -89,7 +89,7 @@ impl ApiServer {
                 // stored one came along with the document and says nothing.
                 if patch_type == PatchType::Json || patch["metadata"]["resourceVersion"].is_null() {
                     let untouched = new["metadata"]["resourceVersion"] == old["metadata"]["resourceVersion"];
-                    if untouched && kind.unconditional_update() {
+                    if untouched {
                         metadata::of(&mut new).remove("resourceVersion");
                     }
                 }
@@ -163,7 +163,7 @@ impl ApiServer {
                 let others = self.others(context, kind);
                 let others = others.as_ref().map(|others| others as &dyn OtherVersions);
                 let mut new = api_patch::apply_among(Some(old), &applied, &schema, &writer, force, others)?;
-                if !keep_version && kind.unconditional_update() {
+                if !keep_version {
                     metadata::of(&mut new).remove("resourceVersion");
                 }
                 Ok(new)

@@ -36,7 +36,11 @@ impl ApiServer {
         let name = &context.route.name;
         if context.route.verb == "get" {
             let record = self.record(context, kind, name).await?;
-            return Ok(body::json(StatusCode::OK, &scale_of(&stored(&record).object.to_value(), &paths)?));
+            let object = stored(&record).object.to_value();
+            if at_path(&object, paths.replicas).is_none_or(Value::is_null) {
+                return Err(Status::internal(format!("the spec replicas field {:?} does not exist", paths.replicas)));
+            }
+            return Ok(body::json(StatusCode::OK, &scale_of(&object, &paths)?));
         }
         let patch_type = if context.route.verb == "patch" { Some(PatchType::of(context, kind)?) } else { None };
         let sent = match patch_type {
@@ -54,6 +58,13 @@ impl ApiServer {
                     Some(patch_type) => patch::patched(patch_type, current, sent.clone(), &schema)?,
                     None => sent.clone(),
                 };
+                // The version came along with what is patched, unless the patch says it.
+                if patch_type.is_some()
+                    && sent["metadata"]["resourceVersion"].is_null()
+                    && scale["metadata"]["resourceVersion"] == old["metadata"]["resourceVersion"]
+                {
+                    metadata::of(&mut scale).remove("resourceVersion");
+                }
                 decode::bounded(&scale).map_err(Status::bad_request)?;
                 api_schema::decode_types(&mut scale, &schema, "Scale", "v1")?;
                 metadata::check_name(&scale, context, kind)?;

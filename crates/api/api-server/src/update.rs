@@ -65,7 +65,7 @@ impl ApiServer {
             let record = self.converter.record(context.cluster, kind, kept.clone()).await?;
             let old = stored(&record).object.to_value();
             let sent = make(&old)?;
-            let conditional = check_preconditions(kind, name, &sent, &old)?;
+            let conditional = check_preconditions(context, kind, name, &sent, &old)?;
             // Of several attempts only the last one's warnings count.
             context.warnings.lock().truncate(told);
             let mut new = match self.settle(context, kind, &change, sent, &old, dry_run).await? {
@@ -191,7 +191,7 @@ fn kept(kind: &Kind, change: &Change<'_>, mut new: Value, old: &Value) -> Value 
 }
 
 /// Refuses what was made of another state than the stored one. Gives whether the write is bound to that state.
-fn check_preconditions(kind: &Kind, name: &str, sent: &Value, old: &Value) -> Result<bool, Status> {
+fn check_preconditions(context: &Context, kind: &Kind, name: &str, sent: &Value, old: &Value) -> Result<bool, Status> {
     let names = kind.names();
     let (sent_uid, uid) = (metadata::text(sent, "uid"), metadata::text(old, "uid"));
     if !sent_uid.is_empty() && sent_uid != uid {
@@ -201,7 +201,8 @@ fn check_preconditions(kind: &Kind, name: &str, sent: &Value, old: &Value) -> Re
     let path = FieldPath::new("metadata.resourceVersion");
     let invalid = |error: FieldError| Err(Status::invalid(&names.group, &names.kind, name, &vec![error]));
     match metadata::text(sent, "resourceVersion") {
-        "" | "0" if kind.unconditional_update() => Ok(false),
+        // A patch is of whatever is there.
+        "" | "0" if kind.unconditional_update() || context.route.verb == "patch" => Ok(false),
         "" | "0" => invalid(FieldError::invalid(&path, 0, "must be specified for an update")),
         sent if sent == metadata::text(old, "resourceVersion") => Ok(true),
         sent if sent.parse::<u64>().is_err() => invalid(FieldError::invalid(&path, sent, format!("strconv.ParseUint: parsing {sent:?}: invalid syntax"))),

@@ -427,3 +427,50 @@ fn ten_thousand_objects_are_listed_in_pieces() {
     assert_eq!(api.delete(WIDGETS).code, 200);
     assert!(names(&api.get(WIDGETS).ok()).is_empty());
 }
+
+#[test]
+fn many_patches_of_one_object_all_get_through() {
+    let (_server, api) = quiet();
+    define(&api, &widgets());
+    api.post(WIDGETS, &widget("a", json!({"size": 1}))).ok();
+    std::thread::scope(|scope| {
+        for n in 0..12 {
+            let api = &api;
+            scope.spawn(move || {
+                let any = json!({"spec": {"any": {format!("k{n}"): n}}});
+                let reply = if n % 2 == 0 {
+                    api.patch("merge", &format!("{WIDGETS}/a"), &any)
+                } else {
+                    let mut object = widget("a", any["spec"].clone());
+                    object["spec"]["tags"] = json!([format!("t{n}")]);
+                    api.patch("apply", &format!("{WIDGETS}/a?fieldManager=m{n}"), &object)
+                };
+                assert_eq!(reply.code, 200, "{}", reply.text());
+            });
+        }
+    });
+    let spec = &api.get(&format!("{WIDGETS}/a")).ok()["spec"];
+    assert_eq!((spec["any"].as_object().unwrap().len(), spec["tags"].as_array().unwrap().len()), (12, 6));
+}
+
+#[test]
+fn hundreds_of_definitions_are_served_at_once() {
+    const COUNT: usize = 300;
+    let (_server, api) = quiet();
+    let definitions = (0..COUNT).map(|n| {
+        let mut definition = widgets();
+        definition["metadata"]["name"] = format!("kind{n}s.g{}.example.com", n % 7).into();
+        definition["spec"]["group"] = format!("g{}.example.com", n % 7).into();
+        definition["spec"]["names"] = json!({"plural": format!("kind{n}s"), "kind": format!("Kind{n}")});
+        definition
+    });
+    assert!(api.post_all(DEFINITIONS, definitions).iter().all(|code| *code == 201));
+    wait_until("all are established", SOON, || {
+        api.get(DEFINITIONS).ok()["items"].as_array().unwrap().iter().all(|definition| condition(definition, "Established").0 == "True")
+    });
+    let served: usize = (0..7).map(|n| api.get(&format!("/apis/g{n}.example.com/v1")).ok()["resources"].as_array().unwrap().len()).sum();
+    assert_eq!(served, COUNT * 3);
+    let index = api.get("/openapi/v3").ok();
+    assert_eq!(index["paths"].as_object().unwrap().keys().filter(|path| path.contains("example.com")).count(), 7);
+    assert_eq!(api.get("/apis/g3.example.com/v1/kind3s").code, 200);
+}

@@ -200,6 +200,8 @@ fn a_webhook_converts_and_is_believed_only_so_far() {
     assert_eq!(watch.next_event().1["spec"]["weight"], 5);
     let patched = api.patch("merge", &format!("{V2}/b"), &json!({"spec": {"weight": 6}})).ok();
     assert_eq!((&patched["spec"]["weight"], &patched["metadata"]["generation"]), (&json!(6), &json!(2)));
+    assert_eq!(watch.next_event().1["spec"]["weight"], 6);
+    drop(watch);
     let before = hook.asked().len();
     let list = api.get(V2).ok();
     assert_eq!((names(&list), hook.asked().len() - before), (vec!["a".to_owned(), "b".to_owned()], 1), "a list is converted by one request");

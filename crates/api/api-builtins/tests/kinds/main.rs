@@ -1,6 +1,7 @@
 //! Every built-in kind: what it is called, what it becomes, what it refuses.
 #![allow(clippy::unwrap_used)]
 
+mod apiextensions;
 mod apps;
 mod columns;
 mod core;
