@@ -224,7 +224,10 @@ impl AnyResource for CustomResource {
     fn default(&self, object: &mut Value) {
         api_schema::apply_defaults(object, self.member().schema());
     }
-    fn prepare_create(&self, _: &mut Value, _: &WriteContext) {}
+    fn prepare_create(&self, object: &mut Value, _: &WriteContext) {
+        // Whoever creates an object brings no status, but the schema may.
+        api_schema::apply_defaults(object, self.member().schema());
+    }
     fn prepare_update(&self, _: &mut Value, _: &Value, _: &WriteContext) {}
     fn prepare_part(&self, _: &str, _: &mut Value, _: &Value, _: &WriteContext) {}
     fn validate(&self, new: &Value, old: Option<&Value>) -> FieldErrors {

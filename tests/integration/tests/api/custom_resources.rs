@@ -202,6 +202,18 @@ fn objects_are_pruned_defaulted_and_held_to_their_schema() {
 }
 
 #[test]
+fn a_schema_may_bring_the_first_status() {
+    let (_server, api) = quiet();
+    let mut definition = widgets();
+    definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["status"]["default"] = json!({"phase": "Pending"});
+    define(&api, &definition);
+    let mut asked = widget("a", json!({"size": 1}));
+    asked["status"] = json!({"phase": "Mine"});
+    assert_eq!(api.post(WIDGETS, &asked).ok()["status"], json!({"phase": "Pending"}));
+    assert_eq!(api.get(&format!("{WIDGETS}/a")).ok()["status"], json!({"phase": "Pending"}));
+}
+
+#[test]
 fn status_and_scale_are_written_apart() {
     let (_server, api) = quiet();
     define(&api, &widgets());
