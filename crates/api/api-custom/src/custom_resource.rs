@@ -69,7 +69,7 @@ impl CustomResource {
             terminating,
             subresources,
             scale,
-            fields: fields.map(|field| Field { path: text(field.json_path.trim_start_matches('.')), absent: "" }).collect(),
+            fields: fields.map(|field| Field { path: text(field.json_path.trim_start_matches('.')), value_paths: &[], absent: "" }).collect(),
             printed: version.additional_printer_columns.clone().unwrap_or_default(),
             deprecation,
             family,
