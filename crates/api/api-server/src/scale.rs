@@ -9,7 +9,7 @@ use crate::update::Change;
 use crate::write::options;
 use crate::{decode, metadata};
 use api_meta::{FieldError, FieldPath, LabelSelector, Status};
-use api_resource::{Subresource, SubresourceKind, at_path};
+use api_resource::{Subresource, SubresourceKind, Text, at_path};
 use bytes::Bytes;
 use http::StatusCode;
 use serde_json::{Value, json};
@@ -17,14 +17,14 @@ use serde_json::{Value, json};
 /// What is read and written here.
 pub(crate) const SCALE: (&str, &str, &str) = ("autoscaling", "v1", "Scale");
 
-pub(crate) struct Paths<'a> {
-    replicas: &'a str,
-    status_replicas: &'a str,
-    selector: &'a str,
+pub(crate) struct Paths {
+    replicas: Text,
+    status_replicas: Text,
+    selector: Text,
 }
 
-pub(crate) fn paths(subresource: &Subresource) -> Result<Paths<'_>, Status> {
-    match &subresource.kind {
+pub(crate) fn paths(subresource: &Subresource) -> Result<Paths, Status> {
+    match subresource.kind.clone() {
         SubresourceKind::Scale { replicas, status_replicas, selector } => Ok(Paths { replicas, status_replicas, selector }),
         _ => Err(Status::no_such_resource()),
     }
@@ -37,7 +37,7 @@ impl ApiServer {
         if context.route.verb == "get" {
             let record = self.record(context, kind, name).await?;
             let object = stored(&record).object.to_value();
-            if at_path(&object, paths.replicas).is_none_or(Value::is_null) {
+            if at_path(&object, &paths.replicas).is_none_or(Value::is_null) {
                 return Err(Status::internal(format!("the spec replicas field {:?} does not exist", paths.replicas)));
             }
             return Ok(body::json(StatusCode::OK, &scale_of(&object, &paths)?));
@@ -111,11 +111,11 @@ pub(crate) fn scale_of(object: &Value, paths: &Paths) -> Result<Value, Status> {
         own["namespace"] = metadata["namespace"].clone();
     }
     let count = |path: &str| at_path(object, path).and_then(Value::as_i64).unwrap_or(0);
-    let mut status = json!({ "replicas": count(paths.status_replicas) });
-    if let Some(selector) = at_path(object, paths.selector).and_then(selector_text) {
+    let mut status = json!({ "replicas": count(&paths.status_replicas) });
+    if let Some(selector) = at_path(object, &paths.selector).and_then(selector_text) {
         status["selector"] = selector.into();
     }
-    Ok(json!({ "kind": "Scale", "apiVersion": "autoscaling/v1", "metadata": own, "spec": { "replicas": count(paths.replicas) }, "status": status }))
+    Ok(json!({ "kind": "Scale", "apiVersion": "autoscaling/v1", "metadata": own, "spec": { "replicas": count(&paths.replicas) }, "status": status }))
 }
 
 /// A LabelSelector, a map of labels or a string, in query form.
