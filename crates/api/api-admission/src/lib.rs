@@ -24,4 +24,4 @@ pub use plugins::pod_security::{Level, PodSecurity, Policy, Standard, Version};
 pub use policy::{MutatingAdmissionPolicyPlugin, ValidatingAdmissionPolicyPlugin};
 pub use registry::{ConfigurationKind, Registry};
 pub use request::{About, AdmissionRequest, Operation};
-pub use webhook::{MutatingAdmissionWebhook, ValidatingAdmissionWebhook};
+pub use webhook::{ClientConfig, MutatingAdmissionWebhook, ValidatingAdmissionWebhook, WebhookClient, WebhookError};

@@ -3,7 +3,7 @@ use crate::column::columns;
 use crate::definition::{AcceptedNames, PrinterColumn, Scale, Spec, SpecVersion};
 use crate::embedded;
 use crate::family::{Family, Member};
-use api_meta::{FieldError, FieldErrors, FieldPath};
+use api_meta::{FieldError, FieldErrorKind, FieldErrors, FieldPath};
 use api_resource::{
     ALL_VERBS, AnyResource, Field, NameRule, Names, ResourceScope, Subresource, SubresourceKind, TableColumn, Text, Versions, WebhookConversion, WriteContext,
     at_path,
@@ -16,6 +16,8 @@ use std::sync::Arc;
 /// Of a kind that is going.
 const LEFT_VERBS: &[&str] = &["delete", "deletecollection", "get", "list", "watch"];
 const READ_WRITE: &[&str] = &["get", "patch", "update"];
+
+const NOT_CHECKED: &str = "some validation rules were not checked because the object was invalid; correct the existing errors to complete validation";
 
 pub struct CustomResource {
     names: Names,
@@ -107,6 +109,14 @@ impl CustomResource {
             None => api_schema::validate(new, schema, &root),
         };
         errors.extend(embedded::check(new, old, schema, self.member().document()));
+        let rules = self.member().rules();
+        if !rules.is_empty() {
+            if errors.iter().any(blocks_rules) {
+                errors.push(FieldError::invalid(&root, "null", NOT_CHECKED));
+            } else {
+                errors.extend(rules.validate(new, old).errors);
+            }
+        }
         if let Some(scale) = &self.scale {
             for path in [&scale.spec_replicas_path, &scale.status_replicas_path] {
                 let Some(replicas) = at_path(new, path).and_then(Value::as_i64) else { continue };
@@ -120,6 +130,12 @@ impl CustomResource {
         }
         errors
     }
+}
+
+/// Whether an object is too wrong to ask rules about: they rely on types and sizes.
+fn blocks_rules(error: &FieldError) -> bool {
+    use FieldErrorKind::{Required, TooLong, TooMany, TypeInvalid};
+    matches!(error.kind, Required | TooLong | TooMany | TypeInvalid)
 }
 
 /// Whether clients would see no difference.
@@ -236,8 +252,9 @@ impl AnyResource for CustomResource {
     fn validate_part(&self, _: &str, new: &Value, old: &Value) -> FieldErrors {
         self.check(new, Some(old))
     }
-    fn warnings(&self, _: &Value, _: Option<&Value>) -> Vec<String> {
-        Vec::new()
+    fn warnings(&self, new: &Value, old: Option<&Value>) -> Vec<String> {
+        // Of a rule that was broken before in what has not changed: see `check`.
+        old.map(|old| self.member().rules().validate(new, Some(old)).warnings).unwrap_or_default()
     }
     fn grace(&self, _: &Value, _: Option<i64>) -> Option<i64> {
         None

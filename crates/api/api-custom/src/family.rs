@@ -1,7 +1,8 @@
 //! Family: what all versions of one definition share: their schemas, where objects are stored, who converts.
 use crate::definition::Spec;
-use api_meta::join_api_version;
+use api_meta::{FieldPath, join_api_version};
 use api_resource::WebhookConversion;
+use api_schema::cel::CompiledRules;
 use api_schema::{Schema, SchemaRef};
 use serde_json::Value;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -24,6 +25,7 @@ pub(crate) struct Member {
     pub hash: u64,
     document: OnceLock<Arc<Value>>,
     schema: OnceLock<SchemaRef>,
+    rules: OnceLock<CompiledRules>,
 }
 
 impl Family {
@@ -38,6 +40,7 @@ impl Family {
                 hash: hasher.finish(),
                 document: OnceLock::new(),
                 schema: OnceLock::new(),
+                rules: OnceLock::new(),
             }
         });
         let storage = spec.versions.iter().find(|version| version.storage).or(spec.versions.first());
@@ -79,5 +82,10 @@ impl Member {
     /// The same, as the schema engine has it. What is no schema counts as one that keeps everything.
     pub fn schema(&self) -> &SchemaRef {
         self.schema.get_or_init(|| SchemaRef::new(Schema::of_custom_resource(self.document()).unwrap_or_else(|_| Schema::anything().clone())))
+    }
+
+    /// The schema's rules. One that does not compile was let in before it was looked at: it refuses every object.
+    pub fn rules(&self) -> &CompiledRules {
+        self.rules.get_or_init(|| CompiledRules::compile(self.document(), self.schema(), &FieldPath::root()))
     }
 }

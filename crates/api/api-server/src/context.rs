@@ -4,6 +4,7 @@ use crate::kinds::Kind;
 use crate::query::Query;
 use crate::request_record::RequestRecord;
 use crate::route::ResourceRoute;
+use api_admission::AdmissionRequest;
 use api_auth::User;
 use api_meta::{ClusterName, FieldError, FieldPath, FieldSelector, Status};
 use api_resource::WriteContext;
@@ -56,6 +57,11 @@ impl Context<'_> {
             }));
         }
         Ok(fields)
+    }
+    /// Passes on what admission has to tell, whatever it decided: warnings to the client, notes to the audit log.
+    pub fn told(&self, request: &mut AdmissionRequest<'_>) {
+        std::mem::take(&mut request.warnings).into_iter().for_each(|warning| self.warn(warning));
+        std::mem::take(&mut request.annotations).into_iter().for_each(|(key, value)| self.record.annotate(key, value));
     }
     pub fn warn(&self, warning: impl Into<String>) {
         self.warnings.lock().push(warning.into());

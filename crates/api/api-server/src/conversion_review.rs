@@ -17,8 +17,7 @@ pub fn request(versions: &[String], uid: &str, to: &str, objects: &[Value]) -> O
 }
 
 /// The objects of an answer. The error is upstream's, to follow "conversion webhook for ... failed: ".
-pub fn answered(asked: &Value, answer: &[u8]) -> Result<Vec<Value>, String> {
-    let mut answer: Value = serde_json::from_slice(answer).map_err(|error| error.to_string())?;
+pub fn answered(asked: &Value, mut answer: Value) -> Result<Vec<Value>, String> {
     if answer["apiVersion"] != asked["apiVersion"] || answer["kind"] != asked["kind"] {
         return Err(format!("expected webhook response of {}, got {}", kind_of(asked), kind_of(&answer)));
     }
@@ -136,9 +135,7 @@ mod tests {
     fn answers_are_believed_only_if_they_are_of_the_question() {
         let asked = request(&["v9".into(), "v1".into()], "1", "example.com/v2", &[object("v1", "w")]).unwrap();
         assert_eq!(asked["apiVersion"], "apiextensions.k8s.io/v1");
-        let answer = |response: Value| {
-            answered(&asked, json!({"kind": "ConversionReview", "apiVersion": "apiextensions.k8s.io/v1", "response": response}).to_string().as_bytes())
-        };
+        let answer = |response: Value| answered(&asked, json!({"kind": "ConversionReview", "apiVersion": "apiextensions.k8s.io/v1", "response": response}));
         assert_eq!(answer(json!(null)), Err("no response provided".into()));
         assert_eq!(answer(json!({"uid": "2"})), Err("expected response.uid=\"1\", got \"2\"".into()));
         assert_eq!(answer(json!({"uid": "1", "result": {"status": "Failure", "message": "no way"}})), Err("no way".into()));

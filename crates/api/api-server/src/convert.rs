@@ -3,8 +3,9 @@
 //! What is stored as it is served goes through untouched; whether it is so shows in its first bytes.
 use crate::conversion_review as review;
 use crate::kinds::Kind;
+use crate::lookup::StoreLookup;
 use crate::stored::stored;
-use crate::webhook_client::WebhookClient;
+use api_admission::{ClientConfig, WebhookClient};
 use api_meta::{ClusterName, Status, object};
 use api_resource::{AnyResource, Versions};
 use api_schema::SchemaRef;
@@ -19,6 +20,7 @@ const WEBHOOK_TIMEOUT: Duration = Duration::from_secs(30);
 
 pub struct Converter {
     webhooks: WebhookClient,
+    lookup: StoreLookup,
 }
 
 /// What an object of a kind begins with in the store.
@@ -33,8 +35,8 @@ fn failed(why: String) -> Status {
 }
 
 impl Converter {
-    pub fn new(webhooks: WebhookClient) -> Self {
-        Self { webhooks }
+    pub fn new(lookup: StoreLookup) -> Self {
+        Self { webhooks: WebhookClient::default(), lookup }
     }
 
     /// Records as this kind serves them.
@@ -116,9 +118,13 @@ impl Converter {
             failed(format!("conversion webhook for {what} failed: no supported conversion review version among {:?}", webhook.review_versions))
         })?;
         let body = serde_json::to_vec(&asked).expect("a value encodes");
-        let answer = self.webhooks.post(cluster, &webhook.client_config, body, WEBHOOK_TIMEOUT).await.map_err(|error| error.to_string());
+        let answer = self
+            .webhooks
+            .ask(&ClientConfig::read(&webhook.client_config), cluster, &self.lookup, body, WEBHOOK_TIMEOUT)
+            .await
+            .map_err(|error| error.to_string());
         let converted =
-            answer.and_then(|answer| review::answered(&asked, &answer)).map_err(|why| failed(format!("conversion webhook for {what} failed: {why}")))?;
+            answer.and_then(|answer| review::answered(&asked, answer)).map_err(|why| failed(format!("conversion webhook for {what} failed: {why}")))?;
         review::settled(&what, list, to, &objects, converted).map_err(failed)
     }
 

@@ -48,7 +48,7 @@ impl ApiServer {
         options["kind"] = "CreateOptions".into();
         let name = metadata::text(&object, "name").to_owned();
         let mut request = self.admission_request(context, kind, Operation::Create, &name, Some(object), None, &options, dry_run);
-        self.admission.mutate(&mut request, self).await?;
+        self.mutate(context, &mut request).await?;
         let mut object = request.object.take().expect("mutating admission keeps the object");
         metadata::check_namespace(&object, context, kind)?;
         let generated = metadata::generate_name(&mut object);

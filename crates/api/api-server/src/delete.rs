@@ -88,12 +88,10 @@ impl ApiServer {
             let mut request = self.admission_request(context, kind, Operation::Delete, name, None, Some(&old), &admission_options, dry_run);
             // An eviction was admitted as one.
             if context.route.subresource.is_empty() {
-                self.admission.mutate(&mut request, self).await?;
-                self.admission.validate(&mut request, self).await?;
+                self.mutate(context, &mut request).await?;
+                self.validate(context, &mut request).await?;
             }
-            let warnings = std::mem::take(&mut request.warnings);
             drop(request);
-            warnings.into_iter().for_each(|warning| context.warn(warning));
 
             let Some(next) = marked(&**kind, &old, options, context.now) else {
                 return Ok(Deleted::Waiting(record.value.clone()));

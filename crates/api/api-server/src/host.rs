@@ -37,13 +37,21 @@ impl Host for ApiServer {
     }
 
     fn convert(&self, cluster: &ClusterName, object: &Value, version: &str) -> Result<Value, String> {
-        let (group, _) = split_api_version(object["apiVersion"].as_str().unwrap_or_default());
-        let kind = object["kind"].as_str().unwrap_or_default();
-        if self.kind_of(cluster, group, version, kind).is_none() {
-            return Err(format!("{kind} is not served in version {version:?} of group {group:?}"));
+        let (group, own) = split_api_version(object["apiVersion"].as_str().unwrap_or_default());
+        let name = object["kind"].as_str().unwrap_or_default();
+        if self.kind_of(cluster, group, version, name).is_none() {
+            return Err(format!("{name} is not served in version {version:?} of group {group:?}"));
         }
-        let mut converted = object.clone();
-        converted["apiVersion"] = join_api_version(group, version).into();
+        let to = join_api_version(group, version);
+        let own = self.kind_of(cluster, group, own, name);
+        let mut converted = match own.as_ref().and_then(|kind| kind.versions()) {
+            Some(versions) => self.converter.one_blocking(cluster, versions, object.clone(), &to).map_err(|status| status.message)?,
+            None => {
+                let mut same = object.clone();
+                same["apiVersion"] = to.into();
+                same
+            }
+        };
         self.settle(cluster, &mut converted)?;
         Ok(converted)
     }

@@ -53,7 +53,6 @@ mod update;
 mod view;
 mod watch;
 mod watch_stream;
-mod webhook_client;
 mod write;
 
 pub use bootstrap::{Bootstrap, bootstrap};

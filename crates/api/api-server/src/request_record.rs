@@ -14,6 +14,7 @@ use http::{HeaderMap, HeaderValue, Method, header, request::Parts};
 use http_body_util::BodyExt;
 use jiff::Timestamp;
 use parking_lot::Mutex;
+use std::borrow::Cow;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -120,7 +121,7 @@ impl RequestRecord {
         });
     }
 
-    pub fn annotate(&self, key: &'static str, value: impl Into<String>) {
+    pub fn annotate(&self, key: impl Into<Cow<'static, str>>, value: impl Into<String>) {
         self.with_draft(|draft| draft.annotate(key, value));
     }
 

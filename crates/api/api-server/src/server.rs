@@ -4,10 +4,10 @@ use crate::custom::{self, Definitions};
 use crate::documents::Documents;
 use crate::inflight::Inflight;
 use crate::kinds::Kinds;
+use crate::lookup::StoreLookup;
 use crate::metrics::Metrics;
 use crate::policy::{self, Policy};
 use crate::server_options::ServerOptions;
-use crate::webhook_client::WebhookClient;
 use api_admission::AdmissionChain;
 use api_auth::{Authentication, Authorizer, User};
 use clock::Clock;
@@ -84,7 +84,7 @@ impl ApiServer {
         let Settings { store, kinds, authentication, authorizer, admission, clock, service_cidr, node_ports, nodes, advertised, shutdown, options } = settings;
         let policy = policy::follow(store.clone(), &authorizer, admission.registry(), shutdown.clone()).await?;
         let definitions = custom::load(&*store, &kinds).await?;
-        let converter = Arc::new(Converter::new(WebhookClient::new(store.clone())));
+        let converter = Arc::new(Converter::new(StoreLookup(store.clone())));
         let server = Arc::new(Self {
             store,
             kinds,

@@ -145,7 +145,7 @@ impl ApiServer {
         let mut request = self.admission_request(context, kind, Operation::Update, &name, Some(shown), Some(&old_shown), &change.options, dry_run);
         view.names(&mut request);
         if !matches!(view, View::Admitted) {
-            self.admission.mutate(&mut request, self).await?;
+            self.mutate(context, &mut request).await?;
         }
         let new = view.taken(request.object.take().expect("mutating admission keeps the object"), kept_back);
         // What this write can't change, webhooks and policies can't change through it either.

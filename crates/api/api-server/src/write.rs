@@ -42,10 +42,23 @@ impl ApiServer {
     ) -> Result<Value, Status> {
         let mut request = self.admission_request(context, kind, operation, name, Some(object), None, options, dry_run);
         (request.kind_group_version, request.kind) = ((speaks.0, speaks.1), speaks.2);
-        self.admission.mutate(&mut request, self).await?;
-        self.admission.validate(&mut request, self).await?;
-        std::mem::take(&mut request.warnings).into_iter().for_each(|warning| context.warn(warning));
+        self.mutate(context, &mut request).await?;
+        self.validate(context, &mut request).await?;
         Ok(request.object.take().unwrap_or_default())
+    }
+
+    /// The mutating half of admission.
+    pub(crate) async fn mutate(&self, context: &Context<'_>, request: &mut AdmissionRequest<'_>) -> Result<(), Status> {
+        let admitted = self.admission.mutate(request, self).await;
+        context.told(request);
+        admitted
+    }
+
+    /// The validating half of admission.
+    pub(crate) async fn validate(&self, context: &Context<'_>, request: &mut AdmissionRequest<'_>) -> Result<(), Status> {
+        let admitted = self.admission.validate(request, self).await;
+        context.told(request);
+        admitted
     }
 
     /// A write that may create what isn't there needs the permission to create it.
@@ -104,9 +117,8 @@ impl ApiServer {
         let (shown, kept_back) = view.given(object)?;
         request.object = Some(shown);
         if !matches!(view, View::Admitted) {
-            self.admission.validate(&mut request, self).await?;
+            self.validate(context, &mut request).await?;
         }
-        std::mem::take(&mut request.warnings).into_iter().for_each(|warning| context.warn(warning));
         // Whoever validates changes nothing: a Scale is not read back.
         Ok(match view {
             View::Whole => request.object.take().expect("validating admission keeps the object"),

@@ -24,6 +24,7 @@ mod policies;
 mod printing;
 mod process;
 mod refusals;
+mod rules;
 mod services;
 mod subresources;
 mod support;

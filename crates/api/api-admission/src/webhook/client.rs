@@ -1,15 +1,21 @@
 //! Client: one POST to a webhook over TLS, with connections kept for the next.
+use super::answer::{Answer, decoded};
+use super::client_config::ClientConfig;
 use super::target::{Dial, Target};
+use api_meta::ClusterName;
+use api_resource::Lookup;
 use bytes::Bytes;
-use http::{Request, StatusCode, header};
+use http::{Request, header};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
 use rustls::CertificateError;
 use rustls::pki_types::ServerName;
+use serde_json::Value;
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
@@ -24,21 +30,50 @@ type Connection = SendRequest<Full<Bytes>>;
 /// To whom, on whose word, under which name.
 type Peer = (String, Arc<str>, String);
 
-/// What a webhook answered.
-pub(crate) struct Answer {
-    pub code: StatusCode,
-    pub body: Bytes,
+/// Why a webhook gave no review.
+#[derive(Debug, thiserror::Error)]
+pub enum WebhookError {
+    /// Its configuration leads nowhere.
+    #[error("{0}")]
+    NoClient(String),
+    /// It could not be reached, did not answer in time, or not with a review.
+    #[error("{0}")]
+    Call(String),
 }
 
+/// Posts reviews to webhooks.
 #[derive(Default)]
-pub(crate) struct Client {
+pub struct WebhookClient {
     idle: Mutex<HashMap<Peer, Vec<Connection>>>,
     trust: Mutex<HashMap<Arc<str>, Arc<rustls::ClientConfig>>>,
 }
 
-impl Client {
-    /// Errors are worded as Go's client words them, without the URL.
-    pub async fn post(&self, target: &Target, dial: Dial, authority: &str, query: &str, body: Vec<u8>) -> Result<Answer, String> {
+impl WebhookClient {
+    /// Posts a review (JSON) and gives the review in the answer. A Service is looked for in the cluster.
+    ///
+    /// # Errors
+    /// Worded as Go's client words them.
+    pub async fn ask(
+        &self,
+        config: &ClientConfig,
+        cluster: &ClusterName,
+        lookup: &dyn Lookup,
+        review: Vec<u8>,
+        timeout: Duration,
+    ) -> Result<Value, WebhookError> {
+        let target = Target::of(&config.address).map_err(WebhookError::NoClient)?;
+        let query = format!("timeout={}s", timeout.as_secs().max(1));
+        let failed = |why: String| WebhookError::Call(format!("Post {:?}: {why}", format!("{}?{query}", target.url)));
+        let exchange = async {
+            let dial = target.dial(&config.address, cluster, lookup).await?;
+            self.post(&target, dial, &config.authority, &query, review).await
+        };
+        let answer = tokio::time::timeout(timeout, exchange).await.map_err(|_| failed("context deadline exceeded".into()))?.map_err(failed)?;
+        decoded(&answer).map_err(WebhookError::Call)
+    }
+
+    /// Errors lack the URL.
+    async fn post(&self, target: &Target, dial: Dial, authority: &str, query: &str, body: Vec<u8>) -> Result<Answer, String> {
         let place = match &dial {
             Dial::Name(host, port) => format!("{host}:{port}"),
             Dial::At(address) => address.to_string(),

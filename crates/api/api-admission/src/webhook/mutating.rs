@@ -1,6 +1,6 @@
 //! MutatingAdmissionWebhook: webhooks are asked one after the other; each sees what the one before made of the object.
 use super::call::{ask, refusal, wanted};
-use super::client::Client;
+use super::client::WebhookClient;
 use super::configuration::Webhook;
 use crate::matching::Matched;
 use crate::review::Verdict;
@@ -15,12 +15,12 @@ const NAME: &str = "MutatingAdmissionWebhook";
 
 pub struct MutatingAdmissionWebhook {
     registry: Arc<Registry>,
-    client: Client,
+    client: WebhookClient,
 }
 
 impl MutatingAdmissionWebhook {
     pub fn new(registry: Arc<Registry>) -> Self {
-        Self { registry, client: Client::default() }
+        Self { registry, client: WebhookClient::default() }
     }
 
     async fn ask_all(&self, hooks: &[Arc<Webhook>], request: &mut AdmissionRequest<'_>, lookup: &dyn Lookup) -> Result<(), Status> {

@@ -1,7 +1,6 @@
 //! Target: where the connection to a webhook goes, and the name its certificate must hold.
-use super::configuration::Address;
-use crate::AdmissionRequest;
-use api_meta::GroupResource;
+use super::client_config::Address;
+use api_meta::{ClusterName, GroupResource};
 use api_resource::Lookup;
 use serde_json::Value;
 use std::net::{IpAddr, SocketAddr};
@@ -48,16 +47,16 @@ impl Target {
     }
 
     /// Where to connect. A Service is one of its ready endpoints, since its own address may not lead anywhere from here.
-    pub async fn dial(&self, address: &Address, request: &AdmissionRequest<'_>, lookup: &dyn Lookup) -> Result<Dial, String> {
+    pub async fn dial(&self, address: &Address, cluster: &ClusterName, lookup: &dyn Lookup) -> Result<Dial, String> {
         match address {
             Address::Url(_) => Ok(Dial::Name(self.host.clone(), self.port)),
-            Address::Service { namespace, name, port, .. } => endpoint(namespace, name, *port, request, lookup).await,
+            Address::Service { namespace, name, port, .. } => endpoint(namespace, name, *port, cluster, lookup).await,
         }
     }
 }
 
-async fn endpoint(namespace: &str, name: &str, port: u16, request: &AdmissionRequest<'_>, lookup: &dyn Lookup) -> Result<Dial, String> {
-    let found = lookup.get(request.cluster, &GroupResource::new("", "services"), namespace, name).await.map_err(|status| status.message)?;
+async fn endpoint(namespace: &str, name: &str, port: u16, cluster: &ClusterName, lookup: &dyn Lookup) -> Result<Dial, String> {
+    let found = lookup.get(cluster, &GroupResource::new("", "services"), namespace, name).await.map_err(|status| status.message)?;
     let service = found.ok_or_else(|| format!("service {name:?} not found"))?.to_value();
     if service["spec"]["type"] == "ExternalName" {
         return Ok(Dial::Name(service["spec"]["externalName"].as_str().unwrap_or_default().to_owned(), port));
@@ -65,7 +64,7 @@ async fn endpoint(namespace: &str, name: &str, port: u16, request: &AdmissionReq
     let ports = crate::request::items(&service["spec"]["ports"]);
     let of_service = ports.iter().find(|entry| entry["port"] == port).ok_or_else(|| format!("no service port {port} found for service {name:?}"))?;
     let port_name = of_service["name"].as_str().unwrap_or_default();
-    let slices = lookup.list(request.cluster, &GroupResource::new("discovery.k8s.io", "endpointslices"), Some(namespace)).await;
+    let slices = lookup.list(cluster, &GroupResource::new("discovery.k8s.io", "endpointslices"), Some(namespace)).await;
     let mut addresses = Vec::new();
     for slice in slices.map_err(|status| status.message)? {
         if api_meta::Labels::label(&slice.meta().labels, "kubernetes.io/service-name") == Some(name) {

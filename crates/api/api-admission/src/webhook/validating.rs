@@ -1,6 +1,6 @@
 //! ValidatingAdmissionWebhook: all webhooks that are about a request are asked at once; each may refuse it.
 use super::call::{ask, refusal, wanted};
-use super::client::Client;
+use super::client::WebhookClient;
 use crate::{AdmissionRequest, Plugin, Registry, matching};
 use api_meta::Status;
 use api_resource::Lookup;
@@ -10,12 +10,12 @@ use std::sync::Arc;
 
 pub struct ValidatingAdmissionWebhook {
     registry: Arc<Registry>,
-    client: Client,
+    client: WebhookClient,
 }
 
 impl ValidatingAdmissionWebhook {
     pub fn new(registry: Arc<Registry>) -> Self {
-        Self { registry, client: Client::default() }
+        Self { registry, client: WebhookClient::default() }
     }
 }
 

@@ -25,10 +25,8 @@ fn warnings(spec: &Value) -> Vec<Value> {
             if source.trim().is_empty() {
                 continue;
             }
-            let told: Vec<String> = kinds
-                .iter()
-                .filter_map(|(name, kind)| environment(spec, kind).compile(source).err().map(|issues| format!("{name}: {issues}")))
-                .collect();
+            let told: Vec<String> =
+                kinds.iter().filter_map(|(name, kind)| environment(spec, kind).compile(source).err().map(|issues| format!("{name}: {issues}"))).collect();
             if !told.is_empty() {
                 all.push(json!({ "fieldRef": format!("spec.validations[{index}].{field}"), "warning": told.join("\n") }));
             }

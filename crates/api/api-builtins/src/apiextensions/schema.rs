@@ -5,7 +5,6 @@ use api_schema::Schema;
 use serde_json::Value;
 
 const TYPES: &[&str] = &["array", "boolean", "integer", "number", "object", "string"];
-const REASONS: &[&str] = &["FieldValueDuplicate", "FieldValueForbidden", "FieldValueInvalid", "FieldValueRequired"];
 
 /// What a node inherits from where it stands.
 #[derive(Clone, Copy, Default)]
@@ -54,7 +53,6 @@ fn node(errors: &mut FieldErrors, schema: &Value, path: &FieldPath, inside: Insi
         node(errors, &schema["items"], &at("items"), inside, false);
     }
     lists_and_maps(errors, schema, path);
-    rules(errors, schema, path);
 }
 
 /// What OpenAPI has and structural schemas don't.
@@ -178,37 +176,6 @@ fn map_list(errors: &mut FieldErrors, keys: &Value, items: &Value, path: &FieldP
             errors.push(FieldError::invalid(&keys_path, keys.clone(), "must not contain duplicate entries"));
         }
         seen.push(key);
-    }
-}
-
-/// The form of `x-kubernetes-validations`; whether they compile is for the evaluator.
-fn rules(errors: &mut FieldErrors, schema: &Value, path: &FieldPath) {
-    let breaks = |text: &str| text.contains(['\n', '\r']);
-    for (index, rule) in schema["x-kubernetes-validations"].list().iter().enumerate() {
-        let at = |name: &str| path.child("x-kubernetes-validations").index(index).child(name);
-        let (text, message, expression, field) = (rule["rule"].text(), rule["message"].text(), rule["messageExpression"].text(), rule["fieldPath"].text());
-        if text.trim().is_empty() {
-            errors.push(FieldError::required(&at("rule"), "rule is not specified"));
-        } else if !message.is_empty() && message.trim().is_empty() {
-            errors.push(FieldError::invalid(&at("message"), message, "must be non-empty if specified"));
-        } else if breaks(message.trim()) {
-            errors.push(FieldError::invalid(&at("message"), message, "must not contain line breaks"));
-        } else if breaks(text.trim()) && message.trim().is_empty() {
-            errors.push(FieldError::required(&at("message"), "message must be specified if rule contains line breaks"));
-        }
-        if !expression.is_empty() && expression.trim().is_empty() {
-            errors.push(FieldError::required(&at("messageExpression"), "messageExpression must be non-empty if specified"));
-        }
-        let reason = &rule["reason"];
-        if reason.is_set() && !REASONS.contains(&reason.text()) {
-            errors.push(FieldError::not_supported(&at("reason"), reason.text(), REASONS));
-        }
-        if !field.is_empty() && field.trim().is_empty() {
-            errors.push(FieldError::invalid(&at("fieldPath"), field, "must be non-empty if specified"));
-        }
-        if breaks(field) {
-            errors.push(FieldError::invalid(&at("fieldPath"), field, "must not contain line breaks"));
-        }
     }
 }
 

@@ -4,7 +4,8 @@ use super::{schema, structural};
 use crate::check::{At, Report};
 use crate::fields::Read;
 use api_meta::{FieldError, FieldErrors, FieldPath};
-use api_schema::Schema;
+use api_schema::cel::CompiledRules;
+use api_schema::{Schema, SchemaRef};
 use serde_json::Value;
 
 const COLUMN_TYPES: &[&str] = &["boolean", "date", "integer", "number", "string"];
@@ -110,10 +111,13 @@ fn schema(errors: &mut FieldErrors, version: &At, path: &FieldPath, was: Option<
         errors.extend(structure);
     }
     schema::validate(errors, document, &path);
-    if errors.len() == before
-        && let Err(error) = Schema::of_custom_resource(document)
-    {
-        errors.push(FieldError::invalid(&path, "", error.to_string()));
+    if errors.len() > before {
+        return;
+    }
+    match Schema::of_custom_resource(document) {
+        Err(error) => errors.push(FieldError::invalid(&path, "", error.to_string())),
+        Ok(schema) if tightened => errors.extend(CompiledRules::compile(document, &SchemaRef::new(schema), &path).problems().iter().cloned()),
+        Ok(_) => {}
     }
 }
 

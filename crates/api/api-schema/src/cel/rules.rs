@@ -164,7 +164,15 @@ impl Compiler<'_> {
         if !reason.is_empty() && !REASONS.contains(&reason) {
             self.problem(FieldError::not_supported(&at.child("reason"), reason, &REASONS));
         }
-        let below = match place(field_path, schema) {
+        let below = match place(field_path.trim(), schema) {
+            _ if !field_path.is_empty() && field_path.trim().is_empty() => {
+                self.problem(FieldError::invalid(&at.child("fieldPath"), field_path, "fieldPath must be non-empty if specified"));
+                String::new()
+            }
+            _ if field_path.contains(['\n', '\r']) => {
+                self.problem(FieldError::invalid(&at.child("fieldPath"), field_path, "fieldPath must not contain line breaks"));
+                String::new()
+            }
             Some(below) => below,
             None => {
                 self.problem(FieldError::invalid(&at.child("fieldPath"), field_path, "fieldPath must be a valid path"));

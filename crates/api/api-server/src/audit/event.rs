@@ -8,6 +8,7 @@ use clock::{Clock, rfc3339_micros};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -57,7 +58,7 @@ struct Event {
     request_received_timestamp: String,
     stage_timestamp: String,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    annotations: BTreeMap<&'static str, String>,
+    annotations: BTreeMap<Cow<'static, str>, String>,
 }
 
 #[derive(Clone, Default, Serialize)]
@@ -167,8 +168,8 @@ impl Draft {
         self.event.impersonated_user = Some(user.into());
     }
 
-    pub fn annotate(&mut self, key: &'static str, value: impl Into<String>) {
-        self.event.annotations.insert(key, value.into());
+    pub fn annotate(&mut self, key: impl Into<Cow<'static, str>>, value: impl Into<String>) {
+        self.event.annotations.insert(key.into(), value.into());
     }
 
     /// The request's body as JSON. Only what the level wants is kept.
