@@ -89,7 +89,8 @@ async fn run(settings: ServerSettings) -> Result<()> {
     write_kubeconfig(&settings, &certificates, port)?;
 
     let source = Arc::new(StoreSource::new(store.clone(), kinds));
-    let mut tasks = components(&settings, &api_arguments, &certificates, &server, &store, source.clone(), &clock, &shutdown);
+    let mut tasks = components(&settings, &certificates, &server, source.clone(), &clock, &shutdown);
+    tasks.extend(compaction(&api_arguments, &store, &shutdown));
     let node = match agent {
         Some(agent) => {
             let clients = ComponentClients::new(server.clone(), &format!("system:node:{}", settings.node_name), &["system:nodes", "system:masters"]);
@@ -172,26 +173,27 @@ async fn api_server(
     Ok(ApiServer::new(settings).await?)
 }
 
+/// Forgets the store's history as it is told to.
+fn compaction(arguments: &ApiArguments, store: &Arc<SqliteStore>, shutdown: &CancellationToken) -> Option<JoinHandle<()>> {
+    let policy = arguments.compaction?;
+    let (store, shutdown) = (store.clone(), shutdown.clone());
+    Some(tokio::spawn(async move {
+        tokio::select! {
+            () = store::compact_periodically(&*store, policy) => {}
+            () = shutdown.cancelled() => {}
+        }
+    }))
+}
+
 fn components(
     settings: &ServerSettings,
-    api_arguments: &ApiArguments,
     certificates: &Certificates,
     server: &Arc<ApiServer>,
-    store: &Arc<SqliteStore>,
     source: Arc<StoreSource>,
     clock: &Arc<dyn Clock>,
     shutdown: &CancellationToken,
 ) -> Vec<JoinHandle<()>> {
     let mut tasks = vec![tokio::spawn(api_server::expire_events(server.clone()))];
-    if let Some(policy) = api_arguments.compaction {
-        let (store, shutdown) = (store.clone(), shutdown.clone());
-        tasks.push(tokio::spawn(async move {
-            tokio::select! {
-                () = store::compact_periodically(&*store, policy) => {}
-                () = shutdown.cancelled() => {}
-            }
-        }));
-    }
     if !settings.is_disabled("controllers") {
         let clients = ComponentClients::new(server.clone(), "system:kube-controller-manager", &["system:masters"]);
         let controllers = controllers::ControllersSettings::new(certificates.server_ca.certificate_pem());

@@ -117,7 +117,7 @@ impl ApiServer {
         let service = found.ok_or_else(|| Status::not_found("", "services", target.name))?.to_value();
         let wanted = service["spec"]["ports"].as_array().into_iter().flatten().find(|port| match target.port {
             "" => true,
-            text => port["name"] == text || port["port"].to_string() == text,
+            text => port["name"] == text || text.parse::<u64>().is_ok_and(|number| port["port"] == number),
         });
         let no_endpoint = || Status::service_unavailable(format!("no endpoints available for service {:?}", context.route.name));
         let port_name =
