@@ -17,6 +17,8 @@ const IMAGES: [Recipe; 3] = [POSTGRES, VISITS, VISITS_2];
 const START_LIMIT: Duration = Duration::from_secs(120);
 const STOP_LIMIT: Duration = Duration::from_secs(120);
 const NODE_PORT: u16 = 30080;
+/// Upstream's share of the disk, 15 %, is a lot of a developer's, and a trial needs little.
+const EVICTION: &str = "eviction-hard=memory.available<100Mi,nodefs.available<2Gi,nodefs.inodesFree<1%";
 /// Where the example's manifest keeps its data.
 const EXAMPLE_DATA: &str = "/var/lib/k8shost-example";
 
@@ -125,6 +127,7 @@ impl Server {
         println!("starting the server on {} (its log: {})", places.data.display(), places.log().display());
         let mut command = Command::new(&places.binary);
         command.arg("server").arg("--data-dir").arg(&places.data).arg("--write-kubeconfig").arg(places.kubeconfig());
+        command.args(["--kubelet-arg", EVICTION]);
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         // In a group of its own: a terminal's Ctrl-C goes to this program, which then tells the server. Sent to the whole
         // group it would end helpers of the server before it can clean up with them.
