@@ -15,6 +15,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 const IMAGES: [Recipe; 3] = [POSTGRES, VISITS, VISITS_2];
 const START_LIMIT: Duration = Duration::from_secs(120);
+const ANSWER_LIMIT: Duration = Duration::from_secs(60);
 const STOP_LIMIT: Duration = Duration::from_secs(120);
 const NODE_PORT: u16 = 30080;
 /// Upstream's share of the disk, 15 %, is a lot of a developer's, and a trial needs little.
@@ -233,11 +234,16 @@ fn deploy(places: &Places, server: &mut Server, signals: &Receiver<()>, archives
     println!("deploying the example");
     places.apply_example()?;
     for deployment in ["deployment/postgres", "deployment/web"] {
-        let mut rollout = places.kubectl(&["-n", "visits", "rollout", "status", deployment, "--timeout=180s"]);
+        // Not `rollout status`: that remembers when a rollout of an earlier run was given up.
+        let mut rollout = places.kubectl(&["-n", "visits", "wait", "--for=condition=Available", deployment, "--timeout=180s"]);
         let mut rollout = rollout.process_group(0).spawn()?;
         loop {
             if let Some(status) = rollout.try_wait()? {
-                ensure!(status.success(), "{deployment} was not rolled out; see: kubectl --kubeconfig {} -n visits get pods", places.kubeconfig().display());
+                ensure!(
+                    status.success(),
+                    "{deployment} did not become available; see: kubectl --kubeconfig {} -n visits get pods",
+                    places.kubeconfig().display()
+                );
                 break;
             }
             if !matches!(signals.recv_timeout(Duration::from_millis(100)), Err(RecvTimeoutError::Timeout)) {
@@ -249,7 +255,20 @@ fn deploy(places: &Places, server: &mut Server, signals: &Receiver<()>, archives
     }
     let service = output(places.kubectl(&["-n", "visits", "get", "service", "web", "-o", "jsonpath={.spec.clusterIP}"]))?;
     for (host, port) in [(service.as_str(), 80), (&node_address(places)?, NODE_PORT)] {
-        println!("GET http://{host}:{port}/  ->  {}", get(host, port)?.trim_end());
+        // What is available may be so by the word of an earlier run, whose pods are just starting again.
+        let asked = Instant::now();
+        let page = loop {
+            match get(host, port) {
+                Err(_) if asked.elapsed() < ANSWER_LIMIT => {
+                    server.ended()?;
+                    if !matches!(signals.recv_timeout(Duration::from_millis(500)), Err(RecvTimeoutError::Timeout)) {
+                        return Ok(false);
+                    }
+                }
+                page => break page?,
+            }
+        };
+        println!("GET http://{host}:{port}/  ->  {}", page.trim_end());
     }
     hand_over(places)?;
     Ok(true)

@@ -2,11 +2,15 @@
 use crate::secrets_encrypt::SecretsEncryptCommand;
 use anyhow::Context;
 use clap::{CommandFactory, Parser, Subcommand};
+use clock::{Clock, SystemClock};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 /// Where data lives unless told otherwise, as `server` has it.
 const DEFAULT_DATA_DIR: &str = "/var/lib/k8shost";
+/// How long a container runtime is waited for.
+const RUNTIME_LIMIT: Duration = Duration::from_secs(10);
 
 #[derive(Parser)]
 #[command(name = "k8shost", version, about = "Kubernetes hosting in one binary", max_term_width = 120)]
@@ -73,8 +77,10 @@ fn image(command: ImageCommand) -> anyhow::Result<()> {
     runtime.block_on(async {
         match command {
             ImageCommand::Import { files, data_dir } => {
+                let socket = socket(&data_dir);
+                wait_for_runtime(&socket).await?;
                 for file in files {
-                    let names = node_agent::containerd::import_archive(&socket(&data_dir), &file).await;
+                    let names = node_agent::containerd::import_archive(&socket, &file).await;
                     for name in names.with_context(|| format!("importing {}", file.display()))? {
                         println!("{name}");
                     }
@@ -92,6 +98,18 @@ fn image(command: ImageCommand) -> anyhow::Result<()> {
         }
         Ok(())
     })
+}
+
+/// A server that has just been started takes a moment until its container runtime answers.
+async fn wait_for_runtime(socket: &Path) -> anyhow::Result<()> {
+    let began = SystemClock.instant();
+    while let Err(error) = tokio::net::UnixStream::connect(socket).await {
+        if SystemClock.instant() - began > RUNTIME_LIMIT {
+            return Err(error).with_context(|| format!("no container runtime at {}: is the server running?", socket.display()));
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    Ok(())
 }
 
 /// The socket of the containerd that a server with this data directory runs.
