@@ -45,10 +45,21 @@ fn apply_all(document: &mut Value, operations: Vec<Value>) -> Result<(), String>
         if !is_bounded(document, &operation, &mut copied) {
             return Err("the patched object would be too large".into());
         }
+        if is_absence(document, &operation) {
+            continue;
+        }
         let failure = failure(document, &operation);
         patch_unsafe(document, &[operation]).map_err(|_| failure)?;
     }
     Ok(())
+}
+
+/// Whether an operation tests for null what is not there: to upstream's library a missing key is null, and clients
+/// test so that nobody has set a field (kube's finalizers) though RFC 6902 would have that fail.
+fn is_absence(document: &Value, operation: &PatchOperation) -> bool {
+    let PatchOperation::Test(test) = operation else { return false };
+    let parent = || test.path.parent().and_then(|parent| parent.resolve(document).ok());
+    test.value.is_null() && test.path.resolve(document).is_err() && parent().is_some_and(Value::is_object)
 }
 
 /// What is said of an operation that fails.
@@ -146,6 +157,13 @@ mod tests {
         check(json!([{"op":"what","path":"/a"}]), 422, rejected);
         check(json!({"a":1}), 400, "json: cannot unmarshal object into Go value of type jsonpatch.Patch");
         check(Value::Array(vec![json!({}); 10_001]), 413, "The allowed maximum operations in a JSON patch is 10000, got 10001");
+    }
+
+    #[test]
+    fn what_is_not_there_is_null_to_a_test() {
+        let check = |path: &str| json_patch(json!({"a":{"b":null},"list":[1]}), json!([{"op":"test","path":path,"value":null}])).is_ok();
+        assert!(check("/c") && check("/a/b") && check("/a/c"));
+        assert!(!check("/a") && !check("/c/d") && !check("/list/0") && !check("/list/1"));
     }
 
     #[test]

@@ -54,6 +54,11 @@ fn json_patches_apply_all_or_nothing() {
     let half = json!([{"op": "replace", "path": "/data/k", "value": "3"}, {"op": "test", "path": "/data/copy", "value": "no"}]);
     assert_eq!(api.patch("json", &one, &half).refusal().0, 422);
     assert_eq!(api.get(&one).ok(), patched);
+    // What is not there is null to a test, as clients rely on that add a finalizer.
+    let add = json!([{"op": "test", "path": "/metadata/finalizers", "value": null}, {"op": "add", "path": "/metadata/finalizers", "value": ["x/y"]}]);
+    let patched = api.patch("json", &one, &add).ok();
+    assert_eq!(patched["metadata"]["finalizers"], json!(["x/y"]));
+    assert_eq!(api.patch("json", &one, &add).refusal().0, 422);
     // A resourceVersion in a patch is a condition.
     let version = patched["metadata"]["resourceVersion"].clone();
     let guarded = json!([{"op": "test", "path": "/metadata/resourceVersion", "value": version}, {"op": "add", "path": "/data/k", "value": "4"}]);
