@@ -7,7 +7,7 @@ mod merge_patch;
 mod strategic;
 mod strategic_list;
 
-pub use apply::{OtherVersions, Writer, apply, apply_among, track_update, track_update_among};
+pub use apply::{OtherVersions, Writer, apply, apply_among, fits, track_update, track_update_among};
 pub use json_patch::{json_patch, json_patch_of_admission};
 pub use merge_patch::merge_patch;
 pub use strategic::strategic_merge;

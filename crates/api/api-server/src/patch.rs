@@ -128,6 +128,8 @@ impl ApiServer {
             Vec::new()
         };
         decode::check_kind(&mut applied, kind)?;
+        // Before decoding, which would leave out what the schema does not have.
+        api_patch::fits(&applied, &kind.schema())?;
         typed(kind, &mut applied, &mut problems).map_err(|why| decode::unfit(kind, &why))?;
         validation.judge(context, kind, problems)?;
         if !applied["metadata"]["managedFields"].is_null() {

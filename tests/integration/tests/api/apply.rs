@@ -41,6 +41,18 @@ fn what_others_own_is_not_taken_without_force() {
 }
 
 #[test]
+fn what_nobody_can_own_is_refused() {
+    let (_server, api) = quiet();
+    let configuration = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a", "namespace": "default"}, "date": {"x": "1"}});
+    for validation in ["Ignore", "Warn", "Strict"] {
+        let path = format!("{CONFIG_MAPS}/a?fieldManager=one&fieldValidation={validation}");
+        let expected = "failed to create typed patch object (default/a; /v1, Kind=ConfigMap): .date: field not declared in schema";
+        assert_eq!(api.patch("apply", &path, &configuration).refusal(), (500, String::new(), expected.to_owned()), "{validation}");
+    }
+    assert_eq!(api.get(&format!("{CONFIG_MAPS}/a")).code, 404);
+}
+
+#[test]
 fn applying_the_same_again_writes_nothing() {
     let (_server, api) = quiet();
     let first = apply(&api, "one", "", json!({"x": "1"})).ok();

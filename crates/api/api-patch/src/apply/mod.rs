@@ -41,7 +41,7 @@ pub fn laid_over(live: &Value, applied: &Value, schema: &Schema) -> Value {
 /// `applied` must have been decoded and pruned; `writer.manager` must not be empty. If nothing changes,
 /// the live object comes back equal, times included.
 ///
-/// Errors: 400 if the configuration has managedFields or does not fit the schema, 409 with a cause for
+/// Errors: 400 if the configuration has managedFields, 500 if it does not fit the schema, 409 with a cause for
 /// each field if others own what it changes and `force` is off.
 pub fn apply(live: Option<&Value>, applied: &Value, schema: &Schema, writer: &Writer, force: bool) -> Result<Value, Status> {
     apply_among(live, applied, schema, writer, force, None)
@@ -59,10 +59,7 @@ pub fn apply_among(
     if applied.get("metadata").and_then(|m| m.get("managedFields")).is_some_and(|m| !m.is_null()) {
         return Err(Status::bad_request("metadata.managedFields must be nil"));
     }
-    let faults = faults(applied, schema);
-    if !faults.is_empty() {
-        return Err(does_not_fit(applied, &faults));
-    }
+    fits(applied, schema)?;
     let api_version = applied.get("apiVersion").and_then(Value::as_str).unwrap_or_default();
     let mut base = live.cloned().unwrap_or_else(|| Value::Object(Map::new()));
     let mut entries = take(&mut base).map(decode).unwrap_or_default();
@@ -104,6 +101,15 @@ pub fn apply_among(
     Ok(object)
 }
 
+/// Whether a configuration, as it was sent, has a place in the schema for all it says. Unlike other writes,
+/// an apply is refused for fields nobody knows, whatever `fieldValidation` asks for: nobody could own them.
+///
+/// Errors: 500 without a reason, as upstream's is.
+pub fn fits(applied: &Value, schema: &Schema) -> Result<(), Status> {
+    let faults = faults(applied, schema);
+    if faults.is_empty() { Ok(()) } else { Err(does_not_fit(applied, &faults)) }
+}
+
 fn does_not_fit(applied: &Value, faults: &[String]) -> Status {
     let text = |value: Option<&Value>| value.and_then(Value::as_str).unwrap_or_default().to_owned();
     let metadata = |key: &str| text(applied.get("metadata").and_then(|m| m.get(key)));
@@ -115,7 +121,8 @@ fn does_not_fit(applied: &Value, faults: &[String]) -> Status {
         many => format!("errors:\n  {}", many.join("\n  ")),
     };
     let kind = text(applied.get("kind"));
-    Status::bad_request(format!("failed to create typed patch object ({}/{}; {group_version}, Kind={kind}): {what}", metadata("namespace"), metadata("name")))
+    let message = format!("failed to create typed patch object ({}/{}; {group_version}, Kind={kind}): {what}", metadata("namespace"), metadata("name"));
+    Status::new(500, "", message)
 }
 
 fn check_conflicts(entries: &[Entry], changes: &mut Changes, live: &Value, schema: &Schema, writer: &Writer) -> Result<(), Status> {
