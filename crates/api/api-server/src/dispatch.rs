@@ -193,7 +193,8 @@ impl ApiServer {
             return Ok(answer);
         }
         match route.path.as_str() {
-            "/version" => Ok(body::json(StatusCode::OK, &health::version())),
+            // Generated clients ask with the slash, as upstream's OpenAPI document has it.
+            "/version" | "/version/" => Ok(body::json(StatusCode::OK, &health::version())),
             "/.well-known/openid-configuration" => {
                 Ok(issuer_document("application/json", &self.authentication.tokens().openid_configuration(&format!("https://{}", self.advertised))))
             }

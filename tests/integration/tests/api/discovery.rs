@@ -55,6 +55,10 @@ fn both_forms_of_discovery_tell_the_same() {
     }
     assert_eq!(told, listed);
     assert!(told.len() > 100, "{}", told.len());
+    // Generated clients ask with the slash of upstream's OpenAPI document.
+    for path in ["/api", "/apis", "/apis/apps", "/api/v1", "/apis/apps/v1", "/version"] {
+        assert_eq!(api.get(&format!("{path}/")).ok(), api.get(path).ok(), "{path}");
+    }
     for path in ["/apis/none", "/apis/apps/v9", "/api/v2"] {
         assert_eq!(api.get(path).refusal().0, 404, "{path}");
     }
