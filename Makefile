@@ -5,13 +5,13 @@ export CARGO_TARGET_DIR ?= $(CURDIR)/target
 export K8SHOST_TOOLS ?= $(HOME)/.cache/k8shost-tools
 export PATH := $(K8SHOST_TOOLS)/bin:$(HOME)/.cargo/bin:$(PATH)
 
-.PHONY: run test bench lint tools build
+.PHONY: run test bench lint tools clients build
 
 run: tools     ## start a cluster, deploy the example, show it answering; Ctrl-C stops it
 	cargo build --profile fast --package k8shost
 	@exec cargo xtask run
 
-test: tools    ## every test, end-to-end ones with real containers included
+test: clients  ## every test, end-to-end ones with real containers included
 	cargo xtask test
 
 bench: tools   ## measure the budgets of the design, print a table and write JSON
@@ -24,6 +24,9 @@ lint:          ## formatting, clippy and the repository's own rules
 
 tools:         ## install what is missing: Debian packages, kubectl, helm
 	@xtask/install.sh
+
+clients:       ## the same, and the client libraries of Python and JavaScript that tests use
+	@xtask/install.sh clients
 
 build: tools
 	cargo build --workspace
