@@ -121,7 +121,8 @@ impl ApiServer {
                     record,
                 };
                 let incoming = incoming.take().ok_or_else(|| Status::internal("the request's body is gone"))?;
-                let handled = self.resource(&context, parts, incoming);
+                // On the heap, as it is large and would be moved into each wrapper.
+                let handled = Box::pin(self.resource(&context, parts, incoming));
                 let answer = if record.is_long_running() {
                     handled.await
                 } else {
