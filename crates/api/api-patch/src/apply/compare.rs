@@ -3,7 +3,7 @@ use super::element::{Shape, field, is_embedded, item, shape};
 use super::fields::{Fields, SELF, leaf};
 use api_schema::Schema;
 use serde_json::{Map, Value};
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 /// The fields that were added or modified, and those that were removed.
 #[derive(Debug, Default, PartialEq)]
@@ -58,19 +58,34 @@ fn item_nodes(old: &[Value], new: &[Value], schema: Option<&Schema>) -> (Node, N
         // Items that cannot be told apart are owned together.
         return if old == new { (None, None) } else { (Some(Map::new()), None) };
     };
-    let before: HashMap<&str, &Value> = old_keys.iter().map(String::as_str).zip(old).collect();
-    let after: HashMap<&str, &Value> = new_keys.iter().map(String::as_str).zip(new).collect();
+    let (before, after) = (by_key(&old_keys, old), by_key(&new_keys, new));
     let mut pair = Pair::default();
-    for (key, value) in new_keys.iter().zip(new) {
-        match before.get(key.as_str()) {
-            Some(before) => pair.add(|| key.clone(), nodes(before, value, child)),
-            None => pair.add(|| key.clone(), (Some(all(value, child)), None)),
+    for (key, now) in &after {
+        let key = || (*key).to_owned();
+        match (before.get(key().as_str()).map(Vec::as_slice), now.as_slice()) {
+            (None, [only]) => pair.add(key, (Some(all(only, child)), None)),
+            (Some([before]), [only]) => pair.add(key, nodes(before, only, child)),
+            // What has been there repeatedly no longer is.
+            (Some(_), [only]) => pair.add(key, (Some(all(only, child)), Some(Map::new()))),
+            (Some([before]), _) => pair.add(key, (Some(Map::new()), Some(all(before, child)))),
+            (Some(before), now) if before == now => {}
+            _ => pair.add(key, (Some(Map::new()), None)),
         }
     }
-    for (key, value) in old_keys.iter().zip(old).filter(|(key, _)| !after.contains_key(key.as_str())) {
-        pair.add(|| key.clone(), (None, Some(all(value, child))));
+    for (key, before) in before.iter().filter(|(key, _)| !after.contains_key(*key)) {
+        let removed = if let [only] = before.as_slice() { all(only, child) } else { Map::new() };
+        pair.add(|| (*key).to_owned(), (None, Some(removed)));
     }
     pair.nodes()
+}
+
+/// The items of each key: keys should be of one item each, but only apply insists on it. Items of one key are owned together.
+fn by_key<'a>(keys: &'a [String], items: &'a [Value]) -> BTreeMap<&'a str, Vec<&'a Value>> {
+    let mut grouped = BTreeMap::<_, Vec<_>>::new();
+    for (key, value) in keys.iter().zip(items) {
+        grouped.entry(key.as_str()).or_default().push(value);
+    }
+    grouped
 }
 
 #[derive(Default)]
@@ -110,7 +125,8 @@ fn all(value: &Value, schema: Option<&Schema>) -> Fields {
             let child = schema.and_then(Schema::item);
             for value in items {
                 let Ok(key) = item(value, schema) else { return Map::new() };
-                node.insert(key, Value::Object(all(value, child)));
+                let below = if node.contains_key(&key) { Map::new() } else { all(value, child) };
+                node.insert(key, Value::Object(below));
             }
             if !node.is_empty() {
                 node.insert(SELF.into(), leaf());
@@ -139,6 +155,22 @@ mod tests {
                     "f:ports":{".":{},"k:{\"containerPort\":80,\"protocol\":\"TCP\"}":{".":{},"f:containerPort":{}}}}}}}},
         });
         assert_eq!(Value::Object(compare(None, &new, &schema).changed), want);
+    }
+
+    #[test]
+    fn items_of_one_key_are_owned_together() {
+        let schema = builtin::for_kind("", "v1", "Service").unwrap();
+        let of = |ports: Value| json!({"spec":{"ports":ports}});
+        let (one, two) = (of(json!([{"port":1,"name":"a"}])), of(json!([{"port":1,"name":"a"},{"port":1,"name":"b"}])));
+        let key = "k:{\"port\":1,\"protocol\":\"TCP\"}";
+        let set = |below: Value| json!({"f:spec":{"f:ports":{key:below}}});
+        let of_one = json!({".":{},"f:port":{},"f:name":{}});
+        assert_eq!(compare(Some(&two), &two, &schema), Comparison::default());
+        let more = compare(Some(&one), &two, &schema);
+        assert_eq!((Value::Object(more.changed), Value::Object(more.removed)), (set(json!({})), set(of_one.clone())));
+        let less = compare(Some(&two), &one, &schema);
+        assert_eq!((Value::Object(less.changed), Value::Object(less.removed)), (set(of_one), set(json!({}))));
+        assert_eq!(Value::Object(compare(None, &two, &schema).changed)["f:spec"]["f:ports"], json!({".":{},key:{}}));
     }
 
     #[test]

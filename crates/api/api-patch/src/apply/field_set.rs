@@ -29,7 +29,8 @@ fn node(value: &Value, schema: Option<&Schema>) -> Option<Fields> {
         Shape::Items(items) => {
             for value in items {
                 let Ok(key) = item(value, schema) else { return Some(Map::new()) };
-                let mut child = node(value, schema.and_then(Schema::item)).unwrap_or_default();
+                // Items of one key are owned together.
+                let mut child = if set.contains_key(&key) { Map::new() } else { node(value, schema.and_then(Schema::item)).unwrap_or_default() };
                 make_member(&mut child);
                 set.insert(key, Value::Object(child));
             }
