@@ -1,12 +1,12 @@
 //! StatefulSet: pods with stable names and storage.
 use crate::apps::replica_status;
 use crate::cells::{CONTAINERS, IMAGES, number};
-use crate::check::{At, Report, numbers};
+use crate::check::{At, Report, metadata, numbers};
 use crate::fields::{Fill, Read};
 use crate::pod_spec::defaults;
 use crate::pod_spec::template;
 use crate::pod_spec::warnings;
-use api_meta::FieldErrors;
+use api_meta::{FieldErrors, LabelSelector};
 use api_resource::{ALL, Column, Names, Resource, SCALE, STATUS, Subresource, WriteContext, text};
 use serde_json::{Value, json};
 
@@ -64,7 +64,7 @@ impl Resource for StatefulSets {
         }
         numbers::all_non_negative(&mut errors, &spec, &["replicas", "minReadySeconds", "ordinals.start", "revisionHistoryLimit"]);
         let selector = template::workload_selector(&mut errors, &spec, "statefulset");
-        template::lasting(&mut errors, &spec.field("template"), selector.as_ref(), "StatefulSet");
+        template_of_set(&mut errors, &spec.field("template"), selector.as_ref());
         if let Some(old) = old
             && fixed(&new["spec"]) != fixed(&old["spec"])
         {
@@ -81,6 +81,15 @@ impl Resource for StatefulSets {
     fn warnings(new: &Value, _old: Option<&Value>) -> Vec<String> {
         warnings::pod_spec(new, "spec.template.spec")
     }
+}
+
+/// Upstream does not look into the pods' spec, which is not whole without the claims' volumes; their own creation does.
+fn template_of_set(errors: &mut FieldErrors, at: &At, selector: Option<&LabelSelector>) {
+    template::matched(errors, at, selector);
+    // Told of without the `metadata` they are in, as upstream does.
+    metadata::labels(errors, &At::new(&at["metadata"]["labels"], "spec.template.labels"));
+    metadata::annotations(errors, &At::new(&at["metadata"]["annotations"], "spec.template.annotations"));
+    template::endless(errors, at, "StatefulSet");
 }
 
 const CHANGEABLE: &[&str] =

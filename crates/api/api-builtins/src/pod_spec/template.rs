@@ -19,6 +19,11 @@ pub fn template(errors: &mut FieldErrors, at: &At) {
 pub fn lasting(errors: &mut FieldErrors, at: &At, selector: Option<&LabelSelector>, kind: &str) {
     matched(errors, at, selector);
     template(errors, at);
+    endless(errors, at, kind);
+}
+
+/// Pods that are always started again, without a deadline.
+pub fn endless(errors: &mut FieldErrors, at: &At, kind: &str) {
     let policy = at.field("spec.restartPolicy");
     if policy.text() != "Always" {
         errors.not_supported(&policy, &["Always"]);

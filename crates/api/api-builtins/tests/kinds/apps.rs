@@ -66,7 +66,16 @@ fn other_workloads() {
             json!({"spec": {"serviceName": "other"}}),
             &["spec: Forbidden: updates to statefulset spec for fields other than 'replicas', 'ordinals', 'template', 'updateStrategy', 'revisionHistoryLimit', 'persistentVolumeClaimRetentionPolicy' and 'minReadySeconds' are forbidden"],
         )
-        .refuses_update(json!({"spec": {"replicas": 3}}), &[]);
+        .refuses_update(json!({"spec": {"replicas": 3}}), &[])
+        // What the pods mount is the claims', which become volumes only in the pods.
+        .accepts(json!({"spec": {"template": {"spec": {"containers": [{"name": "web", "image": "i", "volumeMounts": [{"name": "data", "mountPath": "/data"}]}]}}}}))
+        .refuses(
+            json!({"spec": {"template": {"metadata": {"labels": {"a b": "c"}}, "spec": {"restartPolicy": "Never"}}}}),
+            &[
+                "spec.template.labels: Invalid value: \"a b\": name part must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')",
+                "spec.template.spec.restartPolicy: Unsupported value: \"Never\": supported values: \"Always\"",
+            ],
+        );
     let controllers = Suite::new("v1", "replicationcontrollers", json!({"spec": {"template": template()}}));
     assert_eq!(controllers.stored()["spec"]["selector"], json!({"app": "web"}));
     Suite::new("apps/v1", "controllerrevisions", json!({"revision": 1, "data": {}}))
