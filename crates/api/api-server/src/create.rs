@@ -40,6 +40,7 @@ impl ApiServer {
             metadata::of(&mut object).insert("namespace".into(), namespace.into());
         }
         if !tracked {
+            metadata::dedup_owners(&mut object, false).into_iter().for_each(|warning| context.warn(warning));
             let manager = context.manager()?;
             let writer = Writer { manager: &manager, subresource: "", reset: reset_fields(kind, None), now: context.now };
             api_patch::track_update(None, &mut object, &kind.schema(), &writer);
@@ -50,6 +51,7 @@ impl ApiServer {
         let mut request = self.admission_request(context, kind, Operation::Create, &name, Some(object), None, &options, dry_run);
         self.mutate(context, &mut request).await?;
         let mut object = request.object.take().expect("mutating admission keeps the object");
+        metadata::dedup_owners(&mut object, true).into_iter().for_each(|warning| context.warn(warning));
         metadata::check_namespace(&object, context, kind)?;
         let generated = metadata::generate_name(&mut object);
         metadata::fill_system_fields(&mut object, context, kind);

@@ -126,6 +126,28 @@ pub fn validate(object: &Value, kind: &dyn AnyResource) -> FieldErrors {
     errors
 }
 
+/// Keeps of owner references that are wholly alike one, as upstream does before and after mutating admission.
+/// Gives the warning of it.
+pub fn dedup_owners(object: &mut Value, after_admission: bool) -> Option<String> {
+    let owners = object.get_mut("metadata")?.get_mut("ownerReferences")?.as_array_mut()?;
+    let (mut kept, mut repeated) = (Vec::with_capacity(owners.len()), Vec::new());
+    for owner in owners.drain(..) {
+        if kept.contains(&owner) {
+            repeated.push(owner["uid"].as_str().unwrap_or_default().to_owned());
+        } else {
+            kept.push(owner);
+        }
+    }
+    *owners = kept;
+    let when = if after_admission { " after mutating admission happens" } else { "" };
+    (!repeated.is_empty()).then(|| {
+        format!(
+            ".metadata.ownerReferences contains duplicate entries{when}; API server dedups owner references in 1.20+, and may reject such requests as early as 1.24; please fix your requests; duplicate UID(s) observed: {}",
+            repeated.join(", ")
+        )
+    })
+}
+
 fn owner_errors(metadata: &Value, path: &FieldPath) -> FieldErrors {
     let mut errors = FieldErrors::new();
     let mut controller: Option<String> = None;

@@ -133,6 +133,10 @@ impl ApiServer {
         let subresource = change.part.map_or("", |part| part.name);
         new = kept(kind, change, new, old);
         let mut errors = metadata::keep_system_fields(&mut new, old);
+        // What patches make is looked at after admission alone.
+        if context.route.verb == "update" {
+            metadata::dedup_owners(&mut new, false).into_iter().for_each(|warning| context.warn(warning));
+        }
         if !change.tracked {
             let manager = context.manager()?;
             let writer = Writer { manager: &manager, subresource, reset: reset_fields(kind, change.part), now: context.now };
@@ -147,7 +151,9 @@ impl ApiServer {
         if !matches!(view, View::Admitted) {
             self.mutate(context, &mut request).await?;
         }
-        let new = view.taken(request.object.take().expect("mutating admission keeps the object"), kept_back);
+        let mut new = view.taken(request.object.take().expect("mutating admission keeps the object"), kept_back);
+        let warning = metadata::dedup_owners(&mut new, true);
+        warning.into_iter().for_each(|warning| context.warn(warning));
         // What this write can't change, webhooks and policies can't change through it either.
         let mut new = kept(kind, change, new, old);
         for error in metadata::keep_system_fields(&mut new, old) {

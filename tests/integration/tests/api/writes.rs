@@ -135,3 +135,26 @@ fn a_node_brings_its_status_and_a_pod_does_not() {
     let stored: Value = api.post("/api/v1/namespaces/default/pods", &with_status).ok();
     assert_eq!((&stored["status"]["phase"], stored["status"].get("podIP")), (&json!("Pending"), None));
 }
+
+#[test]
+fn owners_named_twice_are_kept_once_with_a_warning() {
+    let (_server, api) = quiet();
+    let owner = json!({"apiVersion": "v1", "kind": "Pod", "name": "p", "uid": "1"});
+    let mut object = config_map("owned", &json!({}));
+    object["metadata"]["ownerReferences"] = json!([owner, owner, {"apiVersion": "v1", "kind": "Pod", "name": "other", "uid": "1"}]);
+    let reply = api.post(CONFIG_MAPS, &object);
+    assert_eq!(
+        reply.warnings(),
+        [
+            "299 - \".metadata.ownerReferences contains duplicate entries; API server dedups owner references in 1.20+, and may reject such requests as early as 1.24; please fix your requests; duplicate UID(s) observed: 1\""
+        ]
+    );
+    let stored = reply.ok();
+    assert_eq!(stored["metadata"]["ownerReferences"].as_array().unwrap().len(), 2);
+    // Two of one uid are left: they are owned together, and written back they are what they were.
+    assert_eq!(stored["metadata"]["managedFields"][0]["fieldsV1"]["f:metadata"]["f:ownerReferences"], json!({".": {}, "k:{\"uid\":\"1\"}": {}}));
+    assert_eq!(api.put(&format!("{CONFIG_MAPS}/owned"), &stored).ok(), stored);
+    let patched = api.patch("merge", &format!("{CONFIG_MAPS}/owned"), &json!({"metadata": {"ownerReferences": [owner, owner]}}));
+    assert!(patched.warnings()[0].contains("duplicate entries after mutating admission happens; API server"), "{:?}", patched.warnings());
+    assert_eq!(patched.ok()["metadata"]["ownerReferences"], json!([owner]));
+}
