@@ -5,7 +5,7 @@ export CARGO_TARGET_DIR ?= $(CURDIR)/target
 export K8SHOST_TOOLS ?= $(HOME)/.cache/k8shost-tools
 export PATH := $(K8SHOST_TOOLS)/bin:$(HOME)/.cargo/bin:$(PATH)
 
-.PHONY: run test bench lint tools clients build
+.PHONY: run test bench fuzz lint tools clients build
 
 run: tools     ## start a cluster, deploy the example, show it answering; Ctrl-C stops it
 	cargo build --profile fast --package k8shost
@@ -16,6 +16,9 @@ test: clients  ## every test, end-to-end ones with real containers included
 
 bench: tools   ## measure the budgets of the design, print a table and write JSON
 	cargo xtask bench
+
+fuzz:          ## every decoder on mutated examples, for minutes (not guided by coverage)
+	cargo xtask fuzz --seconds 180
 
 lint:          ## formatting, clippy and the repository's own rules
 	cargo fmt --check

@@ -25,6 +25,12 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
+    /// Run every decoder on mutated examples, for minutes
+    Fuzz {
+        /// Passed on, e.g. --seconds 600 --target cel --seed 1
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
     /// Start a cluster, deploy the example and show it answering; Ctrl-C stops it
     Run,
     /// Make the images of tests and the example from Debian's packages
@@ -44,6 +50,7 @@ fn main() -> ExitCode {
         Command::Run => xtask::run::main(),
         Command::Images => xtask::images::main(),
         Command::Gen { check } => xtask::generate::main(check),
+        Command::Fuzz { arguments } => xtask::fuzz::main(&arguments),
         Command::Bench { arguments } => xtask::bench::main(&arguments),
     };
     match result {

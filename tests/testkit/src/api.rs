@@ -39,6 +39,14 @@ pub struct Reply {
     pub body: Vec<u8>,
 }
 
+type Stream = BufReader<StreamOwned<ClientConnection, TcpStream>>;
+
+/// A connection to a server that is used again and again, for answers whose length is told.
+pub struct Connection {
+    api: Api,
+    stream: Stream,
+}
+
 /// An answer whose body is still to come: its code, headers and body.
 type Started = (u16, Vec<(String, String)>, Box<dyn Read + Send>);
 
@@ -176,20 +184,17 @@ impl Api {
     /// Posts one body after the other on one connection, for many small ones; gives the codes.
     #[track_caller]
     pub fn post_all(&self, path: &str, bodies: impl IntoIterator<Item = Value>) -> Vec<u16> {
-        let mut stream = self.connect().unwrap_or_else(|error| panic!("{path}: {error}"));
-        let mut one = |body: Value| -> io::Result<u16> {
-            let ask = Ask::new("POST", path).json(&body);
-            stream.get_mut().write_all(&self.request(&ask, "keep-alive"))?;
-            let (code, headers) = head_of(&mut stream)?;
-            let length = headers.iter().find(|(name, _)| name == "content-length").and_then(|(_, length)| length.parse().ok());
-            let mut rest = vec![0; length.ok_or_else(|| io::Error::other("an answer of no known length"))?];
-            stream.read_exact(&mut rest)?;
-            Ok(code)
-        };
-        bodies.into_iter().map(|body| one(body).unwrap_or_else(|error| panic!("{path}: {error}"))).collect()
+        let mut connection = self.connection();
+        bodies.into_iter().map(|body| connection.send(&Ask::new("POST", path).json(&body)).code).collect()
     }
 
-    fn connect(&self) -> io::Result<BufReader<StreamOwned<ClientConnection, TcpStream>>> {
+    /// A connection that is kept for many requests.
+    #[track_caller]
+    pub fn connection(&self) -> Connection {
+        Connection { api: self.clone(), stream: self.connect().unwrap_or_else(|error| panic!("{}: {error}", self.address)) }
+    }
+
+    fn connect(&self) -> io::Result<Stream> {
         let stream = TcpStream::connect(&self.address)?;
         stream.set_read_timeout(Some(TIMEOUT))?;
         stream.set_nodelay(true)?;
@@ -224,6 +229,22 @@ impl Api {
             _ => Box::new(stream),
         };
         Ok((code, headers, body))
+    }
+}
+
+impl Connection {
+    #[track_caller]
+    pub fn send(&mut self, ask: &Ask) -> Reply {
+        self.try_send(ask).unwrap_or_else(|error| panic!("{} {}: {error}", ask.method, ask.path))
+    }
+    /// Errors: the connection broke off, or the answer is one of no known length.
+    pub fn try_send(&mut self, ask: &Ask) -> io::Result<Reply> {
+        self.stream.get_mut().write_all(&self.api.request(ask, "keep-alive"))?;
+        let (code, headers) = head_of(&mut self.stream)?;
+        let length = headers.iter().find(|(name, _)| name == "content-length").and_then(|(_, length)| length.parse().ok());
+        let mut body = vec![0; length.ok_or_else(|| io::Error::other("an answer of no known length"))?];
+        self.stream.read_exact(&mut body)?;
+        Ok(Reply { code, headers, body })
     }
 }
 

@@ -11,7 +11,7 @@ mod remains;
 mod server;
 
 #[cfg(feature = "api")]
-pub use api::{Api, Ask, Reply, Watch};
+pub use api::{Api, Ask, Connection, Reply, Watch};
 pub use background::Background;
 pub use cluster::Cluster;
 pub use command::{Outcome, Tool, tools};

@@ -12,6 +12,7 @@ mod convert;
 mod create;
 mod custom;
 mod decode;
+pub mod decoders;
 mod delete;
 mod delete_options;
 mod discovery;

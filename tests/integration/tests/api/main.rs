@@ -17,6 +17,7 @@ mod garbage;
 mod hook;
 mod limits;
 mod lists;
+mod manifests;
 mod metrics;
 mod namespaces;
 mod patches;

@@ -25,7 +25,7 @@ pub mod spdy;
 pub mod summary;
 mod tail;
 mod tunnel;
-mod web_socket;
+pub mod web_socket;
 
 pub use backend::{BackendError, StreamOptions, StreamsBackend};
 pub use error::StreamsError;
