@@ -60,16 +60,27 @@ impl Quantity {
         };
         // Digits as one integer, scaled by 10^(9 + exponent - fraction digits); saturates as upstream caps at 2^63-1.
         let mut value: i128 = 0;
-        for digit in whole.bytes().chain(fraction.bytes()) {
+        for digit in whole.bytes() {
             value = value.saturating_mul(10).saturating_add(i128::from(digit - b'0'));
         }
-        let scale = 9 + exponent - fraction.len() as i32;
+        // Digits of a fraction count as long as there is room for them; of the others only whether they are nothing.
+        let (mut taken, mut more) = (0, false);
+        for digit in fraction.bytes() {
+            if value < (i128::MAX >> binary_shift) / 10 - 1 {
+                value = value * 10 + i128::from(digit - b'0');
+                taken += 1;
+            } else {
+                more |= digit != b'0';
+            }
+        }
+        let scale = 9 + exponent - taken;
         let shifted = value.saturating_mul(1i128 << binary_shift);
         let nanos = if scale >= 0 {
             shifted.saturating_mul(10i128.checked_pow(scale as u32).unwrap_or(i128::MAX))
         } else {
             // Finer than a nano rounds up, away from zero.
-            10i128.checked_pow(scale.unsigned_abs()).map_or(i128::from(shifted != 0), |d| (shifted + d - 1) / d)
+            let up = |rest: i128| i128::from(rest != 0 || more);
+            10i128.checked_pow(scale.unsigned_abs()).map_or(up(shifted), |by| shifted / by + up(shifted % by))
         };
         let nanos = nanos.min(i128::from(i64::MAX) * NANO);
         Ok(Self { nanos: if negative { -nanos } else { nanos }, format })
@@ -199,6 +210,19 @@ mod tests {
         }
         for bad in ["", "x", "1.2.3", "1Kii", "1e", "--1", "1 Gi", "."] {
             assert!(Quantity::parse(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn numbers_of_any_length_are_read() {
+        for (input, want) in [
+            ("99999999999000000000100000.000000001199999999999k", "9223372036854775807"),
+            ("1.0000000000000000000000000000000000000000000000000", "1"),
+            ("0.5000000000000000000000000000000000000000000000001Gi", "536870912000000001n"),
+            ("0.0000000000000000000000000000000000000000000000001", "1n"),
+            ("00000000000000000000000000000000000000000000000001", "1"),
+        ] {
+            assert_eq!(Quantity::parse(input).unwrap().to_string(), want, "{input}");
         }
     }
 
