@@ -114,7 +114,7 @@ pub fn mutate_bytes(random: &mut Random, bytes: &mut Vec<u8>, other: &[u8]) {
         let length = random.below(16.min(bytes.len() - at + 1));
         match random.below(9) {
             0 if at < bytes.len() => bytes[at] ^= 1 << random.below(8),
-            1 if at < bytes.len() => bytes[at] = random.next() as u8,
+            1 if at < bytes.len() => bytes[at] = random.bits() as u8,
             2 => drop(bytes.drain(at..at + length)),
             3 => bytes.truncate(at),
             4 => {
@@ -133,7 +133,7 @@ pub fn mutate_bytes(random: &mut Random, bytes: &mut Vec<u8>, other: &[u8]) {
                 bytes.splice(at..at, piece.repeat(many));
             }
             7 => {
-                let piece = random.next().to_le_bytes();
+                let piece = random.bits().to_le_bytes();
                 bytes.splice(at..at, piece);
             }
             _ => {

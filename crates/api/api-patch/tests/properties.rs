@@ -1,4 +1,5 @@
 //! Laws of patches, and what upstream's documentation shows them to do.
+#![allow(clippy::unwrap_used, reason = "a test that panics has failed")]
 use api_patch::{Writer, apply, json_patch, merge_patch, strategic_merge};
 use api_schema::{SchemaRef, builtin};
 use jiff::Timestamp;

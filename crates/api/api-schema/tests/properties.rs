@@ -1,4 +1,5 @@
 //! Laws of decoding, pruning and defaulting, for objects of every built-in kind and of a custom one.
+#![allow(clippy::unwrap_used, reason = "a test that panics has failed")]
 use api_schema::{Schema, SchemaRef, Type, apply_defaults, builtin, check_types, decode, prune};
 use proptest::prelude::*;
 use proptest::test_runner::TestRng;

@@ -1,4 +1,5 @@
 //! Laws of quantities and selectors, and what upstream's documentation says of them.
+#![allow(clippy::unwrap_used, reason = "a test that panics has failed")]
 use api_meta::label_selector::{Operator, Requirement};
 use api_meta::{FieldSelector, LabelSelector, Quantity};
 use proptest::prelude::*;

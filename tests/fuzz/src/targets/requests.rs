@@ -12,7 +12,7 @@ pub fn quantity(bytes: &[u8]) {
     let again = Quantity::parse(&shown).unwrap_or_else(|why| panic!("{shown:?}: {why}"));
     assert_eq!(again, quantity, "{shown}");
     assert_eq!(again.to_string(), shown);
-    let (more, less) = (quantity + quantity, quantity - quantity);
+    let (more, less) = (quantity + quantity, quantity - again);
     assert!(less.is_zero() && more.is_negative() == quantity.is_negative());
     assert!(quantity.is_negative() || quantity.units() <= quantity.millis());
 }
@@ -57,7 +57,7 @@ pub fn field_selector(bytes: &[u8]) {
         let again = FieldSelector::parse(&format!("{}{sign}{escaped}", requirement.field));
         // A field's own name may hold what cannot be written there again.
         if !requirement.field.contains(['\\', '!', '=', ',']) {
-            assert_eq!(again.expect("a requirement written down").requirements(), [requirement.clone()]);
+            assert_eq!(again.expect("a requirement written down").requirements(), std::slice::from_ref(requirement));
         }
     }
 }
