@@ -47,7 +47,7 @@ fn what_nobody_can_own_is_refused() {
     for validation in ["Ignore", "Warn", "Strict"] {
         let path = format!("{CONFIG_MAPS}/a?fieldManager=one&fieldValidation={validation}");
         let expected = "failed to create typed patch object (default/a; /v1, Kind=ConfigMap): .date: field not declared in schema";
-        assert_eq!(api.patch("apply", &path, &configuration).refusal(), (500, String::new(), expected.to_owned()), "{validation}");
+        assert_eq!(api.patch("apply", &path, &configuration).refusal(), (400, "BadRequest".to_owned(), expected.to_owned()), "{validation}");
     }
     assert_eq!(api.get(&format!("{CONFIG_MAPS}/a")).code, 404);
 }

@@ -104,7 +104,7 @@ pub fn apply_among(
 /// Whether a configuration, as it was sent, has a place in the schema for all it says. Unlike other writes,
 /// an apply is refused for fields nobody knows, whatever `fieldValidation` asks for: nobody could own them.
 ///
-/// Errors: 500 without a reason, as upstream's is.
+/// Errors: upstream's message, but as the client's mistake (400) it is: upstream says 500 without a reason.
 pub fn fits(applied: &Value, schema: &Schema) -> Result<(), Status> {
     let faults = faults(applied, schema);
     if faults.is_empty() { Ok(()) } else { Err(does_not_fit(applied, &faults)) }
@@ -122,7 +122,7 @@ fn does_not_fit(applied: &Value, faults: &[String]) -> Status {
     };
     let kind = text(applied.get("kind"));
     let message = format!("failed to create typed patch object ({}/{}; {group_version}, Kind={kind}): {what}", metadata("namespace"), metadata("name"));
-    Status::new(500, "", message)
+    Status::new(400, "BadRequest", message)
 }
 
 fn check_conflicts(entries: &[Entry], changes: &mut Changes, live: &Value, schema: &Schema, writer: &Writer) -> Result<(), Status> {
