@@ -78,7 +78,7 @@ async fn appliers_own_what_they_applied() {
     for parameters in [PatchParams::apply("three"), PatchParams::apply("three").validation_strict(), PatchParams::apply("three").validation_ignore()] {
         let status = refused(bells.patch("a", &parameters, &Patch::Apply(&unknown)).await);
         let expected = "failed to create typed patch object (default/a; clients.example.com/v1, Kind=Bell): .spec.colour: field not declared in schema";
-        assert_eq!((status.code, status.message.as_str()), (500, expected));
+        assert_eq!((status.code, status.message.as_str()), (400, expected));
     }
 }
 
