@@ -23,6 +23,18 @@ impl ClusterName {
         }
     }
 
+    /// The cluster that the Cluster object `name` in `namespace` of the host cluster stands for.
+    ///
+    /// No two objects share a name: a namespace has no dot, so the last one parts the two.
+    pub fn hosted(namespace: &str, name: &str) -> Result<Self, String> {
+        Self::parse(&format!("{name}.{namespace}"))
+    }
+
+    /// The namespace and name of the Cluster object it is hosted as; `None` for the host cluster.
+    pub fn host_object(&self) -> Option<(&str, &str)> {
+        self.0.rsplit_once('.').map(|(name, namespace)| (namespace, name))
+    }
+
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -41,5 +53,19 @@ impl fmt::Display for ClusterName {
 impl fmt::Debug for ClusterName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_virtual_cluster_is_named_by_its_object_and_never_like_the_host() {
+        let cluster = ClusterName::hosted("team-a", "dev.eu").unwrap();
+        assert_eq!((cluster.as_str(), cluster.host_object()), ("dev.eu.team-a", Some(("team-a", "dev.eu"))));
+        assert_eq!(ClusterName::root().host_object(), None);
+        assert!(!ClusterName::hosted("root", "root").unwrap().is_root());
+        assert!(ClusterName::hosted("a", "UP").is_err());
     }
 }

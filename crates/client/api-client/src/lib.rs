@@ -1,6 +1,9 @@
 //! The write path: a `kube::Client` for any cluster, in-process or over TLS.
+mod hosting;
+
 use api_meta::ClusterName;
 
+pub use hosting::{Access, ClusterSettings, Hosting, HostingError, KeyPair, PodSecurityLevel};
 pub use kube;
 
 /// Gives clients for clusters. `bin` fills it with the server's own pipeline (no network) or with a connection.
