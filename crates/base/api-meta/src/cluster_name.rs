@@ -15,6 +15,12 @@ impl ClusterName {
         ROOT.clone()
     }
 
+    /// Not a cluster anybody reaches: it holds the objects that every virtual cluster starts with.
+    pub fn base() -> Self {
+        static BASE: std::sync::LazyLock<ClusterName> = std::sync::LazyLock::new(|| ClusterName(Arc::from("base")));
+        BASE.clone()
+    }
+
     /// Parses a cluster name: a DNS label or several joined by dots, at most 253 bytes.
     pub fn parse(name: &str) -> Result<Self, String> {
         match crate::names::dns1123_subdomain(name).first() {

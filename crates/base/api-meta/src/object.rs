@@ -154,6 +154,17 @@ pub fn stamp(encoded: &[u8], revision: u64) -> Bytes {
     out.into()
 }
 
+/// Replaces the revision that [`stamp`] wrote.
+pub fn restamp(stamped: &[u8], revision: u64) -> Bytes {
+    const OPENS: &[u8] = b"\"resourceVersion\":\"";
+    let Some(at) = memmem::find(stamped, METADATA_OPENS).map(|at| at + METADATA_OPENS.len()).filter(|at| stamped[*at..].starts_with(OPENS)) else {
+        return stamp(stamped, revision);
+    };
+    let at = at + OPENS.len();
+    let end = stamped[at..].iter().position(|byte| *byte == b'"').map_or(stamped.len(), |length| at + length);
+    [&stamped[..at], revision.to_string().as_bytes(), &stamped[end..]].concat().into()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -169,5 +180,6 @@ mod tests {
         assert_eq!(object.to_value()["alpha"]["metadata"], json!({"name":"inner"}));
         let bare = Object::parse(stamp(&encode(json!({"kind":"X"}).as_object().unwrap()), 7)).unwrap();
         assert_eq!(&*bare.meta().resource_version, "7");
+        assert_eq!(restamp(bare.bytes(), 123), stamp(&encode(json!({"kind":"X"}).as_object().unwrap()), 123));
     }
 }
