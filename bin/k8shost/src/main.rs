@@ -9,6 +9,7 @@ mod notify;
 mod secrets_encrypt;
 mod secrets_keys;
 mod server;
+mod server_hosting;
 mod store_source;
 mod token_webhook;
 

@@ -86,9 +86,21 @@ impl NodeSettings {
     /// The DNS Service and its endpoint on this node.
     pub fn dns_objects(&self) -> Vec<Value> {
         let Some(listener) = self.dns.as_ref().and_then(|dns| dns.listen.first()) else { return Vec::new() };
-        let (service, slice) = flashdns::kubernetes::objects(self.cluster_dns, listener.address.ip(), listener.address.port(), Some(&self.agent.node_name));
-        [serde_json::to_value(service), serde_json::to_value(slice)].into_iter().map(|object| object.expect("a typed object encodes")).collect()
+        dns_objects(self.cluster_dns, listener.address, Some(&self.agent.node_name))
     }
+
+    /// The same of a virtual cluster, given its DNS address and the one that means it on this machine.
+    pub fn dns_objects_of_clusters(&self) -> Box<dyn Fn(IpAddr, IpAddr) -> Vec<Value> + Send + Sync> {
+        match &self.dns {
+            Some(_) => Box::new(|cluster_dns, endpoint| dns_objects(cluster_dns, SocketAddr::new(endpoint, DNS_PORT), None)),
+            None => Box::new(|_, _| Vec::new()),
+        }
+    }
+}
+
+fn dns_objects(cluster_dns: IpAddr, endpoint: SocketAddr, node_name: Option<&str>) -> Vec<Value> {
+    let (service, slice) = flashdns::kubernetes::objects(cluster_dns, endpoint.ip(), endpoint.port(), node_name);
+    [serde_json::to_value(service), serde_json::to_value(slice)].into_iter().map(|object| object.expect("a typed object encodes")).collect()
 }
 
 /// A running node.

@@ -9,8 +9,8 @@ use crate::token_webhook::RemoteReviewer;
 use crate::{kubeconfig, node};
 use anyhow::{Context, Result};
 use api_auth::{Authentication, Authorizer, RbacIndex, ServiceAccountTokens, TokenWebhook};
-use api_meta::ClusterName;
-use api_server::{ApiServer, Bootstrap, Kinds, NodeConnector, ServerOptions, Settings, bootstrap};
+use api_meta::{ClusterName, GroupResource};
+use api_server::{ApiServer, Bootstrap, Kinds, NodeConnector, NodeMirrors, ServerOptions, Settings, Tenancy, Tenants, bootstrap};
 use clock::{Clock, SystemClock};
 use controller_kit::Kit;
 use settings::{ServerArgs, ServerSettings};
@@ -21,6 +21,7 @@ use std::sync::Arc;
 use store::Store;
 use store_encryption::Encryption;
 use store_sqlite::{SqliteOptions, SqliteStore};
+use store_views::ViewStore;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinHandle;
@@ -60,32 +61,28 @@ async fn run(settings: ServerSettings) -> Result<()> {
     let encryption = Arc::new(Encryption::load_or_create(&keys.join("encryption-config.json"), &*clock)?);
     let store: Arc<SqliteStore> =
         SqliteStore::open_sealed(&database, options, encryption.clone()).with_context(|| format!("opening the store at {database:?}"))?;
+    let agent = if settings.disable_agent { None } else { Some(node::NodeSettings::of(&settings, node_address)?) };
+    // Without pods nobody is there to ask at a cluster's own address.
+    let tenants = Arc::new(Tenants::new(agent.as_ref().map(|_| settings.virtual_cluster_cidr)));
+    let tenancy = Tenancy {
+        tenants: tenants.clone(),
+        server_ca_pem: certificates.server_ca.certificate_pem().to_owned(),
+        server: node_address,
+        port,
+        dns_objects: agent.as_ref().map_or_else(|| Box::new(|_, _| Vec::new()) as _, node::NodeSettings::dns_objects_of_clusters),
+    };
+    let views = ViewStore::new(store.clone(), layered(), Arc::new(NodeMirrors(tenants)), api_meta::object::restamp);
     let server_options = api_arguments.server_options(audit, SecretsKeys::new(encryption, store.clone(), clock.clone()));
     let kinds = Arc::new(Kinds::new(api_builtins::BUILTINS));
-    let server = api_server(
-        &settings,
-        &api_arguments,
-        server_options,
-        &certificates,
-        store.clone(),
-        kinds.clone(),
-        clock.clone(),
-        SocketAddr::new(node_address, port),
-        shutdown.clone(),
-    )
-    .await?;
+    let server =
+        api_server(&settings, &api_arguments, server_options, &certificates, Arc::new(views), kinds.clone(), clock.clone(), tenancy, shutdown.clone()).await?;
 
-    let tls = pki::server_config(
-        &certificates.serving.certificate_pem,
-        &certificates.serving.key_pem,
-        &[certificates.client_ca.certificate_pem()],
-        &[b"h2", b"http/1.1"],
-    )?;
+    // Clients of virtual clusters come with certificates of their own authorities: which one counts is decided with the cluster.
+    let tls = pki::server_config_for_any_client(&certificates.serving.certificate_pem, &certificates.serving.key_pem, &[b"h2", b"http/1.1"])?;
     let serving = tokio::spawn(api_server::serve(server.clone(), listener, Arc::new(tls), shutdown.clone()));
-    let agent = if settings.disable_agent { None } else { Some(node::NodeSettings::of(&settings, node_address)?) };
     let dns = agent.as_ref().map(node::NodeSettings::dns_objects).unwrap_or_default();
     let bootstrap_settings = Bootstrap { service_address: first_service_address(&settings), advertise_address: node_address, port, objects: dns };
-    bootstrap(&server, &ClusterName::root(), &bootstrap_settings).await?;
+    bootstrap(&server, &bootstrap_settings).await?;
     write_kubeconfig(&settings, &certificates, port)?;
 
     let source = Arc::new(StoreSource::new(store.clone(), kinds));
@@ -137,7 +134,7 @@ async fn api_server(
     store: Arc<dyn Store>,
     kinds: Arc<Kinds>,
     clock: Arc<dyn Clock>,
-    advertised: SocketAddr,
+    tenancy: Tenancy,
     shutdown: CancellationToken,
 ) -> Result<Arc<ApiServer>> {
     let issuer = arguments.issuer.clone().unwrap_or_else(|| format!("https://kubernetes.default.svc.{}", settings.cluster_domain));
@@ -148,7 +145,7 @@ async fn api_server(
     if let Some(uri) = &arguments.jwks_uri {
         tokens = tokens.with_jwks_uri(uri.clone());
     }
-    let audiences = tokens.default_audiences();
+    let audiences = tokens.default_audiences(&ClusterName::root());
     let mut authentication = Authentication::with_clock(certificates.client_ca.certificate_pem(), Arc::new(tokens), clock.clone())?;
     if let Some(file) = &arguments.token_webhook {
         let reviewer = RemoteReviewer::of_kubeconfig(file).await?;
@@ -166,11 +163,18 @@ async fn api_server(
         service_cidr: settings.service_cidr,
         node_ports: settings.service_node_port_range.first..=settings.service_node_port_range.last,
         nodes: NodeConnector { tls: Arc::new(node_tls) },
-        advertised: advertised.to_string(),
+        advertised: SocketAddr::new(tenancy.server, tenancy.port).to_string(),
         shutdown,
         options,
+        tenancy,
     };
     Ok(ApiServer::new(settings).await?)
+}
+
+/// What all virtual clusters start with alike.
+fn layered() -> Vec<GroupResource> {
+    let rbac = ["clusterroles", "clusterrolebindings", "roles", "rolebindings"].map(|resource| GroupResource::new("rbac.authorization.k8s.io", resource));
+    rbac.into_iter().chain([GroupResource::new("scheduling.k8s.io", "priorityclasses")]).collect()
 }
 
 /// Forgets the store's history as it is told to.

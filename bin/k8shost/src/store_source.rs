@@ -6,6 +6,7 @@ use futures::StreamExt;
 use futures::stream::BoxStream;
 use std::sync::Arc;
 use store::{Event, RangeRequest, Record, Scope, Store, StoreError, WatchStream};
+use store_views::is_hidden;
 
 /// Follows resources in the store, over all clusters or one.
 pub struct StoreSource {
@@ -77,7 +78,8 @@ impl Follower {
         let live = self.store.watch(self.scope.clone(), found.revision).await?;
         self.ready.push_back(SourceEvent::Restart);
         for record in &found.records {
-            if self.holds(record)
+            if !is_hidden(record)
+                && self.holds(record)
                 && let Some(cluster) = cluster_of(record)
             {
                 self.ready.push_back(SourceEvent::Applied { cluster, object: record.value.clone() });
@@ -97,8 +99,9 @@ impl Follower {
     fn take(&mut self, event: &Event) {
         let Some(cluster) = cluster_of(&event.record) else { return };
         let object = event.record.value.clone();
-        let before = event.previous.as_ref().is_some_and(|record| self.holds(record));
-        let now = !event.deleted && self.holds(&event.record);
+        // A mark hides an object of the base: to its cluster, there is none.
+        let before = event.previous.as_ref().is_some_and(|record| !is_hidden(record) && self.holds(record));
+        let now = !event.deleted && !is_hidden(&event.record) && self.holds(&event.record);
         match (before, now) {
             (_, true) => self.ready.push_back(SourceEvent::Applied { cluster, object }),
             (true, false) => self.ready.push_back(SourceEvent::Deleted { cluster, object }),

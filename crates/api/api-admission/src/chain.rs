@@ -6,7 +6,7 @@ use crate::plugins::{
     node_restriction::NodeRestriction, owner_references_permission_enforcement::OwnerReferencesPermissionEnforcement,
     persistent_volume_claim_resize::PersistentVolumeClaimResize, pod_security::PodSecurity, pod_topology_labels::PodTopologyLabels, priority::Priority,
     resource_quota::ResourceQuota, runtime_class::RuntimeClass, service_account::ServiceAccount,
-    storage_object_in_use_protection::StorageObjectInUseProtection, taint_nodes_by_condition::TaintNodesByCondition,
+    storage_object_in_use_protection::StorageObjectInUseProtection, taint_nodes_by_condition::TaintNodesByCondition, virtual_cluster::VirtualCluster,
 };
 use crate::policy::{MutatingAdmissionPolicyPlugin, ValidatingAdmissionPolicyPlugin};
 use crate::webhook::{MutatingAdmissionWebhook, ValidatingAdmissionWebhook};
@@ -47,6 +47,7 @@ impl AdmissionChain {
             Box::new(NodeRestriction),
             Box::new(TaintNodesByCondition),
             Box::new(PodSecurity::default()),
+            Box::new(VirtualCluster),
             Box::new(Priority),
             Box::new(DefaultTolerationSeconds),
             Box::new(DefaultStorageClass),
@@ -88,6 +89,9 @@ impl AdmissionChain {
         for name in disabled {
             if !self.plugins.iter().any(|plugin| plugin.name() == name) && name != "OwnerReferencesPermissionEnforcement" {
                 return Err(format!("disable-admission-plugins plugin {name:?} is unknown"));
+            }
+            if name == "VirtualCluster" {
+                return Err(format!("disable-admission-plugins plugin {name:?} can't be turned off"));
             }
             if enabled.contains(name) {
                 return Err(format!("{name:?} in enable-admission-plugins and disable-admission-plugins overlapped"));

@@ -1,8 +1,9 @@
 //! Host: what admission needs of the server besides its objects.
 use api_auth::{Attributes, Decision};
-use api_meta::ClusterName;
+use api_meta::{ClusterName, ClusterSettings};
 use api_schema::SchemaRef;
 use serde_json::Value;
+use std::sync::Arc;
 
 /// A resource as the server serves it.
 #[derive(Clone, Debug)]
@@ -27,6 +28,10 @@ pub trait Host: Send + Sync {
     /// Makes of a changed value an object of its kind again, which its `apiVersion` and `kind` name:
     /// unknown fields are dropped, types checked and what is missing filled in. The error is the decoder's.
     fn settle(&self, cluster: &ClusterName, object: &mut Value) -> Result<(), String>;
+    /// What a virtual cluster is to the server; `None` for the host cluster.
+    fn cluster_settings(&self, _: &ClusterName) -> Option<Arc<ClusterSettings>> {
+        None
+    }
     /// An object in another version of its kind.
     fn convert(&self, cluster: &ClusterName, object: &Value, version: &str) -> Result<Value, String>;
 }

@@ -126,14 +126,14 @@ impl Authentication {
                 },
             };
             // These know nothing of audiences: their tokens are for the API server.
-            let own = self.tokens.default_audiences();
+            let own = self.tokens.default_audiences(cluster);
             let wanted = if audiences.is_empty() { own.clone() } else { audiences.to_vec() };
             let good: Vec<String> = wanted.into_iter().filter(|audience| own.contains(audience)).collect();
             return Ok(user.filter(|_| !good.is_empty()).map(|user| (user, good)));
         }
         let claims = self.tokens.review(cluster, token, audiences, now)?;
         check_bound_objects(cluster, &claims, now, lookup).await?;
-        let wanted = if audiences.is_empty() { self.tokens.default_audiences() } else { audiences.to_vec() };
+        let wanted = if audiences.is_empty() { self.tokens.default_audiences(cluster) } else { audiences.to_vec() };
         Ok(Some((user_of(&claims), wanted.into_iter().filter(|audience| claims.aud.contains(audience)).collect())))
     }
 }

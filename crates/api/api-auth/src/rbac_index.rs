@@ -140,12 +140,16 @@ impl RbacIndex {
     /// A role or binding was deleted; `namespace` is "" for the cluster-scoped kinds.
     pub fn remove(&self, cluster: &ClusterName, kind: RbacKind, namespace: &str, name: &str) {
         let key: Key = (namespace.into(), name.into());
-        if let Some(policy) = self.clusters.write().get_mut(cluster) {
+        let mut clusters = self.clusters.write();
+        if let Some(policy) = clusters.get_mut(cluster) {
             match kind {
                 RbacKind::Role | RbacKind::ClusterRole => {
                     policy.roles.remove(&key);
                 }
                 RbacKind::RoleBinding | RbacKind::ClusterRoleBinding => policy.unbind(&key),
+            }
+            if policy.roles.is_empty() && policy.bindings.is_empty() {
+                clusters.remove(cluster);
             }
         }
     }
@@ -165,18 +169,12 @@ impl RbacIndex {
         }
     }
 
-    /// Forgets a cluster that is gone.
-    pub fn remove_cluster(&self, cluster: &ClusterName) {
-        self.clusters.write().remove(cluster);
-    }
-
     /// Allow by the first binding that grants the request, else NoOpinion with what went wrong on the way.
     pub fn authorize(&self, attributes: &Attributes) -> Decision {
         let clusters = self.clusters.read();
-        let Some(policy) = clusters.get(attributes.cluster) else { return Decision::NoOpinion(String::new()) };
         let mut errors = Vec::new();
-        let found = policy.visit(attributes.user, attributes.namespace, |key, binding, rules| match rules {
-            Ok(rules) => rules.iter().any(|rule| rule.allows(attributes)).then(|| policy.reason(key, binding, attributes.user)),
+        let found = layers(&clusters, attributes.cluster).visit(attributes.user, attributes.namespace, |key, binding, rules| match rules {
+            Ok(rules) => rules.iter().any(|rule| rule.allows(attributes)).then(|| reason(key, binding, attributes.user)),
             Err(error) => {
                 errors.push(error);
                 None
@@ -193,21 +191,19 @@ impl RbacIndex {
     pub fn rules_for(&self, cluster: &ClusterName, user: &User, namespace: &str) -> Resolved {
         let clusters = self.clusters.read();
         let mut resolved = Resolved::default();
-        if let Some(policy) = clusters.get(cluster) {
-            policy.visit(user, namespace, |_, _, rules| {
-                match rules {
-                    Ok(rules) => resolved.rules.extend_from_slice(rules),
-                    Err(error) => resolved.errors.push(error),
-                }
-                None::<()>
-            });
-        }
+        layers(&clusters, cluster).visit(user, namespace, |_, _, rules| {
+            match rules {
+                Ok(rules) => resolved.rules.extend_from_slice(rules),
+                Err(error) => resolved.errors.push(error),
+            }
+            None::<()>
+        });
         resolved
     }
 
     /// The rules of one Role (`namespace` given) or ClusterRole (`namespace` ""); `None` when it isn't there.
     pub fn role_rules(&self, cluster: &ClusterName, namespace: &str, name: &str) -> Option<Arc<[Rule]>> {
-        self.clusters.read().get(cluster)?.roles.get(&(namespace.into(), name.into())).cloned()
+        layers(&self.clusters.read(), cluster).rules(&(namespace.into(), name.into())).cloned()
     }
 }
 
@@ -223,26 +219,37 @@ impl Policy {
             }
         }
     }
+}
 
+/// The policy of a cluster: its own, and what of the base it has not changed. An object that hides one of the base has
+/// no rules and no subjects, and so grants nothing.
+struct Layers<'a> {
+    own: Option<&'a Policy>,
+    base: Option<&'a Policy>,
+}
+
+fn layers<'a>(clusters: &'a HashMap<ClusterName, Policy>, cluster: &ClusterName) -> Layers<'a> {
+    let base = if cluster.is_root() { None } else { clusters.get(&ClusterName::base()) };
+    Layers { own: clusters.get(cluster), base }
+}
+
+impl<'a> Layers<'a> {
     /// Calls `visitor` with each binding of the user, cluster-wide ones first, until it gives something.
-    fn visit<'a, T>(
-        &'a self,
-        user: &User,
-        namespace: &str,
-        mut visitor: impl FnMut(&'a Key, &'a Binding, Result<&'a [Rule], String>) -> Option<T>,
-    ) -> Option<T> {
-        let subjects: Vec<&BTreeSet<Key>> = std::iter::once(format!("u:{}", user.username))
-            .chain(user.groups.iter().map(|group| format!("g:{group}")))
-            .filter_map(|subject| self.by_subject.get(subject.as_str()))
-            .collect();
+    fn visit<T>(&self, user: &User, namespace: &str, mut visitor: impl FnMut(&'a Key, &'a Binding, Result<&'a [Rule], String>) -> Option<T>) -> Option<T> {
+        let subjects: Vec<String> = std::iter::once(format!("u:{}", user.username)).chain(user.groups.iter().map(|group| format!("g:{group}"))).collect();
         let scopes: &[&str] = if namespace.is_empty() { &[""] } else { &["", namespace] };
         for scope in scopes {
-            for keys in &subjects {
-                let from: Key = ((*scope).into(), "".into());
-                for key in keys.range(from..).take_while(|(of, _)| **of == **scope) {
-                    let binding = self.bindings.get(key).expect("by_subject holds keys of bindings only");
-                    if let Some(found) = visitor(key, binding, self.rules_of(key, &binding.role)) {
-                        return Some(found);
+            for (policy, is_base) in self.own.map(|own| (own, false)).into_iter().chain(self.base.map(|base| (base, true))) {
+                for keys in subjects.iter().filter_map(|subject| policy.by_subject.get(subject.as_str())) {
+                    let from: Key = ((*scope).into(), "".into());
+                    for key in keys.range(from..).take_while(|(of, _)| **of == **scope) {
+                        if is_base && self.own.is_some_and(|own| own.bindings.contains_key(key)) {
+                            continue;
+                        }
+                        let binding = policy.bindings.get(key).expect("by_subject holds keys of bindings only");
+                        if let Some(found) = visitor(key, binding, self.rules_of(key, &binding.role)) {
+                            return Some(found);
+                        }
                     }
                 }
             }
@@ -250,26 +257,30 @@ impl Policy {
         None
     }
 
-    fn rules_of(&self, (namespace, _): &Key, role: &RoleRef) -> Result<&[Rule], String> {
+    fn rules(&self, key: &Key) -> Option<&'a Arc<[Rule]>> {
+        self.own.and_then(|own| own.roles.get(key)).or_else(|| self.base.and_then(|base| base.roles.get(key)))
+    }
+
+    fn rules_of(&self, (namespace, _): &Key, role: &RoleRef) -> Result<&'a [Rule], String> {
         let (scope, resource) = match role.kind.as_str() {
             "Role" => (&**namespace, "role"),
             "ClusterRole" => ("", "clusterrole"),
             other => return Err(format!("unsupported role reference kind: {other:?}")),
         };
-        let rules = self.roles.get(&(scope.into(), role.name.as_str().into()));
+        let rules = self.rules(&(scope.into(), role.name.as_str().into()));
         rules.map(|rules| &**rules).ok_or_else(|| format!("{resource}.{GROUP} {:?} not found", role.name))
     }
+}
 
-    fn reason(&self, (namespace, name): &Key, binding: &Binding, user: &User) -> String {
-        let is_user = |key: &str| key.strip_prefix("u:") == Some(&user.username) || key.strip_prefix("g:").is_some_and(|group| user.in_group(group));
-        let subject = binding.subjects.iter().find(|subject| subject.key(namespace).is_some_and(|key| is_user(&key)));
-        let subject = subject.map(|subject| subject.describe(namespace)).unwrap_or_default();
-        let RoleRef { kind, name: role } = &binding.role;
-        if namespace.is_empty() {
-            format!("RBAC: allowed by ClusterRoleBinding {name:?} of {kind} {role:?} to {subject}")
-        } else {
-            format!("RBAC: allowed by RoleBinding {:?} of {kind} {role:?} to {subject}", format!("{name}/{namespace}"))
-        }
+fn reason((namespace, name): &Key, binding: &Binding, user: &User) -> String {
+    let is_user = |key: &str| key.strip_prefix("u:") == Some(&user.username) || key.strip_prefix("g:").is_some_and(|group| user.in_group(group));
+    let subject = binding.subjects.iter().find(|subject| subject.key(namespace).is_some_and(|key| is_user(&key)));
+    let subject = subject.map(|subject| subject.describe(namespace)).unwrap_or_default();
+    let RoleRef { kind, name: role } = &binding.role;
+    if namespace.is_empty() {
+        format!("RBAC: allowed by ClusterRoleBinding {name:?} of {kind} {role:?} to {subject}")
+    } else {
+        format!("RBAC: allowed by RoleBinding {:?} of {kind} {role:?} to {subject}", format!("{name}/{namespace}"))
     }
 }
 
@@ -309,6 +320,27 @@ mod tests {
 
     fn ask(index: &RbacIndex, cluster: &ClusterName, user: &User, namespace: &str) -> Decision {
         index.authorize(&Attributes { cluster, user, verb: "get", group: "", version: "v1", resource: "pods", subresource: "", namespace, name: "p", path: "" })
+    }
+
+    #[test]
+    fn a_virtual_cluster_has_the_base_until_it_changes_it_and_the_host_never() {
+        let (index, host) = index();
+        let (tenant, base) = (ClusterName::hosted("team", "a").unwrap(), ClusterName::base());
+        let rules = json!([{"apiGroups": [""], "resources": ["pods"], "verbs": ["get"]}]);
+        index.apply(&base, RbacKind::ClusterRole, &object(json!({"metadata": {"name": "watcher"}, "rules": rules})));
+        let binding =
+            json!({"metadata": {"name": "ops"}, "roleRef": {"kind": "ClusterRole", "name": "watcher"}, "subjects": [{"kind": "Group", "name": "ops"}]});
+        index.apply(&base, RbacKind::ClusterRoleBinding, &object(binding));
+        let (ops, devs) = (User::authenticated("olga", ["ops".into()]), User::authenticated("dan", ["devs".into()]));
+        assert!(ask(&index, &tenant, &ops, "a").is_allowed());
+        assert!(!ask(&index, &host, &ops, "a").is_allowed(), "the base is no policy of the host's");
+        assert!(!ask(&index, &tenant, &devs, "a").is_allowed(), "nor the host's one of a virtual cluster");
+        let hidden = object(json!({"kind": "Hidden", "metadata": {"name": "ops"}}));
+        index.apply(&tenant, RbacKind::ClusterRoleBinding, &hidden);
+        assert!(!ask(&index, &tenant, &ops, "a").is_allowed());
+        index.remove(&tenant, RbacKind::ClusterRoleBinding, "", "ops");
+        index.apply(&tenant, RbacKind::ClusterRole, &object(json!({"metadata": {"name": "watcher"}, "rules": []})));
+        assert!(!ask(&index, &tenant, &ops, "a").is_allowed(), "a binding of the base means the cluster's own role");
     }
 
     #[test]

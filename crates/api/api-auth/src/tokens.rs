@@ -14,6 +14,8 @@ use std::time::Duration;
 /// Verified tokens remembered, so that a client's every request does not cost a signature check.
 const REMEMBERED: usize = 4096;
 const CLOCK_SKEW: i64 = 60;
+/// Between the server's issuer and a virtual cluster's name.
+const CLUSTERS: &str = "/clusters/";
 
 /// What a token shall be good for.
 #[derive(Clone, Debug)]
@@ -137,13 +139,14 @@ impl ServiceAccountTokens {
         self
     }
 
-    pub fn issuer(&self) -> &str {
-        &self.issuer
+    /// Who says so, in a cluster's tokens: verifiers outside tell clusters apart by it, as all share a key.
+    pub fn issuer(&self, cluster: &ClusterName) -> String {
+        if cluster.is_root() { self.issuer.clone() } else { format!("{}{CLUSTERS}{cluster}", self.issuer) }
     }
 
-    /// The audiences of a token that names none: the API server's.
-    pub fn default_audiences(&self) -> Vec<String> {
-        self.audiences.clone()
+    /// The audiences of a token that names none: the cluster's API.
+    pub fn default_audiences(&self, cluster: &ClusterName) -> Vec<String> {
+        if cluster.is_root() { self.audiences.clone() } else { vec![self.issuer(cluster)] }
     }
 
     pub fn issue(&self, spec: &TokenSpec, now: Timestamp) -> Result<IssuedToken, AuthError> {
@@ -155,10 +158,10 @@ impl ServiceAccountTokens {
         }
         let id = uuid_v4();
         let claims = Claims {
-            aud: if spec.audiences.is_empty() { self.default_audiences() } else { spec.audiences.clone() },
+            aud: if spec.audiences.is_empty() { self.default_audiences(&spec.cluster) } else { spec.audiences.clone() },
             exp: expires,
             iat: issued,
-            iss: self.issuer.clone(),
+            iss: self.issuer(&spec.cluster),
             jti: id.clone(),
             kubernetes: KubernetesClaims {
                 namespace: spec.namespace.clone(),
@@ -184,7 +187,8 @@ impl ServiceAccountTokens {
         struct Issuer {
             iss: String,
         }
-        jsonwebtoken::dangerous::insecure_decode::<Issuer>(token).is_ok_and(|data| data.claims.iss == self.issuer)
+        jsonwebtoken::dangerous::insecure_decode::<Issuer>(token)
+            .is_ok_and(|data| data.claims.iss.strip_prefix(&self.issuer).is_some_and(|rest| rest.is_empty() || rest.starts_with(CLUSTERS)))
     }
 
     /// The claims of a token whose signature, cluster, time and audience are right (one audience in
@@ -192,7 +196,7 @@ impl ServiceAccountTokens {
     /// bound to are still there is not looked at.
     pub fn review(&self, cluster: &ClusterName, token: &str, audiences: &[String], now: Timestamp) -> Result<Claims, AuthError> {
         let claims = self.verified(token)?;
-        if claims.cluster != cluster.as_str() {
+        if claims.cluster != cluster.as_str() || claims.iss != self.issuer(cluster) {
             return Err(AuthError::OtherCluster);
         }
         let now = now.as_second();
@@ -202,7 +206,8 @@ impl ServiceAccountTokens {
         if now < claims.nbf.saturating_sub(CLOCK_SKEW) {
             return Err(AuthError::NotYet);
         }
-        let wanted = if audiences.is_empty() { &self.audiences[..] } else { audiences };
+        let own = self.default_audiences(cluster);
+        let wanted = if audiences.is_empty() { &own[..] } else { audiences };
         if claims.aud.iter().any(|audience| wanted.contains(audience)) { Ok(claims) } else { Err(AuthError::Audience(wanted.to_vec())) }
     }
 
@@ -210,12 +215,11 @@ impl ServiceAccountTokens {
         if let Some(claims) = self.verified.lock().get(token) {
             return Ok(claims.clone());
         }
-        // Times and audiences are compared by `review`, with the clock given.
+        // Times, audiences and the issuer are compared by `review`, with the clock and cluster given.
         let mut validation = Validation::new(Algorithm::ES256);
         validation.validate_exp = false;
         validation.validate_aud = false;
         validation.required_spec_claims.clear();
-        validation.set_issuer(&[&self.issuer]);
         let claims = jsonwebtoken::decode::<Claims>(token, &self.decoding, &validation).map_err(|error| AuthError::Token(error.to_string()))?.claims;
         let mut verified = self.verified.lock();
         if verified.len() >= REMEMBERED {
@@ -231,10 +235,10 @@ impl ServiceAccountTokens {
         json!({"keys": [{"use": "sig", "kty": "EC", "kid": self.key_id, "crv": "P-256", "alg": "ES256", "x": x, "y": y}]})
     }
 
-    /// `/.well-known/openid-configuration`. `base_url` is the API server's, without a final slash.
-    pub fn openid_configuration(&self, base_url: &str) -> Value {
+    /// `/.well-known/openid-configuration`. `base_url` is the cluster's API, without a final slash.
+    pub fn openid_configuration(&self, cluster: &ClusterName, base_url: &str) -> Value {
         json!({
-            "issuer": self.issuer,
+            "issuer": self.issuer(cluster),
             "jwks_uri": self.jwks_uri.clone().unwrap_or_else(|| format!("{base_url}/openid/v1/jwks")),
             "response_types_supported": ["id_token"],
             "subject_types_supported": ["public"],

@@ -54,9 +54,9 @@ fn address_key(cluster: &ClusterName, address: &str) -> Key {
     Key::new(cluster, &GroupResource::new("networking.k8s.io", "ipaddresses"), "", address)
 }
 
-/// Not a served resource: the record that a node port is taken.
-fn port_key(cluster: &ClusterName, port: u64) -> Key {
-    Key::new(cluster, &GroupResource::new("", "servicenodeports"), "", &port.to_string())
+/// Not a served resource: the record that a node port is taken. Nodes are the host's, so their ports are shared by all clusters.
+fn port_key(port: u64) -> Key {
+    Key::new(&ClusterName::root(), &GroupResource::new("", "servicenodeports"), "", &port.to_string())
 }
 
 fn addresses(service: &Value) -> BTreeSet<String> {
@@ -96,7 +96,7 @@ impl ApiServer {
             self.allocate_address(context, object, &mut claims).await?;
         }
         if needs_node_ports(object) {
-            self.allocate_ports(context, object, &had_ports, &mut claims).await?;
+            self.allocate_ports(object, &had_ports, &mut claims).await?;
         }
         let name = metadata::text(object, "name").to_owned();
         for address in addresses(object).difference(&had_addresses) {
@@ -104,11 +104,11 @@ impl ApiServer {
             claims.claimed.push((address_key(context.cluster, address), ip_address(context.now, address, &context.route.namespace, &name)));
         }
         for port in node_ports(object).difference(&had_ports) {
-            self.check_port(kind, &name, object, context.cluster, *port).await?;
-            claims.claimed.push((port_key(context.cluster, *port), port_record(*port, &context.route.namespace, &name)));
+            self.check_port(kind, &name, object, *port).await?;
+            claims.claimed.push((port_key(*port), port_record(*port, context.cluster, &context.route.namespace, &name)));
         }
         claims.released.extend(had_addresses.difference(&addresses(object)).map(|address| address_key(context.cluster, address)));
-        claims.released.extend(had_ports.difference(&node_ports(object)).map(|port| port_key(context.cluster, *port)));
+        claims.released.extend(had_ports.difference(&node_ports(object)).map(|port| port_key(*port)));
         Ok(claims)
     }
 
@@ -117,7 +117,7 @@ impl ApiServer {
         let mut claims = Claims::default();
         if is_service(kind) {
             claims.released.extend(addresses(object).iter().map(|address| address_key(context.cluster, address)));
-            claims.released.extend(node_ports(object).iter().map(|port| port_key(context.cluster, *port)));
+            claims.released.extend(node_ports(object).iter().map(|port| port_key(*port)));
         }
         claims
     }
@@ -150,7 +150,7 @@ impl ApiServer {
     /// A free address, chosen at random from the upper part of the range first, as upstream does to
     /// keep the lower part for addresses chosen by hand.
     async fn free_address(&self, cluster: &ClusterName) -> Result<String, Status> {
-        let range = self.service_cidr;
+        let range = self.service_cidr(cluster);
         let ipnet::IpNet::V4(range) = range else { return Err(Status::internal("the service range must be IPv4")) };
         let size = 1u64 << (32 - u32::from(range.prefix_len()));
         let usable = size.saturating_sub(2).max(1);
@@ -184,12 +184,12 @@ impl ApiServer {
             let value = json!([address]);
             Err(Status::invalid(&kind.names().group, &kind.names().kind, name, &vec![FieldError::invalid(&path, value, why)]))
         };
+        let range = self.service_cidr(cluster);
         match address.parse::<IpAddr>() {
-            Ok(parsed) if self.service_cidr.contains(&parsed) => {}
+            Ok(parsed) if range.contains(&parsed) => {}
             _ => {
                 return refuse(format!(
-                    "failed to allocate IP {address}: the provided IP ({address}) is not in the valid range. The range of valid IPs is {}",
-                    self.service_cidr
+                    "failed to allocate IP {address}: the provided IP ({address}) is not in the valid range. The range of valid IPs is {range}",
                 ));
             }
         }
@@ -199,7 +199,7 @@ impl ApiServer {
         Ok(())
     }
 
-    async fn allocate_ports(&self, context: &Context<'_>, object: &mut Value, had: &BTreeSet<u64>, claims: &mut Claims) -> Result<(), Status> {
+    async fn allocate_ports(&self, object: &mut Value, had: &BTreeSet<u64>, claims: &mut Claims) -> Result<(), Status> {
         let mut taken = node_ports(object);
         let count = object["spec"]["ports"].as_array().map_or(0, Vec::len);
         for index in 0..count {
@@ -215,7 +215,7 @@ impl ApiServer {
                 .find(|other| other["port"] == port["port"] && other["protocol"] != port["protocol"] && other["nodePort"].as_u64().unwrap_or(0) != 0);
             let free = match twin.and_then(|twin| twin["nodePort"].as_u64()) {
                 Some(port) => port,
-                None => self.free_port(context.cluster, &taken, had).await?,
+                None => self.free_port(&taken, had).await?,
             };
             taken.insert(free);
             claims.chosen_ports.push(index);
@@ -223,12 +223,12 @@ impl ApiServer {
         }
         let local = object["spec"]["externalTrafficPolicy"] == "Local" && object["spec"]["type"] == "LoadBalancer";
         if local && object["spec"]["healthCheckNodePort"].as_u64().unwrap_or(0) == 0 {
-            object["spec"]["healthCheckNodePort"] = self.free_port(context.cluster, &taken, had).await?.into();
+            object["spec"]["healthCheckNodePort"] = self.free_port(&taken, had).await?.into();
         }
         Ok(())
     }
 
-    async fn free_port(&self, cluster: &ClusterName, taken: &BTreeSet<u64>, had: &BTreeSet<u64>) -> Result<u64, Status> {
+    async fn free_port(&self, taken: &BTreeSet<u64>, had: &BTreeSet<u64>) -> Result<u64, Status> {
         let (first, last) = (u64::from(*self.node_ports.start()), u64::from(*self.node_ports.end()));
         let span = last - first + 1;
         let start = u64::from_le_bytes(clock::random_bytes()) % span;
@@ -237,14 +237,14 @@ impl ApiServer {
             if taken.contains(&port) || had.contains(&port) {
                 continue;
             }
-            if self.store.get(&port_key(cluster, port)).await.map_err(errors::from_store)?.is_none() {
+            if self.store.get(&port_key(port)).await.map_err(errors::from_store)?.is_none() {
                 return Ok(port);
             }
         }
         Err(Status::internal("failed to allocate a nodePort: range is full"))
     }
 
-    async fn check_port(&self, kind: &Kind, name: &str, object: &Value, cluster: &ClusterName, port: u64) -> Result<(), Status> {
+    async fn check_port(&self, kind: &Kind, name: &str, object: &Value, port: u64) -> Result<(), Status> {
         let index = object["spec"]["ports"].as_array().into_iter().flatten().position(|p| p["nodePort"].as_u64() == Some(port)).unwrap_or(0);
         let path = FieldPath::new("spec.ports").index(index).child("nodePort");
         let refuse = |why: String| Err(Status::invalid(&kind.names().group, &kind.names().kind, name, &vec![FieldError::invalid(&path, port, why)]));
@@ -255,7 +255,7 @@ impl ApiServer {
                 self.node_ports.end()
             ));
         }
-        if self.store.get(&port_key(cluster, port)).await.map_err(errors::from_store)?.is_some() {
+        if self.store.get(&port_key(port)).await.map_err(errors::from_store)?.is_some() {
             return refuse("provided port is already allocated".into());
         }
         Ok(())
@@ -275,9 +275,14 @@ fn ip_address(now: jiff::Timestamp, address: &str, namespace: &str, service: &st
     object::encode(value.as_object().expect("an object literal"))
 }
 
-fn port_record(port: u64, namespace: &str, service: &str) -> bytes::Bytes {
-    let value = json!({ "kind": "ServiceNodePort", "apiVersion": "v1", "metadata": { "name": port.to_string() }, "service": { "namespace": namespace, "name": service } });
+fn port_record(port: u64, cluster: &ClusterName, namespace: &str, service: &str) -> bytes::Bytes {
+    let value = json!({ "kind": "ServiceNodePort", "apiVersion": "v1", "metadata": { "name": port.to_string() }, "service": { "cluster": cluster.as_str(), "namespace": namespace, "name": service } });
     object::encode(value.as_object().expect("an object literal"))
+}
+
+/// Gives back the node ports of a Service whose whole cluster goes.
+pub(crate) fn node_port_releases(service: &Value) -> Vec<Op> {
+    node_ports(service).into_iter().map(|port| Op::Delete { key: port_key(port) }).collect()
 }
 
 /// The claim of an address by a Service that is written without the pipeline (bootstrap).

@@ -1,7 +1,7 @@
 //! What every cluster has from its first moment: namespaces, policy, priority classes, its own Service.
 use crate::server::ApiServer;
 use crate::{errors, metadata};
-use api_meta::{ClusterName, Status, object, split_api_version};
+use api_meta::{ClusterName, GroupResource, Status, object, split_api_version};
 use clock::rfc3339_seconds;
 use serde_json::{Value, json};
 use std::net::IpAddr;
@@ -17,17 +17,56 @@ pub struct Bootstrap {
     pub objects: Vec<Value>,
 }
 
-/// Creates what is missing; what exists is left as it is, but for the API's own endpoints, which follow the settings.
-pub async fn bootstrap(server: &ApiServer, cluster: &ClusterName, settings: &Bootstrap) -> Result<(), Status> {
+/// How an object that a cluster starts with is kept.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Keep {
+    /// What exists is left as it is.
+    Existing,
+    /// Where it leads to follows the settings.
+    Endpoints,
+    /// All of it is as this version of the server has it.
+    Whole,
+}
+
+/// Creates what the host cluster starts with and what all virtual clusters see, where it is missing.
+///
+/// What exists in the host cluster is left as it is, but for the API's own endpoints, which follow the settings.
+pub async fn bootstrap(server: &ApiServer, settings: &Bootstrap) -> Result<(), Status> {
+    let (root, base) = (ClusterName::root(), ClusterName::base());
+    let host = namespaces().into_iter().chain(shared_objects()).map(|object| (&root, object, Keep::Existing));
+    let own = own_objects(settings).into_iter().map(|object| {
+        let leads = matches!(object["kind"].as_str(), Some("EndpointSlice" | "Endpoints"));
+        (&root, object, if leads { Keep::Endpoints } else { Keep::Existing })
+    });
+    let shared = shared_objects().into_iter().map(|object| (&base, object, Keep::Whole));
     // All at once: the store commits what waits together, and a start waits for few writes to reach the disk.
-    futures::future::try_join_all(objects(settings).into_iter().map(|(object, follows)| ensure(server, cluster, object, follows))).await?;
+    futures::future::try_join_all(host.chain(own).chain(shared).map(|(cluster, object, keep)| ensure(server, cluster, object, keep))).await?;
     server.set_ready();
     Ok(())
 }
 
-/// What a cluster starts with, and whether it follows the settings later.
-fn objects(settings: &Bootstrap) -> Vec<(Value, bool)> {
-    let namespaces = ["default", "kube-system", "kube-public", "kube-node-lease"].map(namespace);
+/// What a virtual cluster holds of its own from its first moment; the rest it sees in the base.
+pub(crate) fn virtual_objects(settings: &Bootstrap) -> Vec<Value> {
+    namespaces().into_iter().chain(own_objects(settings)).collect()
+}
+
+/// The writes that put new objects into a cluster that has none of them.
+pub(crate) fn first_writes(server: &ApiServer, cluster: &ClusterName, objects: Vec<Value>) -> Result<Vec<Op>, Status> {
+    let mut ops = Vec::new();
+    for mut object in objects {
+        let (resource, generation) = resource_of(server, cluster, &object)?;
+        identify(server, &mut object, generation);
+        ops.extend(writes(server, cluster, &Key::new(cluster, &resource, metadata::text(&object, "namespace"), metadata::text(&object, "name")), &object));
+    }
+    Ok(ops)
+}
+
+fn namespaces() -> Vec<Value> {
+    ["default", "kube-system", "kube-public", "kube-node-lease"].map(namespace).into()
+}
+
+/// What is the same in every cluster.
+fn shared_objects() -> Vec<Value> {
     let classes = [
         ("system-node-critical", 2_000_001_000, "Used for system critical pods that must not be moved from their current node."),
         (
@@ -39,15 +78,13 @@ fn objects(settings: &Bootstrap) -> Vec<(Value, bool)> {
     let classes = classes.map(|(name, value, description)| {
         json!({ "apiVersion": "scheduling.k8s.io/v1", "kind": "PriorityClass", "metadata": { "name": name }, "value": value, "description": description, "preemptionPolicy": "PreemptLowerPriority" })
     });
-    let mut objects: Vec<(Value, bool)> =
-        namespaces.into_iter().chain(api_auth::bootstrap_policy::objects()).chain(classes).map(|object| (object, false)).collect();
+    api_auth::bootstrap_policy::objects().into_iter().chain(classes).collect()
+}
+
+/// What says where the API and DNS of a cluster are.
+fn own_objects(settings: &Bootstrap) -> Vec<Value> {
     let (service, endpoints, slice) = kubernetes_service(settings);
-    objects.extend([(service, false), (endpoints, true), (slice, true)]);
-    for object in &settings.objects {
-        let follows = object["kind"] == "EndpointSlice" || object["kind"] == "Endpoints";
-        objects.push((object.clone(), follows));
-    }
-    objects
+    [service, endpoints, slice].into_iter().chain(settings.objects.iter().cloned()).collect()
 }
 
 fn namespace(name: &str) -> Value {
@@ -82,49 +119,64 @@ fn kubernetes_service(settings: &Bootstrap) -> (Value, Value, Value) {
     (service, endpoints, slice)
 }
 
-async fn ensure(server: &ApiServer, cluster: &ClusterName, mut object: Value, follows: bool) -> Result<(), Status> {
-    let api_version = object["apiVersion"].as_str().unwrap_or_default().to_owned();
-    let (group, version) = split_api_version(&api_version);
-    let kind = object["kind"].as_str().unwrap_or_default().to_owned();
-    let resource = server
-        .kinds
-        .all(cluster)
-        .iter()
-        .find(|k| k.names().group == group && k.names().version == version && k.names().kind == kind)
-        .map(|k| (k.stored_as(), k.generation()))
-        .ok_or_else(|| Status::internal(format!("no kind {kind:?} in {group:?} {version:?}")))?;
-    let (resource, generation) = resource;
+/// Where objects like this one are kept, and whether they have a generation.
+fn resource_of(server: &ApiServer, cluster: &ClusterName, object: &Value) -> Result<(GroupResource, bool), Status> {
+    let (group, version) = split_api_version(object["apiVersion"].as_str().unwrap_or_default());
+    let kind = object["kind"].as_str().unwrap_or_default();
+    let kinds = server.kinds.all(cluster);
+    let found = kinds.iter().find(|k| k.names().group == group && k.names().version == version && k.names().kind == kind);
+    found.map(|k| (k.stored_as(), k.generation())).ok_or_else(|| Status::internal(format!("no kind {kind:?} in {group:?} {version:?}")))
+}
+
+/// Gives a new object what the server gives every new one.
+fn identify(server: &ApiServer, object: &mut Value, generation: bool) {
+    let metadata = metadata::of(object);
+    metadata.insert("uid".into(), uuid::Uuid::new_v4().to_string().into());
+    metadata.insert("creationTimestamp".into(), rfc3339_seconds(server.clock.now()).into());
+    if generation {
+        metadata.insert("generation".into(), 1.into());
+    }
+}
+
+/// The object itself, and the claim of its address if it is a Service.
+fn writes(server: &ApiServer, cluster: &ClusterName, key: &Key, object: &Value) -> Vec<Op> {
+    let mut ops = vec![Op::Put { key: key.clone(), value: object::encode(object.as_object().expect("an object literal")) }];
+    if object["kind"] == "Service"
+        && let Some(address) = object["spec"]["clusterIP"].as_str().filter(|a| *a != "None")
+    {
+        ops.push(crate::allocate::claim(cluster, address, object, server.clock.now()));
+    }
+    ops
+}
+
+async fn ensure(server: &ApiServer, cluster: &ClusterName, mut object: Value, keep: Keep) -> Result<(), Status> {
+    let (resource, generation) = resource_of(server, cluster, &object)?;
     let key = Key::new(cluster, &resource, metadata::text(&object, "namespace"), metadata::text(&object, "name"));
     let stored = server.store.get(&key).await.map_err(errors::from_store)?;
     let precondition = match stored {
-        Some(_) if !follows => return Ok(()),
+        Some(_) if keep == Keep::Existing => return Ok(()),
         Some(record) => {
             let old = crate::stored::stored(&record).object.to_value();
-            let differs = ["endpoints", "subsets", "ports", "addressType"].iter().any(|field| old.get(*field) != object.get(*field));
-            if !differs {
+            let is_same = |field: &str| old.get(field) == object.get(field);
+            let same = match keep {
+                Keep::Whole => {
+                    let fields = object.as_object().into_iter().flatten().all(|(field, _)| field == "metadata" || is_same(field));
+                    fields && ["labels", "annotations"].iter().all(|part| old["metadata"].get(part) == object["metadata"].get(part))
+                }
+                Keep::Existing | Keep::Endpoints => ["endpoints", "subsets", "ports", "addressType"].into_iter().all(is_same),
+            };
+            if same {
                 return Ok(());
             }
             metadata::keep_system_fields(&mut object, &old);
             Precondition::AtRevision(key.clone(), record.mod_revision)
         }
         None => {
-            let now = rfc3339_seconds(server.clock.now());
-            let metadata = metadata::of(&mut object);
-            metadata.insert("uid".into(), uuid::Uuid::new_v4().to_string().into());
-            metadata.insert("creationTimestamp".into(), now.into());
-            if generation {
-                metadata.insert("generation".into(), 1.into());
-            }
+            identify(server, &mut object, generation);
             Precondition::Absent(key.clone())
         }
     };
-    let mut ops = vec![Op::Put { key: key.clone(), value: object::encode(object.as_object().expect("an object literal")) }];
-    if kind == "Service"
-        && let Some(address) = object["spec"]["clusterIP"].as_str().filter(|a| *a != "None")
-    {
-        ops.push(crate::allocate::claim(cluster, address, &object, server.clock.now()));
-    }
-    match server.store.txn(Txn { preconditions: vec![precondition], ops }).await {
+    match server.store.txn(Txn { preconditions: vec![precondition], ops: writes(server, cluster, &key, &object) }).await {
         Ok(_) | Err(StoreError::PreconditionFailed { .. }) => Ok(()),
         Err(error) => Err(errors::from_store(error)),
     }

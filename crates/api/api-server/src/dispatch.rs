@@ -6,7 +6,7 @@ use crate::incoming::{discard, read_body};
 use crate::query::Query;
 use crate::request_record::{RequestRecord, path_attributes};
 use crate::route::{ResourceRoute, Route, Target};
-use crate::server::{ApiServer, Requester};
+use crate::server::{ApiServer, ArrivedAt, Requester};
 use crate::{compress, discovery, errors, health, impersonate, inflight, openapi, special};
 use api_auth::{Attributes, AuthError, Decision, MASTERS, User, forbidden};
 use api_meta::{ClusterName, Status};
@@ -56,7 +56,13 @@ impl ApiServer {
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
         let query = Query::parse(parts.uri.query().unwrap_or_default());
-        let route = match Route::parse(&parts.method, parts.uri.path(), &query) {
+        let arrived = match parts.extensions.get::<ArrivedAt>().and_then(|at| self.tenants.at(at.0)) {
+            // An address of a cluster that is gone means no other.
+            Some(None) => return Err(Status::unauthorized()),
+            Some(cluster) => cluster,
+            None => None,
+        };
+        let route = match Route::parse(&parts.method, parts.uri.path(), &query, arrived.clone()) {
             Ok(route) => route,
             Err(refusal) => {
                 // What is wrong with a path is told only to those who say who they are.
@@ -64,7 +70,9 @@ impl ApiServer {
                 return Err(refusal);
             }
         };
-        let open = route.target == Target::Path && health::is_open(&route.path);
+        // Which clusters there are is told to nobody who does not say who they are.
+        let reached = route.cluster.is_root() || arrived.is_some();
+        let open = reached && route.target == Target::Path && health::is_open(&route.path);
         let kind_known = match &route.target {
             Target::Resource(resource) => self
                 .kinds
@@ -81,8 +89,18 @@ impl ApiServer {
             }
         };
         record.begin_audit(self, &route, Some(&user), parts);
-        if !route.cluster.is_root() {
-            return Err(Status::not_found("k3k.io", "clusters", route.cluster.as_str()));
+        let tenant = if route.cluster.is_root() {
+            None
+        } else {
+            let found = self.tenants.get(&route.cluster);
+            Some(found.ok_or_else(|| Status::not_found("k3k.io", "clusters", route.cluster.as_str()))?)
+        };
+        // What this server's own parts do for a cluster is not the cluster's doing.
+        if let Some(tenant) = tenant.filter(|_| !is_component(parts)) {
+            match tenant.limits.enter(record.is_long_running()) {
+                Some(permit) => record.hold_of_tenant(permit),
+                None => return Ok(inflight::too_many()),
+            }
         }
         let sender = user;
         let user = self.impersonated(&route.cluster, sender.clone(), &parts.headers)?;
@@ -91,7 +109,8 @@ impl ApiServer {
         }
         if !record.is_long_running() {
             let changes = !matches!(parts.method, Method::GET | Method::HEAD);
-            match self.inflight.enter(changes, user.in_group(MASTERS)) {
+            let privileged = user.in_group(MASTERS) && (route.cluster.is_root() || is_component(parts));
+            match self.inflight.enter(changes, privileged) {
                 Some(permit) => record.hold(permit),
                 None => return Ok(inflight::too_many()),
             }
@@ -176,7 +195,10 @@ impl ApiServer {
 
     /// Everything that is no resource.
     async fn path(&self, route: &Route, query: &Query, parts: &Parts) -> Result<Answer, Status> {
-        if let Some(answer) = self.own_path(&parts.method, &route.path).await {
+        // These tell of the whole server.
+        if route.cluster.is_root()
+            && let Some(answer) = self.own_path(&parts.method, &route.path).await
+        {
             return answer;
         }
         if parts.method != Method::GET && parts.method != Method::HEAD {
@@ -197,7 +219,9 @@ impl ApiServer {
             // Generated clients ask with the slash, as upstream's OpenAPI document has it.
             "/version" | "/version/" => Ok(body::json(StatusCode::OK, &health::version())),
             "/.well-known/openid-configuration" => {
-                Ok(issuer_document("application/json", &self.authentication.tokens().openid_configuration(&format!("https://{}", self.advertised))))
+                let place = if route.cluster.is_root() { String::new() } else { format!("/clusters/{}", route.cluster) };
+                let base_url = format!("https://{}{place}", self.advertised);
+                Ok(issuer_document("application/json", &self.authentication.tokens().openid_configuration(&route.cluster, &base_url)))
             }
             "/openid/v1/jwks" => Ok(issuer_document("application/jwk-set+json", &self.authentication.tokens().jwks())),
             "/" => Ok(body::json(StatusCode::OK, &json!({ "paths": root_paths(&self.kinds.all(&route.cluster)) }))),
@@ -242,6 +266,11 @@ impl ApiServer {
         if kind.namespaced() && route.namespace.is_empty() && !matches!(route.verb, "list" | "watch") {
             // Over all namespaces there are only lists and watches.
             return Err(if route.name.is_empty() { errors::method_not_allowed() } else { Status::no_such_resource() });
+        }
+        let mirrored = self.tenants.mirrors(context.cluster, &kind.stored_as());
+        if mirrored && !(matches!(route.verb, "get" | "list" | "watch") && matches!(route.subresource.as_str(), "" | "status")) {
+            let why = "is a mirror of the host cluster's, which can only be looked at";
+            return Err(Status::forbidden(&route.group, &route.resource, &route.name, why));
         }
         let subresource = match route.subresource.as_str() {
             "" => None,
@@ -292,6 +321,11 @@ impl ApiServer {
             _ => Err(errors::method_not_allowed()),
         }
     }
+}
+
+/// Whether a part of this process asks.
+fn is_component(parts: &Parts) -> bool {
+    matches!(parts.extensions.get::<Requester>(), Some(Requester::Component(_)))
 }
 
 /// What others verify tokens by: public, and good for an hour.

@@ -4,8 +4,9 @@ use crate::decode;
 use crate::kinds::Kind;
 use api_admission::{Host, Served};
 use api_auth::{Attributes, Decision};
-use api_meta::{ClusterName, join_api_version, split_api_version};
+use api_meta::{ClusterName, ClusterSettings, join_api_version, split_api_version};
 use serde_json::Value;
+use std::sync::Arc;
 
 impl Host for ApiServer {
     fn authorize(&self, attributes: &Attributes<'_>) -> Decision {
@@ -34,6 +35,10 @@ impl Host for ApiServer {
         // A subresource's own kind has no resource, but a schema.
         let schema = decode::foreign_schema(group, version, &kind_name).map_err(|status| status.message)?;
         decode::checked(&schema, object, &mut dropped)
+    }
+
+    fn cluster_settings(&self, cluster: &ClusterName) -> Option<Arc<ClusterSettings>> {
+        self.tenants.get(cluster).map(|tenant| tenant.settings.clone())
     }
 
     fn convert(&self, cluster: &ClusterName, object: &Value, version: &str) -> Result<Value, String> {

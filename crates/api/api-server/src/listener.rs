@@ -1,5 +1,5 @@
 //! The HTTPS listener: TLS, HTTP/1.1 and HTTP/2, graceful end.
-use crate::server::{ApiServer, PeerAddress, Requester};
+use crate::server::{ApiServer, ArrivedAt, PeerAddress, Requester};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
@@ -43,11 +43,12 @@ pub async fn serve(server: Arc<ApiServer>, listener: TcpListener, tls: Arc<rustl
             tracing::debug!(%error, "the connection is already gone");
             continue;
         }
+        let Ok(arrived) = stream.local_addr().map(|address| ArrivedAt(address.ip())) else { continue };
         let (server, acceptor, graceful) = (server.clone(), acceptor.clone(), graceful.clone());
         connections.spawn(async move {
             let Ok(Ok(stream)) = tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await else { return };
             let certificate = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first()).map(|der| Arc::<[u8]>::from(der.as_ref()));
-            connection(server, stream, Requester::Peer { certificate }, PeerAddress(peer), graceful).await;
+            connection(server, stream, (Requester::Peer { certificate }, PeerAddress(peer), arrived), graceful).await;
         });
     }
     drop(listener);
@@ -58,7 +59,7 @@ pub async fn serve(server: Arc<ApiServer>, listener: TcpListener, tls: Arc<rustl
     }
 }
 
-async fn connection<S>(server: Arc<ApiServer>, stream: S, requester: Requester, peer: PeerAddress, graceful: CancellationToken)
+async fn connection<S>(server: Arc<ApiServer>, stream: S, (requester, peer, arrived): (Requester, PeerAddress, ArrivedAt), graceful: CancellationToken)
 where
     S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Send + Unpin + 'static,
 {
@@ -67,6 +68,7 @@ where
         async move {
             request.extensions_mut().insert(requester);
             request.extensions_mut().insert(peer);
+            request.extensions_mut().insert(arrived);
             Ok::<_, Infallible>(server.handle(request).await)
         }
     });

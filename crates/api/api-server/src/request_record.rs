@@ -8,6 +8,7 @@ use crate::negotiate;
 use crate::route::{ResourceRoute, Route, Target};
 use crate::server::{PeerAddress, Requester};
 use crate::special;
+use crate::tenants::TenantPermit;
 use api_auth::{Attributes, Decision, User};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, header, request::Parts};
@@ -38,6 +39,7 @@ struct State {
     long_running: bool,
     draft: Option<Box<Draft>>,
     permit: Option<Permit>,
+    tenant_permit: Option<TenantPermit>,
 }
 
 impl RequestRecord {
@@ -64,6 +66,10 @@ impl RequestRecord {
 
     pub fn hold(&self, permit: Permit) {
         self.state.lock().permit = Some(permit);
+    }
+
+    pub fn hold_of_tenant(&self, permit: TenantPermit) {
+        self.state.lock().tenant_permit = Some(permit);
     }
 
     pub fn warn(&self, warnings: Vec<String>) {
@@ -146,7 +152,7 @@ impl RequestRecord {
     /// Ends the record with the answer: at once, or when the answer's body ends.
     pub async fn finish(self, server: &Arc<ApiServer>, mut answer: Answer) -> Answer {
         answer.headers_mut().entry(AUDIT_ID).or_insert(self.audit_id);
-        let State { labels, verb, long_running, draft, permit, .. } = self.state.into_inner();
+        let State { labels, verb, long_running, draft, permit, tenant_permit, .. } = self.state.into_inner();
         let code = answer.status().as_u16();
         let streams = !long_running_ended(long_running, &answer) || http_body::Body::size_hint(answer.body()).exact().is_none();
         let mut draft = draft;
@@ -168,13 +174,13 @@ impl RequestRecord {
         if let Some(labels) = labels {
             server.metrics.answered(labels, code, server.clock.instant() - self.began);
         }
-        if !streams || (draft.is_none() && permit.is_none() && gauge.is_none()) {
+        if !streams || (draft.is_none() && permit.is_none() && tenant_permit.is_none() && gauge.is_none()) {
             if let Some(mut draft) = draft {
                 draft.tell(Stage::ResponseComplete);
             }
             return answer;
         }
-        let end = End { draft, _permit: permit, _gauge: gauge };
+        let end = End { draft, _permit: permit, _tenant_permit: tenant_permit, _gauge: gauge };
         answer.map(|body| Ending { body, _end: end }.boxed_unsync())
     }
 }
@@ -215,6 +221,7 @@ fn source_ips(parts: &Parts) -> Vec<String> {
 struct End {
     draft: Option<Box<Draft>>,
     _permit: Option<Permit>,
+    _tenant_permit: Option<TenantPermit>,
     _gauge: Option<crate::metrics::LongRunning>,
 }
 

@@ -53,10 +53,12 @@ pub struct Route {
 }
 
 impl Route {
-    pub fn parse(method: &Method, path: &str, query: &Query) -> Result<Self, Status> {
-        let (cluster, path) = match path.strip_prefix("/clusters/") {
-            None => (ClusterName::root(), path),
-            Some(rest) => {
+    /// `arrived` is the cluster that the address the request came in at stands for: no path leads out of it.
+    pub fn parse(method: &Method, path: &str, query: &Query, arrived: Option<ClusterName>) -> Result<Self, Status> {
+        let (cluster, path) = match (arrived, path.strip_prefix("/clusters/")) {
+            (Some(cluster), _) => (cluster, path),
+            (None, None) => (ClusterName::root(), path),
+            (None, Some(rest)) => {
                 let at = rest.find('/').unwrap_or(rest.len());
                 (ClusterName::parse(&rest[..at]).map_err(Status::bad_request)?, if at == rest.len() { "/" } else { &rest[at..] })
             }
@@ -139,7 +141,7 @@ mod tests {
 
     fn check(method: Method, path: &str, want: (&str, &str, &str, &str, &str, &str)) {
         let (path, query) = path.split_once('?').unwrap_or((path, ""));
-        let route = Route::parse(&method, path, &Query::parse(query)).unwrap();
+        let route = Route::parse(&method, path, &Query::parse(query), None).unwrap();
         let Target::Resource(r) = route.target else { panic!("{path} is no resource") };
         assert_eq!((r.verb, &*r.group, &*r.namespace, &*r.resource, &*r.name, &*r.subresource), want, "{path}");
     }
@@ -162,7 +164,7 @@ mod tests {
     fn what_names_nothing_is_refused() {
         let refused = |method: Method, path: &str| {
             let (path, query) = path.split_once('?').unwrap_or((path, ""));
-            Route::parse(&method, path, &Query::parse(query)).err().map(|status| status.code)
+            Route::parse(&method, path, &Query::parse(query), None).err().map(|status| status.code)
         };
         assert_eq!(refused(Method::GET, "/api/v1/namespaces/a/namespaces/b"), Some(404));
         assert_eq!(refused(Method::GET, "/api/v1/namespaces/a/pods/b/status/c"), Some(404));
@@ -175,9 +177,11 @@ mod tests {
 
     #[test]
     fn a_cluster_is_named_by_the_path_or_is_root() {
-        let cluster = |path: &str| Route::parse(&Method::GET, path, &Query::default()).unwrap().cluster.to_string();
+        let cluster = |path: &str| Route::parse(&Method::GET, path, &Query::default(), None).unwrap().cluster.to_string();
         assert_eq!(cluster("/clusters/c1/version"), "c1");
         assert_eq!(cluster("/version"), "root");
-        assert!(Route::parse(&Method::GET, "/clusters/UP/version", &Query::default()).is_err());
+        assert!(Route::parse(&Method::GET, "/clusters/UP/version", &Query::default(), None).is_err());
+        let inside = Route::parse(&Method::GET, "/clusters/c1/version", &Query::default(), ClusterName::parse("c2").ok()).unwrap();
+        assert_eq!((inside.cluster.as_str(), inside.path.as_str()), ("c2", "/clusters/c1/version"), "a path of its own that leads nowhere");
     }
 }

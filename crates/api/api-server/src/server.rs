@@ -8,10 +8,14 @@ use crate::lookup::StoreLookup;
 use crate::metrics::Metrics;
 use crate::policy::{self, Policy};
 use crate::server_options::ServerOptions;
+use crate::tenants::Tenants;
 use api_admission::AdmissionChain;
 use api_auth::{Authentication, Authorizer, User};
+use api_meta::ClusterName;
 use clock::Clock;
 use ipnet::IpNet;
+use serde_json::Value;
+use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -31,6 +35,10 @@ pub enum Requester {
 /// Where a TLS peer is. Set by the listener.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct PeerAddress(pub std::net::SocketAddr);
+
+/// The address of this machine a TLS peer has connected to. Set by the listener.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ArrivedAt(pub IpAddr);
 
 /// How the server reaches the nodes' streaming servers.
 #[derive(Clone)]
@@ -53,6 +61,20 @@ pub struct Settings {
     pub advertised: String,
     pub shutdown: CancellationToken,
     pub options: ServerOptions,
+    pub tenancy: Tenancy,
+}
+
+/// What all virtual clusters have in common.
+pub struct Tenancy {
+    /// The same that [`NodeMirrors`](crate::NodeMirrors) was made with.
+    pub tenants: Arc<Tenants>,
+    /// The authority of the server's certificate.
+    pub server_ca_pem: String,
+    /// The server's own address and port.
+    pub server: IpAddr,
+    pub port: u16,
+    /// The objects that lead a cluster's DNS address to an endpoint.
+    pub dns_objects: Box<dyn Fn(IpAddr, IpAddr) -> Vec<Value> + Send + Sync>,
 }
 
 pub struct ApiServer {
@@ -66,12 +88,15 @@ pub struct ApiServer {
     pub(crate) documents: Documents,
     pub(crate) admission: AdmissionChain,
     pub(crate) clock: Arc<dyn Clock>,
+    /// Of the host cluster.
     pub(crate) service_cidr: IpNet,
     pub(crate) node_ports: RangeInclusive<u16>,
     pub(crate) nodes: NodeConnector,
     pub(crate) advertised: String,
     pub(crate) shutdown: CancellationToken,
     pub(crate) options: ServerOptions,
+    pub(crate) tenants: Arc<Tenants>,
+    pub(crate) tenancy: Tenancy,
     pub(crate) inflight: Arc<Inflight>,
     pub(crate) metrics: Metrics,
     /// Whether what must exist before anybody is served exists (`/readyz`).
@@ -81,7 +106,8 @@ pub struct ApiServer {
 impl ApiServer {
     /// Makes a server whose authorization policy and custom kinds are already read from the store, and follows them from here on.
     pub async fn new(settings: Settings) -> Result<Arc<Self>, api_meta::Status> {
-        let Settings { store, kinds, authentication, authorizer, admission, clock, service_cidr, node_ports, nodes, advertised, shutdown, options } = settings;
+        let Settings { store, kinds, authentication, authorizer, admission, clock, service_cidr, node_ports, nodes, advertised, shutdown, options, tenancy } =
+            settings;
         let policy = policy::follow(store.clone(), &authorizer, admission.registry(), shutdown.clone()).await?;
         let definitions = custom::load(&*store, &kinds).await?;
         let converter = Arc::new(Converter::new(StoreLookup(store.clone())));
@@ -104,10 +130,18 @@ impl ApiServer {
             inflight: Inflight::new(options.max_reads, options.max_changes),
             metrics: Metrics::new(),
             options,
+            tenants: tenancy.tenants.clone(),
+            tenancy,
             ready: AtomicBool::new(false),
         });
+        server.load_tenants().await.map_err(|error| api_meta::Status::internal(format!("loading the virtual clusters: {error}")))?;
         tokio::spawn(custom::follow(server.clone()));
         Ok(server)
+    }
+
+    /// The range of a cluster's Service addresses.
+    pub(crate) fn service_cidr(&self, cluster: &ClusterName) -> IpNet {
+        self.tenants.get(cluster).map_or(self.service_cidr, |tenant| tenant.service_cidr)
     }
 
     pub fn store(&self) -> &Arc<dyn Store> {

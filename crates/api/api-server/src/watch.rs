@@ -73,6 +73,7 @@ impl ApiServer {
             shutdown: self.shutdown.clone(),
             sent: self.metrics.watch_events(&kind.names().group, &kind.names().version, &kind.names().plural),
             retired: kind.retired().cloned().unwrap_or_default(),
+            gone: self.tenants.get(context.cluster).map(|tenant| tenant.gone.clone()).unwrap_or_default(),
         };
         let frames = futures::stream::unfold(watch, |mut watch| async move { watch.next().await.map(|bytes| (bytes, watch)) });
         Ok(body::json_body(StreamBody::new(frames.map(|bytes| Ok(http_body::Frame::data(bytes)))).boxed_unsync()))

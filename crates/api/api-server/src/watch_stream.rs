@@ -65,6 +65,8 @@ pub struct Watch {
     pub shutdown: tokio_util::sync::CancellationToken,
     /// When what is watched is served otherwise or no more; never of a built-in.
     pub retired: tokio_util::sync::CancellationToken,
+    /// When the virtual cluster is taken away; never of the host cluster.
+    pub gone: tokio_util::sync::CancellationToken,
 }
 
 impl Watch {
@@ -83,6 +85,7 @@ impl Watch {
                 () = self.shutdown.cancelled() => return None,
                 // All that happened before is already in the stream, and was taken from it first.
                 () = self.retired.cancelled() => return None,
+                () = self.gone.cancelled() => return None,
                 () = tokio::time::sleep_until(wake) => None,
             };
             match received {

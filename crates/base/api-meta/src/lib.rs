@@ -1,6 +1,7 @@
 //! The vocabulary every layer shares: names, kinds, objects, selectors, quantities, Status errors.
 
 mod cluster_name;
+mod cluster_settings;
 mod field_error;
 mod field_selector;
 mod kind;
@@ -12,6 +13,7 @@ mod quantity;
 mod status;
 
 pub use cluster_name::ClusterName;
+pub use cluster_settings::{ClusterAccess, ClusterSettings, KeyPair, PodSecurityLevel};
 pub use field_error::{FieldError, FieldErrorKind, FieldErrors, FieldPath};
 pub use field_selector::{FieldRequirement, FieldSelector};
 pub use kind::{GroupResource, GroupVersionKind, join_api_version, split_api_version};

@@ -15,4 +15,4 @@ pub use files::write_atomically;
 pub use leaf::{Issued, LeafRequest};
 pub use signing_key::SigningKey;
 pub use subject::{Subject, requested_subject, subject_of};
-pub use tls::{client_certificate_verifier, client_config, provider, server_config};
+pub use tls::{client_certificate_verifier, client_config, provider, server_config, server_config_for_any_client};

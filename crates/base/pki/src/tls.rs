@@ -1,11 +1,12 @@
 //! TLS configurations, always with the aws-lc-rs provider and never with a process-wide default.
 use crate::PkiError;
-use rustls::crypto::CryptoProvider;
-use rustls::server::WebPkiClientVerifier;
-use rustls::server::danger::ClientCertVerifier;
-use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use rustls::client::danger::HandshakeSignatureValid;
+use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::server::{WantsServerCert, WebPkiClientVerifier};
+use rustls::{ClientConfig, ConfigBuilder, DigitallySignedStruct, RootCertStore, ServerConfig, SignatureScheme};
 use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 use std::sync::Arc;
 
 /// The one cryptography provider.
@@ -24,9 +25,55 @@ pub fn server_config(certificate_pem: &str, key_pem: &str, client_ca_pems: &[&st
         let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots(client_ca_pems)?), provider()).allow_unauthenticated().build();
         builder.with_client_cert_verifier(verifier.map_err(|error| PkiError::Verifier(error.to_string()))?)
     };
+    finished(builder, certificate_pem, key_pem, alpn)
+}
+
+/// A server's TLS for clients of several authorities. Clients may come without a certificate, or with any whose key
+/// they hold: **who issued it is not looked at**, and has to be by whoever believes it ([`client_certificate_verifier`]).
+pub fn server_config_for_any_client(certificate_pem: &str, key_pem: &str, alpn: &[&[u8]]) -> Result<ServerConfig, PkiError> {
+    let builder = ServerConfig::builder_with_provider(provider()).with_safe_default_protocol_versions()?;
+    finished(builder.with_client_cert_verifier(Arc::new(AnyClient)), certificate_pem, key_pem, alpn)
+}
+
+fn finished(builder: ConfigBuilder<ServerConfig, WantsServerCert>, certificate_pem: &str, key_pem: &str, alpn: &[&[u8]]) -> Result<ServerConfig, PkiError> {
     let mut config = builder.with_single_cert(certificates(certificate_pem)?, private_key(key_pem)?)?;
     config.alpn_protocols = alpn.iter().map(|protocol| protocol.to_vec()).collect();
     Ok(config)
+}
+
+/// Asks for a certificate, and that the client holds its key.
+#[derive(Debug)]
+struct AnyClient;
+
+impl ClientCertVerifier for AnyClient {
+    fn root_hint_subjects(&self) -> &[rustls::DistinguishedName] {
+        &[]
+    }
+    fn client_auth_mandatory(&self) -> bool {
+        false
+    }
+    fn verify_client_cert(&self, _: &CertificateDer<'_>, _: &[CertificateDer<'_>], _: UnixTime) -> Result<ClientCertVerified, rustls::Error> {
+        Ok(ClientCertVerified::assertion())
+    }
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls12_signature(message, certificate, signed, &provider().signature_verification_algorithms)
+    }
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls13_signature(message, certificate, signed, &provider().signature_verification_algorithms)
+    }
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        provider().signature_verification_algorithms.supported_schemes()
+    }
 }
 
 /// A client's TLS that trusts `ca_pem` alone, with its own (certificate, key) if it has one.

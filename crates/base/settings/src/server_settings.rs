@@ -1,7 +1,7 @@
 //! ServerSettings: what `k8shost server` runs with, resolved and checked.
 use crate::setting::{SERVER, SettingKind};
 use crate::{ServerArgs, SettingsError, Source, config_file};
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
@@ -40,6 +40,8 @@ pub struct ServerSettings {
     pub node_name: String,
     pub cluster_cidr: IpNet,
     pub service_cidr: IpNet,
+    /// Each virtual cluster has an address of this range, at which its own pods reach its API and DNS.
+    pub virtual_cluster_cidr: Ipv4Net,
     pub cluster_dns: IpAddr,
     pub cluster_domain: String,
     pub service_node_port_range: PortRange,
@@ -189,6 +191,14 @@ impl Layers {
         if service_cidr.max_prefix_len() - service_cidr.prefix_len() < 4 {
             return Err(self.invalid("service-cidr", format!("{service_cidr} is too small, it needs 16 addresses at least")));
         }
+        let IpNet::V4(virtual_cluster_cidr) = self.network("virtual-cluster-cidr")? else {
+            return Err(self.invalid("virtual-cluster-cidr", "it has to be an IPv4 range"));
+        };
+        for (name, other) in [("cluster-cidr", cluster_cidr), ("service-cidr", service_cidr)] {
+            if other.contains(&IpNet::V4(virtual_cluster_cidr)) || IpNet::V4(virtual_cluster_cidr).contains(&other) {
+                return Err(self.invalid("virtual-cluster-cidr", format!("{virtual_cluster_cidr} overlaps {name} {other} ({})", self.source(name))));
+            }
+        }
         let cluster_dns: IpAddr = match self.parsed("cluster-dns", address)? {
             Some(given) => given,
             None => nth(service_cidr, 10),
@@ -231,6 +241,7 @@ impl Layers {
             node_name: self.node_name(read)?,
             cluster_cidr,
             service_cidr,
+            virtual_cluster_cidr,
             cluster_dns,
             cluster_domain,
             service_node_port_range,
@@ -367,6 +378,11 @@ mod tests {
             (vec![("https-listen-port", "x")], "", "https-listen-port (set by flag): \"x\" is not a port, 1 to 65535"),
             (vec![], "cluster-dns: 1.2.3.4", "cluster-dns (set in /etc/k8shost/config.yaml): 1.2.3.4 is not within service-cidr 10.96.0.0/12 (default)"),
             (vec![("cluster-cidr", "10.97.0.0/16")], "", "cluster-cidr (set by flag): 10.97.0.0/16 overlaps service-cidr 10.96.0.0/12 (default)"),
+            (
+                vec![("virtual-cluster-cidr", "10.96.0.0/16")],
+                "",
+                "virtual-cluster-cidr (set by flag): 10.96.0.0/16 overlaps service-cidr 10.96.0.0/12 (default)",
+            ),
             (vec![("cluster-cidr", "10.97.0.1/16")], "", "cluster-cidr (set by flag): 10.97.0.1/16 has bits set behind its prefix, did you mean 10.97.0.0/16?"),
             (vec![("service-node-port-range", "9-3")], "", "service-node-port-range (set by flag): \"9-3\" is not a range of ports such as 30000-32767"),
             (vec![("https-listen-port", "30001")], "", "service-node-port-range (default): 30000-32767 holds https-listen-port 30001"),

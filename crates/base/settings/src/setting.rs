@@ -54,6 +54,7 @@ pub const SERVER: &[Setting] = &[
     Setting::text("node-name", "NAME", "", "Name of this node [default: the host's name]"),
     Setting::text("cluster-cidr", "CIDR", "10.244.0.0/16", "Addresses of pods"),
     Setting::text("service-cidr", "CIDR", "10.96.0.0/12", "Addresses of Services"),
+    Setting::text("virtual-cluster-cidr", "CIDR", "100.64.0.0/16", "One address for each virtual cluster, reached by its own pods alone"),
     Setting::text("cluster-dns", "ADDRESS", "", "Address of the cluster's DNS [default: the tenth of service-cidr]"),
     Setting::text("cluster-domain", "DOMAIN", "cluster.local", "The cluster's DNS domain"),
     Setting::text("service-node-port-range", "RANGE", "30000-32767", "Ports for Services of type NodePort"),

@@ -25,7 +25,7 @@ pub enum EncryptionError {
 /// INVARIANT: whatever was sealed with a key of this process or an earlier one opens, because keys only come.
 pub struct Encryption {
     path: PathBuf,
-    resource: GroupResource,
+    resources: [GroupResource; 2],
     keys: RwLock<Vec<Opener>>,
 }
 
@@ -59,7 +59,9 @@ impl Encryption {
             }
         };
         let keys = RwLock::new(keys.into_iter().map(Opener::new).collect());
-        Ok(Self { path: path.to_owned(), resource: GroupResource::new("", "secrets"), keys })
+        // Secrets, and the keys that virtual clusters trust: no kind that anybody can read through the API.
+        let resources = [GroupResource::new("", "secrets"), GroupResource::new("k8shost.io", "virtualclusters")];
+        Ok(Self { path: path.to_owned(), resources, keys })
     }
 
     /// Seals with a new key from now on; gives its name. It is on disk before anything is sealed with it.
@@ -87,7 +89,7 @@ fn new_key(clock: &dyn Clock) -> NamedKey {
 
 impl Seal for Encryption {
     fn covers(&self, key: &Key) -> bool {
-        key.resource() == self.resource.resource && key.group() == self.resource.group
+        self.resources.iter().any(|sealed| key.resource() == sealed.resource && key.group() == sealed.group)
     }
 
     fn seal(&self, key: &Key, value: &[u8]) -> Result<Vec<u8>, SealError> {

@@ -156,9 +156,7 @@ impl Store for ViewStore {
     async fn get(&self, key: &Key) -> Result<Option<Arc<Record>>, StoreError> {
         match self.view_of(key) {
             Some((View::Layered, _)) => Ok(self.layers(key).await?.visible(key)),
-            Some((View::Mirrored, cluster)) => {
-                Ok(self.inner.get(&moved(key, &ClusterName::root())).await?.and_then(|record| self.mirrored(&cluster, &record)))
-            }
+            Some((View::Mirrored, cluster)) => Ok(self.inner.get(&moved(key, &ClusterName::root())).await?.and_then(|record| self.mirrored(&cluster, &record))),
             Some((View::Own, _)) | None => self.inner.get(key).await,
         }
     }

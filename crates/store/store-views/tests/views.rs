@@ -87,7 +87,13 @@ impl World {
 }
 
 fn told(event: &Event) -> (&'static str, String, Value) {
-    let kind = if event.deleted { "deleted" } else if event.previous.is_some() { "modified" } else { "added" };
+    let kind = if event.deleted {
+        "deleted"
+    } else if event.previous.is_some() {
+        "modified"
+    } else {
+        "added"
+    };
     let object = Object::parse(event.record.value.clone()).unwrap();
     assert_eq!(*object.meta().resource_version, *event.revision.to_string());
     (kind, event.record.key.name().to_owned(), object.to_value()["rules"].clone())
@@ -178,7 +184,13 @@ async fn a_mirror_shows_the_hosts_objects_and_what_becomes_of_them() {
     for _ in 0..4 {
         let event = watch.recv().await.unwrap().unwrap();
         assert_eq!(event.record.key.cluster(), "a.team");
-        let kind = if event.deleted { "deleted" } else if event.previous.is_some() { "modified" } else { "added" };
+        let kind = if event.deleted {
+            "deleted"
+        } else if event.previous.is_some() {
+            "modified"
+        } else {
+            "added"
+        };
         heard.push((kind, event.record.key.name().to_owned()));
     }
     let is = |kind, name: &str| (kind, name.to_owned());

@@ -20,6 +20,7 @@ pub mod service_account;
 mod signers;
 pub mod storage_object_in_use_protection;
 pub mod taint_nodes_by_condition;
+pub mod virtual_cluster;
 
 use api_meta::{GroupResource, Object, Status};
 use api_resource::Lookup;

@@ -1,5 +1,5 @@
 //! PodSecurity: namespaces choose by labels how dangerous their pods may be (the Pod Security Standards).
-mod checks;
+pub(super) mod checks;
 mod policy;
 
 use crate::plugins::is_mirror_pod;

@@ -35,7 +35,7 @@ impl ApiServer {
             return Err(Status::bad_request("token is required for TokenReview in authentication"));
         }
         let audiences: Vec<String> = review["spec"]["audiences"].as_array().into_iter().flatten().filter_map(|a| a.as_str().map(str::to_owned)).collect();
-        let asked = if audiences.is_empty() { self.authentication.tokens().default_audiences() } else { audiences };
+        let asked = if audiences.is_empty() { self.authentication.tokens().default_audiences(context.cluster) } else { audiences };
         match self.authentication.review(context.cluster, token, &asked, self).await {
             Ok(Some((user, audiences))) => Ok(json!({ "authenticated": true, "user": user_info(&user), "audiences": audiences })),
             Ok(None) => Ok(json!({ "user": {} })),

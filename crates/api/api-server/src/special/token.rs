@@ -53,10 +53,10 @@ impl ApiServer {
         }
         let mut audiences: Vec<String> = request["spec"]["audiences"].as_array().into_iter().flatten().filter_map(|a| a.as_str().map(str::to_owned)).collect();
         if audiences.is_empty() {
-            audiences = self.authentication.tokens().default_audiences();
+            audiences = self.authentication.tokens().default_audiences(context.cluster);
         }
         let (bound, node) = self.bound(context, &request["spec"]["boundObjectRef"], name).await?;
-        let own = self.authentication.tokens().default_audiences();
+        let own = self.authentication.tokens().default_audiences(context.cluster);
         let from_volume = self.options.extend_tokens
             && seconds == VOLUME_EXPIRY
             && bound.as_ref().is_some_and(|b| b.kind == "Pod")

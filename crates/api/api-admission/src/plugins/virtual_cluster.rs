@@ -1,0 +1,104 @@
+//! VirtualCluster: what a virtual cluster may ask of the host's nodes, whatever its own administrators allow.
+use super::pod_security::{Level, Standard, Version, checks};
+use crate::{AdmissionRequest, Operation, Plugin};
+use api_meta::{PodSecurityLevel, Status};
+use api_resource::Lookup;
+use async_trait::async_trait;
+use serde_json::Value;
+use std::collections::BTreeMap;
+
+/// Does nothing in the host cluster. It can't be turned off: it is the wall between tenants.
+pub struct VirtualCluster;
+
+#[async_trait]
+impl Plugin for VirtualCluster {
+    fn name(&self) -> &'static str {
+        "VirtualCluster"
+    }
+
+    async fn mutate(&self, request: &mut AdmissionRequest<'_>, _: &dyn Lookup) -> Result<(), Status> {
+        let Some(settings) = request.host.cluster_settings(request.cluster) else { return Ok(()) };
+        if request.is("", "pods") && request.operation == Operation::Create && !settings.node_selector.is_empty() {
+            let selector = selected(&request.object()["spec"]["nodeSelector"], &settings.node_selector).map_err(|why| request.forbidden(why))?;
+            request.spec_mut().insert("nodeSelector".into(), selector);
+        }
+        Ok(())
+    }
+
+    async fn validate(&self, request: &mut AdmissionRequest<'_>, _: &dyn Lookup) -> Result<(), Status> {
+        let Some(settings) = request.host.cluster_settings(request.cluster) else { return Ok(()) };
+        let level = match settings.pod_security {
+            PodSecurityLevel::Privileged => return Ok(()),
+            PodSecurityLevel::Baseline => Level::Baseline,
+            PodSecurityLevel::Restricted => Level::Restricted,
+        };
+        if settings.own_nodes || !matches!(request.operation, Operation::Create | Operation::Update) {
+            return Ok(());
+        }
+        let why = match (request.group, request.resource, request.subresource) {
+            ("", "pods", "" | "ephemeralcontainers" | "resize") => pod(request.object(), level),
+            ("", "persistentvolumes", "") => volume(&request.object()["spec"]),
+            _ => None,
+        };
+        why.map_or(Ok(()), |why| Err(request.forbidden(why)))
+    }
+}
+
+/// A pod's node selector with the cluster's, which it must not contradict.
+fn selected(pods: &Value, clusters: &BTreeMap<String, String>) -> Result<Value, String> {
+    let mut selector = pods.as_object().cloned().unwrap_or_default();
+    for (key, value) in clusters {
+        match selector.get(key) {
+            Some(own) if own != value => return Err(format!("pod node label selector conflicts with the virtual cluster's: {key}={value}")),
+            _ => selector.insert(key.clone(), value.clone().into()),
+        };
+    }
+    Ok(selector.into())
+}
+
+/// Why the pod may not run on the host's nodes.
+fn pod(pod: &Value, level: Level) -> Option<String> {
+    let standard = Standard { level, version: Version::LATEST };
+    let violations = checks::violations(standard, &pod["metadata"], &pod["spec"]);
+    let why = || format!("violates PodSecurity {:?} of the virtual cluster: {}", standard.to_string(), checks::details(&violations));
+    (!violations.is_empty()).then(why)
+}
+
+/// Why the volume may not be had: a claim on it would reach into the node, which no pod may do itself.
+fn volume(spec: &Value) -> Option<String> {
+    let source = ["hostPath", "local"].into_iter().find(|source| spec.get(source).is_some_and(|value| !value.is_null()))?;
+    Some(format!("{source} volumes reach into the host cluster's nodes, which is not allowed in a virtual cluster"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_clusters_node_selector_joins_the_pods_and_wins() {
+        let clusters = BTreeMap::from([("pool".to_owned(), "a".to_owned())]);
+        assert_eq!(selected(&Value::Null, &clusters).unwrap(), json!({"pool": "a"}));
+        assert_eq!(selected(&json!({"pool": "a", "disk": "ssd"}), &clusters).unwrap(), json!({"pool": "a", "disk": "ssd"}));
+        assert!(selected(&json!({"pool": "b"}), &clusters).unwrap_err().contains("pool=a"));
+    }
+
+    #[test]
+    fn nothing_reaches_into_the_host() {
+        let with = |spec: Value| json!({"metadata": {"name": "p"}, "spec": spec});
+        let container = json!([{"name": "c", "image": "i"}]);
+        assert_eq!(pod(&with(json!({"containers": container})), Level::Baseline), None);
+        for spec in [
+            json!({"containers": container, "hostNetwork": true}),
+            json!({"containers": container, "hostPID": true}),
+            json!({"containers": container, "volumes": [{"name": "v", "hostPath": {"path": "/"}}]}),
+            json!({"containers": [{"name": "c", "image": "i", "securityContext": {"privileged": true}}]}),
+            json!({"containers": [{"name": "c", "image": "i", "ports": [{"containerPort": 1, "hostPort": 1}]}]}),
+        ] {
+            assert!(pod(&with(spec.clone()), Level::Baseline).is_some_and(|why| why.starts_with("violates PodSecurity \"baseline:latest\"")), "{spec}");
+        }
+        assert!(pod(&with(json!({"containers": container})), Level::Restricted).is_some());
+        assert!(volume(&json!({"hostPath": {"path": "/"}})).is_some() && volume(&json!({"local": {"path": "/"}})).is_some());
+        assert_eq!(volume(&json!({"csi": {"driver": "stor.plasmacloud.io"}, "hostPath": null})), None);
+    }
+}

@@ -1,0 +1,210 @@
+//! Making, changing and taking away virtual clusters.
+use super::{Tenant, TenantRecord};
+use crate::allocate;
+use crate::bootstrap::{self, Bootstrap};
+use crate::server::ApiServer;
+use crate::stored::stored;
+use api_meta::{ClusterAccess, ClusterName, ClusterSettings, KeyPair};
+use ipnet::IpNet;
+use pki::{CertificateAuthority, LeafRequest};
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use store::{Key, Op, Precondition, RangeRequest, Scope, StoreError, Txn};
+
+/// How long an administrator's certificate lasts.
+const YEAR: Duration = Duration::from_hours(24 * 365);
+/// Records deleted in one transaction, so that others get their turn between.
+const AT_ONCE: usize = 500;
+
+#[derive(Debug, thiserror::Error)]
+pub enum ClusterError {
+    /// What is asked for can't be; the message says why.
+    #[error("{0}")]
+    Refused(String),
+    #[error("the cluster's data could not be read or written")]
+    Store(#[from] StoreError),
+    #[error("the cluster's record can't be read")]
+    Damaged(#[from] serde_json::Error),
+    #[error("the cluster's certificates")]
+    Certificates(#[from] pki::PkiError),
+    #[error("the cluster's authority")]
+    Authority(#[from] api_auth::AuthError),
+}
+
+fn refused(why: impl Into<String>) -> ClusterError {
+    ClusterError::Refused(why.into())
+}
+
+impl ApiServer {
+    /// Serves the clusters that the store holds.
+    pub(crate) async fn load_tenants(&self) -> Result<(), ClusterError> {
+        let scope = Scope::AllClusters(TenantRecord::resource());
+        for record in self.store.range(RangeRequest { scope, after: None, limit: 0, revision: None }).await?.records {
+            let tenant = TenantRecord::decode(&record)?;
+            if let (false, Ok(cluster)) = (tenant.removed, ClusterName::parse(record.key.cluster())) {
+                self.serve_tenant(&cluster, &tenant)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn serve_tenant(&self, cluster: &ClusterName, record: &TenantRecord) -> Result<Arc<Tenant>, ClusterError> {
+        if self.tenants.get(cluster).is_none() {
+            self.authentication.add_authority(cluster, &record.client_ca.certificate_pem)?;
+        }
+        Ok(self.tenants.insert(cluster.clone(), record))
+    }
+
+    /// Makes the cluster if it is not there, whole or not at all, and serves it by these settings from now on.
+    pub async fn open_cluster(&self, cluster: &ClusterName, settings: ClusterSettings) -> Result<ClusterAccess, ClusterError> {
+        if cluster.host_object().is_none() {
+            return Err(refused(format!("{cluster} is no virtual cluster")));
+        }
+        let key = TenantRecord::key(cluster);
+        let found = self.store.get(&key).await?;
+        let record = match found {
+            Some(found) => {
+                let mut record = TenantRecord::decode(&found)?;
+                if record.removed {
+                    return Err(refused("a cluster of this name is still being removed"));
+                }
+                if record.settings != settings {
+                    record.settings = settings;
+                    let txn = Txn {
+                        preconditions: vec![Precondition::AtRevision(key.clone(), found.mod_revision)],
+                        ops: vec![Op::Put { key, value: record.encode() }],
+                    };
+                    self.store.txn(txn).await?;
+                }
+                record
+            }
+            None => self.make_cluster(cluster, key, settings).await?,
+        };
+        self.serve_tenant(cluster, &record)?;
+        self.cluster_access(cluster, &record)
+    }
+
+    /// The cluster's first objects and its record, in one transaction.
+    async fn make_cluster(&self, cluster: &ClusterName, key: Key, settings: ClusterSettings) -> Result<TenantRecord, ClusterError> {
+        let (service_cidr, cluster_dns) = addresses(&settings, self.service_cidr)?;
+        let client_ca = match &settings.client_ca {
+            Some(given) => given.clone(),
+            None => {
+                let authority = CertificateAuthority::generate(&format!("{cluster}-client-ca"), &*self.clock)?;
+                KeyPair { certificate_pem: authority.certificate_pem().to_owned(), key_pem: authority.key_pem() }
+            }
+        };
+        CertificateAuthority::from_pem(&client_ca.certificate_pem, &client_ca.key_pem)?;
+        let number = self.tenants.free_number().ok_or_else(|| refused("the range of cluster addresses is full"))?;
+        let record = TenantRecord { number, settings, service_cidr, cluster_dns, client_ca, removed: false };
+        // Pods reach their cluster at its own address; without nodes there are none, and the server's will do.
+        let endpoint = self.tenants.address(number).map_or(self.tenancy.server, IpAddr::V4);
+        let start = Bootstrap {
+            service_address: nth(service_cidr, 1).ok_or_else(|| refused("the Service range is empty"))?,
+            advertise_address: endpoint,
+            port: self.tenancy.port,
+            objects: (self.tenancy.dns_objects)(cluster_dns, endpoint),
+        };
+        let mut ops = bootstrap::first_writes(self, cluster, bootstrap::virtual_objects(&start)).map_err(|status| refused(status.message))?;
+        ops.push(Op::Put { key: key.clone(), value: record.encode() });
+        self.store.txn(Txn { preconditions: vec![Precondition::Absent(key)], ops }).await?;
+        Ok(record)
+    }
+
+    fn cluster_access(&self, cluster: &ClusterName, record: &TenantRecord) -> Result<ClusterAccess, ClusterError> {
+        let authority = CertificateAuthority::from_pem(&record.client_ca.certificate_pem, &record.client_ca.key_pem)?;
+        let request = LeafRequest {
+            common_name: "system:admin".into(),
+            organizations: vec![api_auth::MASTERS.to_owned()],
+            dns_names: vec![],
+            ip_addresses: vec![],
+            server: false,
+            client: true,
+            validity: YEAR,
+        };
+        let administrator = authority.issue(&request, &*self.clock)?;
+        Ok(ClusterAccess {
+            host: self.advertised.clone(),
+            path: format!("/clusters/{cluster}"),
+            server_ca_pem: self.tenancy.server_ca_pem.clone(),
+            administrator: KeyPair { certificate_pem: administrator.certificate_pem, key_pem: administrator.key_pem },
+            address: self.tenants.address(record.number).map(IpAddr::V4),
+            service_cidr: record.service_cidr,
+            cluster_dns: record.cluster_dns,
+        })
+    }
+
+    /// Takes the cluster away with all it holds, whatever finalizers say. What is gone already is no error.
+    pub async fn remove_cluster(&self, cluster: &ClusterName) -> Result<(), ClusterError> {
+        let key = TenantRecord::key(cluster);
+        let Some(found) = self.store.get(&key).await? else { return Ok(()) };
+        let mut record = TenantRecord::decode(&found)?;
+        if !record.removed {
+            // From here on nobody is let in, also not after a crash; what follows can be done again.
+            record.removed = true;
+            self.store.txn(Txn { preconditions: vec![], ops: vec![Op::Put { key: key.clone(), value: record.encode() }] }).await?;
+        }
+        self.tenants.remove(cluster);
+        self.authentication.remove_authority(cluster);
+        loop {
+            let scope = Scope::Cluster(cluster.clone());
+            let found = self.store.range(RangeRequest { scope, after: None, limit: AT_ONCE, revision: None }).await?;
+            let mut ops: Vec<Op> = found.records.iter().filter(|record| record.key != key).map(|record| Op::Delete { key: record.key.clone() }).collect();
+            if ops.is_empty() {
+                break;
+            }
+            for record in found.records.iter().filter(|record| record.key.resource() == "services" && record.key.group().is_empty()) {
+                ops.extend(allocate::node_port_releases(&stored(record).object.to_value()));
+            }
+            self.store.txn(Txn { preconditions: vec![], ops }).await?;
+        }
+        self.store.txn(Txn { preconditions: vec![], ops: vec![Op::Delete { key }] }).await?;
+        self.tenants.release(record.number);
+        Ok(())
+    }
+}
+
+/// The Service range and the DNS address that a cluster is made with.
+fn addresses(settings: &ClusterSettings, default: IpNet) -> Result<(IpNet, IpAddr), ClusterError> {
+    let range = settings.service_cidr.unwrap_or(default).trunc();
+    match range {
+        IpNet::V4(range) if (8..=28).contains(&range.prefix_len()) => {}
+        _ => return Err(refused(format!("serviceCIDR {range}: Services have IPv4 addresses of a range between /8 and /28"))),
+    }
+    let dns = settings.cluster_dns.or_else(|| nth(range, 10)).ok_or_else(|| refused(format!("serviceCIDR {range} is too small")))?;
+    if !range.contains(&dns) || Some(dns) == nth(range, 1) || dns == range.network() || dns == range.broadcast() {
+        return Err(refused(format!("clusterDNS {dns} is not an address of the Service range {range} that can be had")));
+    }
+    Ok((range, dns))
+}
+
+fn nth(range: IpNet, n: u32) -> Option<IpAddr> {
+    match range {
+        IpNet::V4(range) => {
+            let address = std::net::Ipv4Addr::from(u32::from(range.network()).checked_add(n)?);
+            range.contains(&address).then_some(IpAddr::V4(address))
+        }
+        IpNet::V6(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn services_get_the_range_asked_for_or_the_hosts() {
+        let made = |range: Option<&str>, dns: Option<&str>| {
+            let settings =
+                ClusterSettings { service_cidr: range.map(|r| r.parse().unwrap()), cluster_dns: dns.map(|d| d.parse().unwrap()), ..Default::default() };
+            addresses(&settings, "10.96.0.0/12".parse().unwrap()).map(|(range, dns)| format!("{range} {dns}")).map_err(|error| error.to_string())
+        };
+        assert_eq!(made(None, None).unwrap(), "10.96.0.0/12 10.96.0.10");
+        assert_eq!(made(Some("10.43.7.9/16"), None).unwrap(), "10.43.0.0/16 10.43.0.10");
+        assert_eq!(made(Some("10.43.0.0/16"), Some("10.43.0.53")).unwrap(), "10.43.0.0/16 10.43.0.53");
+        for (range, dns) in [(Some("10.43.0.0/30"), None), (Some("fd00::/112"), None), (None, Some("192.0.2.1")), (None, Some("10.96.0.1"))] {
+            assert!(made(range, dns).is_err(), "{range:?} {dns:?}");
+        }
+    }
+}

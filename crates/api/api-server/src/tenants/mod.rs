@@ -1,0 +1,160 @@
+//! Tenants: the virtual clusters this server serves besides the host cluster, and what is particular to each.
+mod hosting;
+mod limits;
+mod nodes;
+mod record;
+
+pub use hosting::ClusterError;
+pub(crate) use limits::{TenantLimits, TenantPermit};
+pub use nodes::NodeMirrors;
+pub(crate) use record::TenantRecord;
+
+use api_meta::{ClusterName, ClusterSettings, GroupResource};
+use ipnet::{IpNet, Ipv4Net};
+use parking_lot::RwLock;
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+use tokio_util::sync::CancellationToken;
+
+/// What a request of a virtual cluster needs to know of it.
+#[derive(Debug)]
+pub(crate) struct Tenant {
+    /// Which address of the reserved range means this cluster.
+    pub number: u32,
+    pub settings: Arc<ClusterSettings>,
+    pub service_cidr: IpNet,
+    pub limits: Arc<TenantLimits>,
+    /// Cancelled when the cluster is taken away: its watches end.
+    pub gone: CancellationToken,
+}
+
+/// The clusters served, by name and by the address their own pods reach them at.
+///
+/// INVARIANT: a number belongs to one cluster until that is gone with all it held.
+#[derive(Default)]
+pub struct Tenants {
+    known: RwLock<Known>,
+    /// The range of their addresses; `None` on a server without nodes.
+    addresses: Option<Ipv4Net>,
+}
+
+#[derive(Default)]
+struct Known {
+    by_name: HashMap<ClusterName, Arc<Tenant>>,
+    /// `None`: of a cluster that is being taken away.
+    by_number: HashMap<u32, Option<ClusterName>>,
+    /// Numbers up to this one have been given out at some time.
+    newest: u32,
+}
+
+impl Tenants {
+    pub fn new(addresses: Option<Ipv4Net>) -> Self {
+        Self { known: RwLock::default(), addresses }
+    }
+
+    pub(crate) fn get(&self, cluster: &ClusterName) -> Option<Arc<Tenant>> {
+        self.known.read().by_name.get(cluster).cloned()
+    }
+
+    /// The address that means the cluster with this number.
+    pub(crate) fn address(&self, number: u32) -> Option<Ipv4Addr> {
+        let range = self.addresses?;
+        let address = u32::from(range.network()).checked_add(number)?;
+        (address < u32::from(range.broadcast())).then(|| address.into())
+    }
+
+    /// Whether an address means a virtual cluster, and if so which; `Some(None)` if there is none with it.
+    pub(crate) fn at(&self, address: IpAddr) -> Option<Option<ClusterName>> {
+        let address = match address {
+            IpAddr::V4(address) => address,
+            IpAddr::V6(address) => address.to_ipv4_mapped()?,
+        };
+        let range = self.addresses.filter(|range| range.contains(&address))?;
+        let number = u32::from(address) - u32::from(range.network());
+        Some(self.known.read().by_number.get(&number).cloned().flatten())
+    }
+
+    /// Serves the cluster as its record says; what its clients hold of it goes on.
+    pub(crate) fn insert(&self, cluster: ClusterName, record: &TenantRecord) -> Arc<Tenant> {
+        let mut known = self.known.write();
+        let before = known.by_name.get(&cluster);
+        let tenant = Arc::new(Tenant {
+            number: record.number,
+            settings: Arc::new(record.settings.clone()),
+            service_cidr: record.service_cidr,
+            limits: before.map_or_else(TenantLimits::new, |before| before.limits.clone()),
+            gone: before.map(|before| before.gone.clone()).unwrap_or_default(),
+        });
+        known.newest = known.newest.max(record.number);
+        known.by_number.insert(record.number, Some(cluster.clone()));
+        known.by_name.insert(cluster, tenant.clone());
+        tenant
+    }
+
+    /// Serves the cluster no more. Its number is not free yet ([`Tenants::release`]).
+    pub(crate) fn remove(&self, cluster: &ClusterName) {
+        let mut known = self.known.write();
+        if let Some(tenant) = known.by_name.remove(cluster) {
+            known.by_number.insert(tenant.number, None);
+            tenant.gone.cancel();
+        }
+    }
+
+    pub(crate) fn release(&self, number: u32) {
+        self.known.write().by_number.remove(&number);
+    }
+
+    /// A number nobody has: preferably one that nobody had since the server started, so that late packets find nobody.
+    pub(crate) fn free_number(&self) -> Option<u32> {
+        let mut known = self.known.write();
+        let last = self.addresses.map_or(u32::MAX, |range| u32::from(range.broadcast()) - u32::from(range.network()) - 1);
+        let number = if known.newest < last { known.newest + 1 } else { (1..=last).find(|number| !known.by_number.contains_key(number))? };
+        known.newest = known.newest.max(number);
+        known.by_number.entry(number).or_insert(None);
+        Some(number)
+    }
+}
+
+impl Tenants {
+    /// Whether the cluster sees the host's objects of this resource, and may not change them.
+    pub(crate) fn mirrors(&self, cluster: &ClusterName, resource: &GroupResource) -> bool {
+        resource.group.is_empty() && resource.resource == "nodes" && self.get(cluster).is_some_and(|tenant| !tenant.settings.own_nodes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(number: u32) -> TenantRecord {
+        TenantRecord {
+            number,
+            settings: ClusterSettings::default(),
+            service_cidr: "10.96.0.0/12".parse().unwrap(),
+            cluster_dns: "10.96.0.10".parse().unwrap(),
+            client_ca: api_meta::KeyPair { certificate_pem: String::new(), key_pem: String::new() },
+            removed: false,
+        }
+    }
+
+    #[test]
+    fn an_address_means_one_cluster_or_none_but_never_the_host() {
+        let tenants = Tenants::new(Some("100.64.0.0/30".parse().unwrap()));
+        let name = |name: &str| ClusterName::hosted("team", name).unwrap();
+        for (cluster, number, address) in [("a", 1, "100.64.0.1"), ("b", 2, "100.64.0.2")] {
+            assert_eq!(tenants.free_number(), Some(number));
+            tenants.insert(name(cluster), &record(number));
+            assert_eq!(tenants.address(number), Some(address.parse().unwrap()));
+            assert_eq!(tenants.at(address.parse().unwrap()), Some(Some(name(cluster))));
+        }
+        assert_eq!((tenants.free_number(), tenants.address(3)), (None, None), "the range is full");
+        tenants.remove(&name("a"));
+        assert_eq!(tenants.free_number(), None, "not before all of the cluster is gone");
+        tenants.release(1);
+        assert_eq!(tenants.at("100.64.0.1".parse().unwrap()), Some(None));
+        assert_eq!(tenants.at("::ffff:100.64.0.2".parse().unwrap()), Some(Some(name("b"))));
+        assert_eq!(tenants.free_number(), Some(1));
+        assert_eq!(tenants.at("192.0.2.1".parse().unwrap()), None);
+    }
+}

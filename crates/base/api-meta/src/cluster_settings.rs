@@ -1,0 +1,76 @@
+//! ClusterSettings: what a virtual cluster is to its server, and how it is reached.
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+/// What a virtual cluster is to the server that serves it. Kept with the cluster's own data.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ClusterSettings {
+    /// The range of its Service addresses; `None`: as the host cluster's. Only looked at when the cluster is made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service_cidr: Option<IpNet>,
+    /// The address its pods ask for names; `None`: the tenth of its Service range. Only looked at when the cluster is made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cluster_dns: Option<IpAddr>,
+    /// Its pods run on nodes with these labels, and only those are mirrored in it.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub node_selector: BTreeMap<String, String>,
+    /// A PriorityClass of the host cluster, by which its pods stand among all clusters'.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub priority_class: String,
+    /// The Pod Security Standard that all its pods keep to, whatever its own namespaces say.
+    #[serde(default)]
+    pub pod_security: PodSecurityLevel,
+    /// Whether nodes are mirrored with the labels, addresses and conditions they have in the host cluster.
+    #[serde(default)]
+    pub mirror_host_nodes: bool,
+    /// Whether its pods run on machines of its own that join it, never on the host cluster's nodes.
+    #[serde(default)]
+    pub own_nodes: bool,
+    /// An authority of the operator's for its client certificates; `None`: the server makes one. Only looked at when the cluster is made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_ca: Option<KeyPair>,
+}
+
+/// The Pod Security Standards.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PodSecurityLevel {
+    Privileged,
+    #[default]
+    Baseline,
+    Restricted,
+}
+
+/// A certificate and its key, in PEM.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct KeyPair {
+    pub certificate_pem: String,
+    pub key_pem: String,
+}
+
+impl std::fmt::Debug for KeyPair {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("KeyPair(..)")
+    }
+}
+
+/// How a cluster is reached, and by whom it is administered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClusterAccess {
+    /// `host:port` of the server, as a kubeconfig should name it.
+    pub host: String,
+    /// What follows the host in the cluster's URL: `/clusters/<name>`.
+    pub path: String,
+    /// The authority of the server's certificate.
+    pub server_ca_pem: String,
+    /// A client certificate of the group `system:masters`, new at each call.
+    pub administrator: KeyPair,
+    /// Where the cluster's own pods reach its API and DNS: an address that means this cluster and no other. `None` on a server without nodes.
+    pub address: Option<IpAddr>,
+    pub service_cidr: IpNet,
+    pub cluster_dns: IpAddr,
+}
