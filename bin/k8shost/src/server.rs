@@ -63,7 +63,7 @@ async fn run(settings: ServerSettings) -> Result<()> {
         SqliteStore::open_sealed(&database, options, encryption.clone()).with_context(|| format!("opening the store at {database:?}"))?;
     let agent = if settings.disable_agent { None } else { Some(node::NodeSettings::of(&settings, node_address)?) };
     // Without pods nobody is there to ask at a cluster's own address.
-    let tenants = Arc::new(Tenants::new(agent.as_ref().map(|_| settings.virtual_cluster_cidr)));
+    let tenants = Arc::new(Tenants::new(agent.as_ref().map(|_| settings.virtual_cluster_cidr), node_address));
     let tenancy = Tenancy {
         tenants: tenants.clone(),
         server_ca_pem: certificates.server_ca.certificate_pem().to_owned(),

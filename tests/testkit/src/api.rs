@@ -16,6 +16,8 @@ const TIMEOUT: Duration = Duration::from_secs(60);
 pub struct Api {
     /// `host:port`.
     address: String,
+    /// What paths start with: the cluster's place on the server.
+    place: String,
     ca_pem: String,
     tls: Arc<rustls::ClientConfig>,
     token: Option<String>,
@@ -114,8 +116,9 @@ impl Api {
         let pem = |name: &str| String::from_utf8(STANDARD.decode(field(name)).expect("inlined files are base64")).expect("PEM is text");
         let (ca_pem, certificate, key) = (pem("certificate-authority-data"), pem("client-certificate-data"), pem("client-key-data"));
         let tls = pki::client_config(&ca_pem, Some((&certificate, &key))).expect("the kubeconfig's certificates are good");
-        let address = field("server").trim_start_matches("https://").to_owned();
-        Self { address, ca_pem, tls: Arc::new(tls), token: None, headers: Vec::new() }
+        let server = field("server").trim_start_matches("https://").to_owned();
+        let (address, place) = server.split_at(server.find('/').unwrap_or(server.len()));
+        Self { address: address.to_owned(), place: place.to_owned(), ca_pem, tls: Arc::new(tls), token: None, headers: Vec::new() }
     }
     /// The same server for one who shows nothing.
     pub fn anonymous(&self) -> Self {
@@ -205,7 +208,7 @@ impl Api {
     }
 
     fn request(&self, ask: &Ask, connection: &str) -> Vec<u8> {
-        let mut head = format!("{} {} HTTP/1.1\r\nhost: {}\r\nconnection: {connection}\r\n", ask.method, ask.path, self.address);
+        let mut head = format!("{} {}{} HTTP/1.1\r\nhost: {}\r\nconnection: {connection}\r\n", ask.method, self.place, ask.path, self.address);
         let token = self.token.as_ref().map(|token| ("authorization".to_owned(), format!("Bearer {token}")));
         for (name, value) in self.headers.iter().chain(&token).chain(&ask.headers) {
             head.push_str(&format!("{name}: {value}\r\n"));

@@ -1,5 +1,5 @@
 //! Server: a k8shost of the test's own, with its own data, port and kubeconfig, gone when dropped.
-use crate::{Remains, Tool};
+use crate::{Remains, Tool, inside};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::fs::File;
@@ -16,6 +16,8 @@ pub struct ServerOptions {
     pub network_namespace: Option<String>,
     /// Run as this user and group, to show that no privilege is needed.
     pub user: Option<u32>,
+    /// What is tested is the server or its machine: also when tests run [`inside`](crate::inside), this one is used as the host cluster.
+    pub is_host: bool,
 }
 
 pub struct Server {
@@ -58,7 +60,7 @@ impl Server {
         let log = File::options().create(true).append(true).open(self.log_path()).expect("the log can be written");
         let mut arguments: Vec<String> = vec!["server".into()];
         arguments.extend(["--data-dir".into(), self.data_dir().display().to_string(), "--https-listen-port".into(), self.port.to_string()]);
-        arguments.extend(["--write-kubeconfig".into(), self.kubeconfig().display().to_string()]);
+        arguments.extend(["--write-kubeconfig".into(), self.host_kubeconfig().display().to_string()]);
         arguments.extend(self.options.arguments.iter().cloned());
         let binary = if self.options.user.is_some() { self.directory.path().join("k8shost") } else { binary() };
         let mut command = match &self.options.network_namespace {
@@ -78,13 +80,25 @@ impl Server {
             assert!(ended.is_none() && started.elapsed() < START_TIMEOUT, "the server did not become ready ({ended:?}):\n{}", self.log());
             std::thread::sleep(Duration::from_millis(20));
         }
+        if self.is_inside() {
+            inside::enter(self);
+        }
+    }
+
+    fn is_inside(&self) -> bool {
+        inside::is_wanted() && !self.options.is_host
     }
 
     pub fn data_dir(&self) -> PathBuf {
         self.directory.path().join("data")
     }
+    /// Of the administrator of the cluster that is tested.
     pub fn kubeconfig(&self) -> PathBuf {
         self.directory.path().join("kubeconfig.yaml")
+    }
+    /// Of the host cluster's administrator, as the server writes it.
+    pub fn host_kubeconfig(&self) -> PathBuf {
+        if self.is_inside() { self.directory.path().join("host-kubeconfig.yaml") } else { self.kubeconfig() }
     }
     pub fn pid(&self) -> u32 {
         self.child.as_ref().expect("the server runs").id()
@@ -104,6 +118,11 @@ impl Server {
     /// kubectl and helm for this server.
     pub fn tool(&self) -> Tool {
         Tool { kubeconfig: self.kubeconfig(), network_namespace: self.options.network_namespace.clone(), home: self.directory.path().join("home") }
+    }
+
+    /// kubectl and helm for the host cluster.
+    pub fn host_tool(&self) -> Tool {
+        Tool { kubeconfig: self.host_kubeconfig(), ..self.tool() }
     }
 
     /// A plain HTTPS client with the admin's certificate.

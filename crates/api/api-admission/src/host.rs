@@ -1,4 +1,5 @@
 //! Host: what admission needs of the server besides its objects.
+use crate::Way;
 use api_auth::{Attributes, Decision};
 use api_meta::{ClusterName, ClusterSettings};
 use api_schema::SchemaRef;
@@ -31,6 +32,14 @@ pub trait Host: Send + Sync {
     /// What a virtual cluster is to the server; `None` for the host cluster.
     fn cluster_settings(&self, _: &ClusterName) -> Option<Arc<ClusterSettings>> {
         None
+    }
+    /// The virtual clusters that are hosted in a namespace of the host cluster.
+    fn clusters_in(&self, _namespace: &str) -> Vec<ClusterName> {
+        Vec::new()
+    }
+    /// How this server connects to where the cluster's objects lead it.
+    fn way(&self, _: &ClusterName) -> Way {
+        Way::Host
     }
     /// An object in another version of its kind.
     fn convert(&self, cluster: &ClusterName, object: &Value, version: &str) -> Result<Value, String>;

@@ -15,6 +15,7 @@ mod review;
 mod selector;
 #[cfg(test)]
 mod testing;
+mod way;
 mod webhook;
 
 pub use chain::{AdmissionChain, Plugin};
@@ -24,4 +25,5 @@ pub use plugins::pod_security::{Level, PodSecurity, Policy, Standard, Version};
 pub use policy::{MutatingAdmissionPolicyPlugin, ValidatingAdmissionPolicyPlugin};
 pub use registry::{ConfigurationKind, Registry};
 pub use request::{About, AdmissionRequest, Operation};
+pub use way::Way;
 pub use webhook::{ClientConfig, MutatingAdmissionWebhook, ValidatingAdmissionWebhook, WebhookClient, WebhookError};

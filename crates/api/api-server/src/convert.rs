@@ -5,6 +5,7 @@ use crate::conversion_review as review;
 use crate::kinds::Kind;
 use crate::lookup::StoreLookup;
 use crate::stored::stored;
+use crate::tenants::Tenants;
 use api_admission::{ClientConfig, WebhookClient};
 use api_meta::{ClusterName, Status, object};
 use api_resource::{AnyResource, Versions};
@@ -21,6 +22,7 @@ const WEBHOOK_TIMEOUT: Duration = Duration::from_secs(30);
 pub struct Converter {
     webhooks: WebhookClient,
     lookup: StoreLookup,
+    tenants: Arc<Tenants>,
 }
 
 /// What an object of a kind begins with in the store.
@@ -35,8 +37,8 @@ fn failed(why: String) -> Status {
 }
 
 impl Converter {
-    pub fn new(lookup: StoreLookup) -> Self {
-        Self { webhooks: WebhookClient::default(), lookup }
+    pub fn new(lookup: StoreLookup, tenants: Arc<Tenants>) -> Self {
+        Self { webhooks: WebhookClient::default(), lookup, tenants }
     }
 
     /// Records as this kind serves them.
@@ -120,7 +122,7 @@ impl Converter {
         let body = serde_json::to_vec(&asked).expect("a value encodes");
         let answer = self
             .webhooks
-            .ask(&ClientConfig::read(&webhook.client_config), cluster, &self.lookup, body, WEBHOOK_TIMEOUT)
+            .ask(&ClientConfig::read(&webhook.client_config), (cluster, self.tenants.way(cluster)), &self.lookup, body, WEBHOOK_TIMEOUT)
             .await
             .map_err(|error| error.to_string());
         let converted =

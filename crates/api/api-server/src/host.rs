@@ -2,7 +2,7 @@
 use crate::ApiServer;
 use crate::decode;
 use crate::kinds::Kind;
-use api_admission::{Host, Served};
+use api_admission::{Host, Served, Way};
 use api_auth::{Attributes, Decision};
 use api_meta::{ClusterName, ClusterSettings, join_api_version, split_api_version};
 use serde_json::Value;
@@ -39,6 +39,14 @@ impl Host for ApiServer {
 
     fn cluster_settings(&self, cluster: &ClusterName) -> Option<Arc<ClusterSettings>> {
         self.tenants.get(cluster).map(|tenant| tenant.settings.clone())
+    }
+
+    fn clusters_in(&self, namespace: &str) -> Vec<ClusterName> {
+        self.tenants.hosted_in(namespace)
+    }
+
+    fn way(&self, cluster: &ClusterName) -> Way {
+        self.tenants.way(cluster)
     }
 
     fn convert(&self, cluster: &ClusterName, object: &Value, version: &str) -> Result<Value, String> {

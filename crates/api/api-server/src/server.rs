@@ -110,7 +110,7 @@ impl ApiServer {
             settings;
         let policy = policy::follow(store.clone(), &authorizer, admission.registry(), shutdown.clone()).await?;
         let definitions = custom::load(&*store, &kinds).await?;
-        let converter = Arc::new(Converter::new(StoreLookup(store.clone())));
+        let converter = Arc::new(Converter::new(StoreLookup(store.clone()), tenancy.tenants.clone()));
         let server = Arc::new(Self {
             store,
             kinds,

@@ -3,7 +3,7 @@ use crate::plugins::aggregate;
 use crate::pod::{ResourceList, containers_mut, pod_resources, resource_list};
 use crate::request::{entry_object, items};
 use crate::{AdmissionRequest, Operation, Plugin};
-use api_meta::{GroupResource, Object, Quantity, Status};
+use api_meta::{ClusterName, GroupResource, Object, Quantity, Status};
 use api_resource::Lookup;
 use async_trait::async_trait;
 use serde_json::Value;
@@ -54,7 +54,13 @@ impl Plugin for LimitRanger {
 }
 
 async fn limit_ranges(request: &AdmissionRequest<'_>, lookup: &dyn Lookup) -> Result<Vec<Arc<Object>>, Status> {
-    lookup.list(request.cluster, &GroupResource::new("", "limitranges"), Some(request.namespace)).await
+    let resource = GroupResource::new("", "limitranges");
+    let mut ranges = lookup.list(request.cluster, &resource, Some(request.namespace)).await?;
+    // What a virtual cluster runs is also bound by the namespace it is hosted in.
+    if let Some((namespace, _)) = request.cluster.host_object() {
+        ranges.extend(lookup.list(&ClusterName::root(), &resource, Some(namespace)).await?);
+    }
+    Ok(ranges)
 }
 
 fn limits<'a>(range: &'a Value, kind: &'a str) -> impl Iterator<Item = &'a Value> {

@@ -26,6 +26,7 @@ type Namespace = (ClusterName, Box<str>);
 
 struct Charge {
     resource: GroupResource,
+    /// With its cluster and namespace.
     name: Box<str>,
     object: Arc<Value>,
     since: Timestamp,
@@ -41,20 +42,21 @@ impl Plugin for ResourceQuota {
         if request.namespace.is_empty() || !is_charged_for(request) {
             return Ok(());
         }
-        let quotas = lookup.list(request.cluster, &GroupResource::new("", "resourcequotas"), Some(request.namespace)).await?;
-        if quotas.is_empty() {
-            return Ok(());
+        let own = (request.cluster.clone(), Box::from(request.namespace));
+        self.check(request, own, std::slice::from_ref(request.cluster), lookup).await?;
+        // What a virtual cluster takes, the namespace it is hosted in takes.
+        if let Some((namespace, _)) = request.cluster.host_object()
+            && HOSTED.contains(&(request.group, request.resource))
+        {
+            let clusters = request.host.clusters_in(namespace);
+            self.check(request, (ClusterName::root(), namespace.into()), &clusters, lookup).await?;
         }
-        let quotas: Vec<Value> = quotas.iter().map(|quota| quota.to_value()).collect();
-        let resource = request.group_resource();
-        let stored = lookup.list(request.cluster, &resource, Some(request.namespace)).await?;
-        let stored: Vec<(Box<str>, Value)> = stored.iter().map(|object: &Arc<Object>| (object.meta().name.clone(), object.to_value())).collect();
-        match self.charge(request, &resource, &quotas, &stored) {
-            Some(why) => Err(request.forbidden(why)),
-            None => Ok(()),
-        }
+        Ok(())
     }
 }
+
+/// What a virtual cluster has of the host: the rest of it are rows of its own.
+const HOSTED: [(&str, &str); 3] = [("", "pods"), ("", "services"), ("", "persistentvolumeclaims")];
 
 /// Creation of anything; changes of what can come to charge more.
 fn is_charged_for(request: &AdmissionRequest) -> bool {
@@ -68,25 +70,50 @@ fn is_charged_for(request: &AdmissionRequest) -> bool {
 }
 
 impl ResourceQuota {
+    /// Checks the quotas of a namespace, which all namespaces of the other `clusters` count for.
+    async fn check(&self, request: &AdmissionRequest<'_>, of: Namespace, clusters: &[ClusterName], lookup: &dyn Lookup) -> Result<(), Status> {
+        let quotas = lookup.list(&of.0, &GroupResource::new("", "resourcequotas"), Some(&of.1)).await?;
+        if quotas.is_empty() {
+            return Ok(());
+        }
+        let quotas: Vec<Value> = quotas.iter().map(|quota| quota.to_value()).collect();
+        let resource = request.group_resource();
+        let mut stored = Vec::new();
+        let own = (!clusters.contains(&of.0)).then_some(&of.0);
+        for cluster in clusters.iter().chain(own) {
+            let namespace = (*cluster == of.0).then_some(&*of.1);
+            let objects = lookup.list(cluster, &resource, namespace).await?;
+            stored.extend(objects.iter().map(|object: &Arc<Object>| (identity(cluster, &object.meta().namespace, &object.meta().name), object.to_value())));
+        }
+        match self.charge(request, of, &resource, &quotas, &stored) {
+            Some(why) => Err(request.forbidden(why)),
+            None => Ok(()),
+        }
+    }
+
     /// Why the request is refused, if it is; otherwise it counts from now on.
-    fn charge(&self, request: &AdmissionRequest, resource: &GroupResource, quotas: &[Value], stored: &[(Box<str>, Value)]) -> Option<String> {
+    fn charge(&self, request: &AdmissionRequest, of: Namespace, resource: &GroupResource, quotas: &[Value], stored: &[(Box<str>, Value)]) -> Option<String> {
         let mut in_flight = self.in_flight.lock();
         in_flight.retain(|_, charges| {
             charges.retain(|charge| request.now.duration_since(charge.since) < IN_FLIGHT);
             !charges.is_empty()
         });
-        let key = (request.cluster.clone(), Box::from(request.namespace));
-        let charges = in_flight.entry(key).or_default();
-        let name = request.display_name();
-        let known: HashSet<&str> = stored.iter().map(|(name, _)| &**name).chain([name]).collect();
+        let charges = in_flight.entry(of).or_default();
+        let name = identity(request.cluster, request.namespace, request.display_name());
+        let known: HashSet<&str> = stored.iter().map(|(name, _)| &**name).chain([&*name]).collect();
         let coming = charges.iter().filter(|charge| charge.resource == *resource && !known.contains(&*charge.name)).map(|charge| &*charge.object);
-        let others: Vec<&Value> = stored.iter().filter(|(stored, _)| **stored != *name).map(|(_, object)| object).chain(coming).collect();
+        let others: Vec<&Value> = stored.iter().filter(|(stored, _)| *stored != name).map(|(_, object)| object).chain(coming).collect();
         let refusal = quotas.iter().find_map(|quota| exceeds(quota, resource, request.object(), request.old, &others, request.now));
         if refusal.is_none() && !request.dry_run && request.operation == Operation::Create {
-            charges.push(Charge { resource: resource.clone(), name: name.into(), object: Arc::new(request.object().clone()), since: request.now });
+            charges.push(Charge { resource: resource.clone(), name, object: Arc::new(request.object().clone()), since: request.now });
         }
         refusal
     }
+}
+
+/// What tells objects of a resource apart over clusters and namespaces.
+fn identity(cluster: &ClusterName, namespace: &str, name: &str) -> Box<str> {
+    format!("{cluster}/{namespace}/{name}").into()
 }
 
 /// Upstream's reason for refusing `new` under one quota. `others` are the namespace's other objects of the resource.

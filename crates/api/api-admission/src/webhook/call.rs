@@ -60,7 +60,8 @@ pub(crate) async fn ask(
     let (object, old) = (versioned(request.object()).map_err(conversion)?, versioned(request.old()).map_err(conversion)?);
     let uid = random_uid();
     let body = review::review(review::request(request, matched), version, &uid, &object, &old);
-    let answer = client.ask(&hook.client, request.cluster, lookup, body, hook.timeout).await.map_err(|error| match error {
+    let way = request.host.way(request.cluster);
+    let answer = client.ask(&hook.client, (request.cluster, way), lookup, body, hook.timeout).await.map_err(|error| match error {
         WebhookError::NoClient(why) => Failure::Call(format!("could not get REST client: {why}")),
         WebhookError::Call(why) => Failure::Call(format!("failed to call webhook: {why}")),
     })?;

@@ -2,6 +2,7 @@
 use super::answer::{Answer, decoded};
 use super::client_config::ClientConfig;
 use super::target::{Dial, Target};
+use crate::Way;
 use api_meta::ClusterName;
 use api_resource::Lookup;
 use bytes::Bytes;
@@ -16,7 +17,6 @@ use serde_json::Value;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
 /// No webhook has more to say than this; one that does is not listened to.
@@ -27,8 +27,8 @@ const IDLE: usize = 8;
 const SYSTEM_AUTHORITIES: [&str; 3] = ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem"];
 
 type Connection = SendRequest<Full<Bytes>>;
-/// To whom, on whose word, under which name.
-type Peer = (String, Arc<str>, String);
+/// To whom, on whose word, under which name, and in whose name.
+type Peer = (String, Arc<str>, String, Way);
 
 /// Why a webhook gave no review.
 #[derive(Debug, thiserror::Error)]
@@ -56,7 +56,7 @@ impl WebhookClient {
     pub async fn ask(
         &self,
         config: &ClientConfig,
-        cluster: &ClusterName,
+        (cluster, way): (&ClusterName, Way),
         lookup: &dyn Lookup,
         review: Vec<u8>,
         timeout: Duration,
@@ -66,20 +66,20 @@ impl WebhookClient {
         let failed = |why: String| WebhookError::Call(format!("Post {:?}: {why}", format!("{}?{query}", target.url)));
         let exchange = async {
             let dial = target.dial(&config.address, cluster, lookup).await?;
-            self.post(&target, dial, &config.authority, &query, review).await
+            self.post(&target, (dial, way), &config.authority, &query, review).await
         };
         let answer = tokio::time::timeout(timeout, exchange).await.map_err(|_| failed("context deadline exceeded".into()))?.map_err(failed)?;
         decoded(&answer).map_err(WebhookError::Call)
     }
 
     /// Errors lack the URL.
-    async fn post(&self, target: &Target, dial: Dial, authority: &str, query: &str, body: Vec<u8>) -> Result<Answer, String> {
+    async fn post(&self, target: &Target, (dial, way): (Dial, Way), authority: &str, query: &str, body: Vec<u8>) -> Result<Answer, String> {
         let place = match &dial {
             Dial::Name(host, port) => format!("{host}:{port}"),
             Dial::At(address) => address.to_string(),
         };
         let authority: Arc<str> = authority.into();
-        let peer: Peer = (place, authority.clone(), target.host.clone());
+        let peer: Peer = (place, authority.clone(), target.host.clone(), way);
         let body = Bytes::from(body);
         let request = || {
             Request::post(format!("{}?{query}", target.path))
@@ -130,8 +130,8 @@ impl WebhookClient {
     async fn connect(&self, dial: Dial, peer: &Peer) -> Result<Connection, String> {
         let tls = self.trusting(&peer.1)?;
         let connected = match dial {
-            Dial::Name(host, port) => TcpStream::connect((host, port)).await,
-            Dial::At(address) => TcpStream::connect(address).await,
+            Dial::Name(host, port) => peer.3.connect(&host, port).await,
+            Dial::At(address) => peer.3.connect_to(address).await,
         };
         let stream = connected.map_err(|error| format!("dial tcp {}: {}", peer.0, dial_error(&error)))?;
         stream.set_nodelay(true).map_err(|error| error.to_string())?;

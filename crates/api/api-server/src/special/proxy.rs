@@ -2,6 +2,7 @@
 use crate::ApiServer;
 use crate::body::{Answer, Body};
 use crate::context::Context;
+use api_admission::Way;
 use api_meta::{GroupResource, Status};
 use api_resource::Lookup;
 use bytes::Bytes;
@@ -10,7 +11,6 @@ use http_body_util::BodyExt;
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use std::net::{IpAddr, SocketAddr};
-use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
 /// Headers that belong to one connection and are not handed on.
@@ -71,7 +71,8 @@ impl ApiServer {
         }
         request.headers_mut().insert(header::HOST, HeaderValue::from_str(&address.to_string()).map_err(Status::internal)?);
         let unreachable = |error: &dyn std::fmt::Display| Status::service_unavailable(format!("error trying to reach service: {error}"));
-        let connecting = tokio::time::timeout(super::node_stream::DIAL_TIMEOUT, TcpStream::connect(address)).await;
+        let way = if kubelet { Way::Host } else { self.tenants.way(context.cluster) };
+        let connecting = tokio::time::timeout(super::node_stream::DIAL_TIMEOUT, way.connect_to(address)).await;
         let stream = connecting.map_err(|_| unreachable(&"i/o timeout"))?.map_err(|error| unreachable(&error))?;
         let answer = if kubelet {
             let name = rustls::pki_types::ServerName::IpAddress(address.ip().into());

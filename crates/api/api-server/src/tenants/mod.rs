@@ -9,13 +9,17 @@ pub(crate) use limits::{TenantLimits, TenantPermit};
 pub use nodes::NodeMirrors;
 pub(crate) use record::TenantRecord;
 
-use api_meta::{ClusterName, ClusterSettings, GroupResource};
+use api_admission::Way;
+use api_meta::{ClusterName, ClusterSettings, GroupResource, PodSecurityLevel};
 use ipnet::{IpNet, Ipv4Net};
 use parking_lot::RwLock;
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
+
+/// The part of a packet's mark that says in which cluster's name it travels, as the nodes' networks have it.
+const MARK_SHIFT: u32 = 16;
 
 /// What a request of a virtual cluster needs to know of it.
 #[derive(Debug)]
@@ -32,11 +36,12 @@ pub(crate) struct Tenant {
 /// The clusters served, by name and by the address their own pods reach them at.
 ///
 /// INVARIANT: a number belongs to one cluster until that is gone with all it held.
-#[derive(Default)]
 pub struct Tenants {
     known: RwLock<Known>,
     /// The range of their addresses; `None` on a server without nodes.
     addresses: Option<Ipv4Net>,
+    /// The server's own address.
+    server: IpAddr,
 }
 
 #[derive(Default)]
@@ -49,12 +54,31 @@ struct Known {
 }
 
 impl Tenants {
-    pub fn new(addresses: Option<Ipv4Net>) -> Self {
-        Self { known: RwLock::default(), addresses }
+    pub fn new(addresses: Option<Ipv4Net>, server: IpAddr) -> Self {
+        Self { known: RwLock::default(), addresses, server }
     }
 
     pub(crate) fn get(&self, cluster: &ClusterName) -> Option<Arc<Tenant>> {
         self.known.read().by_name.get(cluster).cloned()
+    }
+
+    /// How the server connects to where the cluster's objects lead it. Whose pods may do anything on the nodes gets everywhere.
+    pub(crate) fn way(&self, cluster: &ClusterName) -> Way {
+        match self.get(cluster) {
+            Some(tenant) if tenant.settings.pod_security != PodSecurityLevel::Privileged => {
+                Way::Tenant { mark: self.addresses.map(|_| tenant.number << MARK_SHIFT), server: self.server }
+            }
+            Some(_) => Way::Host,
+            None if cluster.is_root() => Way::Host,
+            // Taken away meanwhile.
+            None => Way::Tenant { mark: self.addresses.map(|_| u32::MAX << MARK_SHIFT), server: self.server },
+        }
+    }
+
+    /// The clusters hosted in a namespace of the host cluster.
+    pub(crate) fn hosted_in(&self, namespace: &str) -> Vec<ClusterName> {
+        let known = self.known.read();
+        known.by_name.keys().filter(|cluster| cluster.host_object().is_some_and(|(of, _)| of == namespace)).cloned().collect()
     }
 
     /// The address that means the cluster with this number.
@@ -140,7 +164,7 @@ mod tests {
 
     #[test]
     fn an_address_means_one_cluster_or_none_but_never_the_host() {
-        let tenants = Tenants::new(Some("100.64.0.0/30".parse().unwrap()));
+        let tenants = Tenants::new(Some("100.64.0.0/30".parse().unwrap()), "192.0.2.1".parse().unwrap());
         let name = |name: &str| ClusterName::hosted("team", name).unwrap();
         for (cluster, number, address) in [("a", 1, "100.64.0.1"), ("b", 2, "100.64.0.2")] {
             assert_eq!(tenants.free_number(), Some(number));

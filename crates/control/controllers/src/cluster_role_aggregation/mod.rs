@@ -1,7 +1,9 @@
 //! ClusterRole aggregation: a role with an aggregation rule holds the rules of all roles it selects.
+use api_meta::ClusterName;
 use controller_kit::{Controller, Error, Kit, ObjectKey, Objects, Plan, Preconditions, Runner, async_trait, selector};
 use k8s_openapi::api::rbac::v1::{ClusterRole, PolicyRule};
 use serde_json::json;
+use std::collections::HashSet;
 use std::sync::Arc;
 
 pub struct Aggregation {
@@ -22,9 +24,21 @@ pub fn runner(kit: &Kit) -> Runner<Aggregation> {
     let roles = kit.objects::<ClusterRole>();
     let all = roles.clone();
     Runner::new(Aggregation { roles: roles.clone() }).watch(&roles, move |change| {
-        let aggregating = all.list(&change.key.cluster, None).into_iter().filter(|role| role.aggregation_rule.is_some());
+        // The server itself keeps what all virtual clusters start with.
+        let seen = if change.key.cluster == ClusterName::base() { Vec::new() } else { seen(&all, &change.key.cluster) };
+        let aggregating = seen.into_iter().filter(|role| role.aggregation_rule.is_some());
         aggregating.map(|role| ObjectKey::of(&change.key.cluster, &role.metadata)).collect()
     })
+}
+
+/// The roles a cluster sees: its own, and those all virtual clusters start with where it has none of the name.
+fn seen(roles: &Objects<ClusterRole>, cluster: &ClusterName) -> Vec<Arc<ClusterRole>> {
+    let mut seen = roles.list(cluster, None);
+    if !cluster.is_root() {
+        let own: HashSet<Option<String>> = seen.iter().map(|role| role.metadata.name.clone()).collect();
+        seen.extend(roles.list(&ClusterName::base(), None).into_iter().filter(|role| !own.contains(&role.metadata.name)));
+    }
+    seen
 }
 
 #[async_trait]
@@ -37,9 +51,10 @@ impl Controller for Aggregation {
     }
 
     fn observe(&self, key: &ObjectKey) -> Option<World> {
-        let role = self.roles.get(key)?;
+        let roles = seen(&self.roles, &key.cluster);
+        let role = roles.iter().find(|role| role.metadata.name.as_deref() == Some(&key.name))?.clone();
         role.aggregation_rule.as_ref()?;
-        Some(World { role, roles: self.roles.list(&key.cluster, None) })
+        Some(World { role, roles })
     }
 
     fn reconcile(world: &World) -> Plan<Action> {
@@ -58,7 +73,7 @@ impl Controller for Aggregation {
     }
 
     async fn act(&self, key: &ObjectKey, Action::SetRules(rules): Action) -> Result<(), Error> {
-        if let Some(role) = self.roles.get(key) {
+        if let Some(World { role, .. }) = self.observe(key) {
             self.roles.patch(key, "", &json!({ "rules": rules }), &Preconditions::exactly(&role.metadata)).await?;
         }
         Ok(())

@@ -2,9 +2,9 @@
 mod usage;
 
 use crate::discovery;
-use api_meta::Quantity;
+use api_meta::{ClusterName, Quantity};
 use controller_kit::pod_resources::{self, Resources};
-use controller_kit::{Controller, Error, Kit, ObjectKey, Objects, Plan, Runner, async_trait};
+use controller_kit::{Controller, Error, Kind, Kit, ObjectKey, Objects, Plan, Runner, async_trait};
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, PodSpec, ResourceQuota, ResourceQuotaStatus, Service};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity as WireQuantity;
 use serde::Deserialize;
@@ -42,7 +42,12 @@ pub fn runner(kit: &Kit) -> Runner<ResourceQuotas> {
     let (services, claims) = (kit.objects::<Service>(), kit.objects::<PersistentVolumeClaim>());
     let controller = ResourceQuotas { kit: kit.clone(), quotas: quotas.clone(), pods: pods.clone(), services: services.clone(), claims: claims.clone() };
     let of = |key: &ObjectKey, quotas: &Objects<ResourceQuota>| -> Vec<ObjectKey> {
-        quotas.list(&key.cluster, Some(&key.namespace)).iter().map(|quota| ObjectKey::of(&key.cluster, &quota.metadata)).collect()
+        let root = ClusterName::root();
+        let host = key.cluster.host_object().map(|(namespace, _)| (&root, namespace));
+        let places = std::iter::once((&key.cluster, &*key.namespace)).chain(host);
+        let found =
+            places.flat_map(|(cluster, namespace)| quotas.list(cluster, Some(namespace)).into_iter().map(move |quota| ObjectKey::of(cluster, &quota.metadata)));
+        found.collect()
     };
     let (by_pod, by_service, by_claim) = (quotas.clone(), quotas.clone(), quotas.clone());
     Runner::new(controller)
@@ -56,6 +61,15 @@ pub fn runner(kit: &Kit) -> Runner<ResourceQuotas> {
         })
         .watch(&services, move |change| of(&change.key, &by_service))
         .watch(&claims, move |change| of(&change.key, &by_claim))
+}
+
+/// What the virtual clusters that are hosted in the quota's namespace have.
+fn hosted<K: Kind>(quota: &ObjectKey, objects: &Objects<K>) -> Vec<Arc<K>> {
+    if !quota.cluster.is_root() {
+        return Vec::new();
+    }
+    let here = |cluster: &ClusterName| cluster.host_object().is_some_and(|(namespace, _)| *namespace == *quota.namespace);
+    objects.all().into_iter().filter(|(key, _)| here(&key.cluster)).map(|(_, object)| object).collect()
 }
 
 #[async_trait]
@@ -72,9 +86,9 @@ impl Controller for ResourceQuotas {
         let namespace = Some(&*key.namespace);
         Some(World {
             quota,
-            pods: self.pods.list(&key.cluster, namespace),
-            services: self.services.list(&key.cluster, namespace),
-            claims: self.claims.list(&key.cluster, namespace),
+            pods: [self.pods.list(&key.cluster, namespace), hosted(key, &self.pods)].concat(),
+            services: [self.services.list(&key.cluster, namespace), hosted(key, &self.services)].concat(),
+            claims: [self.claims.list(&key.cluster, namespace), hosted(key, &self.claims)].concat(),
         })
     }
 
