@@ -1,4 +1,4 @@
-//! `cargo xtask gen`: the pages that are made from the code.
+//! `cargo xtask gen`: the pages and definitions that are made from the code.
 use anyhow::{Context, Result, bail};
 use clap::{Args, Command};
 use settings::ServerArgs;
@@ -7,14 +7,16 @@ use std::path::Path;
 
 const SETTINGS: &str = "docs/settings.md";
 
-/// The generated pages: path and text.
-fn pages() -> Vec<(&'static str, String)> {
-    vec![(SETTINGS, settings_page())]
+/// What is generated: path and text.
+fn pages(root: &Path) -> Result<Vec<(String, String)>> {
+    let mut pages = vec![(SETTINGS.to_owned(), settings_page())];
+    pages.extend(crate::definitions::pages(root)?);
+    Ok(pages)
 }
 
 /// Pages whose committed text is not what the code makes now.
 pub fn stale(root: &Path) -> Result<Vec<String>> {
-    let stale = pages().into_iter().filter(|(path, text)| std::fs::read_to_string(root.join(path)).ok().as_ref() != Some(text));
+    let stale = pages(root)?.into_iter().filter(|(path, text)| std::fs::read_to_string(root.join(path)).ok().as_ref() != Some(text));
     Ok(stale.map(|(path, _)| format!("{path} is out of date; run `cargo xtask gen`")).collect())
 }
 
@@ -27,7 +29,7 @@ pub fn main(check: bool) -> Result<()> {
         }
         return Ok(());
     }
-    for (path, text) in pages() {
+    for (path, text) in pages(root)? {
         let path = root.join(path);
         std::fs::create_dir_all(path.parent().context("a page lies in a folder")?)?;
         std::fs::write(&path, text).with_context(|| format!("writing {path:?}"))?;

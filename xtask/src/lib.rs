@@ -1,6 +1,7 @@
 //! The repository's own tools: its rules, its generated pages, its test run, its example cluster.
 pub mod bench;
 mod cargo;
+mod definitions;
 pub mod fuzz;
 pub mod generate;
 pub mod images;
