@@ -8,6 +8,7 @@ mod leaf;
 mod signing_key;
 mod subject;
 mod tls;
+mod validity;
 
 pub use authority::CertificateAuthority;
 pub use error::PkiError;
@@ -16,3 +17,4 @@ pub use leaf::{Issued, LeafRequest};
 pub use signing_key::SigningKey;
 pub use subject::{Subject, requested_subject, subject_of};
 pub use tls::{client_certificate_verifier, client_config, provider, server_config, server_config_for_any_client};
+pub use validity::validity_of;

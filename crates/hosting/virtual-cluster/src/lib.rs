@@ -1,5 +1,15 @@
 //! Virtual clusters: K3k's Cluster and VirtualClusterPolicy, kept true by asking the server to serve what they say.
 
+mod cluster;
 mod definitions;
+mod effective;
+mod kinds;
+mod kubeconfig;
+mod names;
+mod policy;
+mod run;
+mod status;
 
+pub use cluster::HostFacts;
 pub use definitions::install;
+pub use run::run;

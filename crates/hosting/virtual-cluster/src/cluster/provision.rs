@@ -1,0 +1,134 @@
+//! Provisioner: opens a cluster and makes what belongs to it here: its kubeconfig, its Service, its addons.
+use super::secrets::Secrets;
+use super::{addons, exposure};
+use crate::effective::Effective;
+use crate::kinds::{Cluster, KubeconfigSecret, MANAGER, Mode, RENEW_AFTER, SECRET_TYPE};
+use crate::status::host;
+use crate::{kubeconfig, names};
+use api_client::{Access, Clients, Hosting, HostingError};
+use controller_kit::{Error, ObjectKey, Objects};
+use ipnet::IpNet;
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use serde_json::{Value, json};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+/// What is so for all virtual clusters of a server.
+#[derive(Clone, Debug)]
+pub struct HostFacts {
+    /// The version of Kubernetes that the server is.
+    pub version: String,
+    /// The pod network.
+    pub cluster_cidr: IpNet,
+}
+
+/// What is served, for the status.
+#[derive(Clone, Debug)]
+pub struct Served {
+    pub version: String,
+    pub cluster_cidr: IpNet,
+    pub service_cidr: IpNet,
+    pub cluster_dns: IpAddr,
+    pub host_name: String,
+    pub address: Option<IpAddr>,
+}
+
+pub struct Provisioner {
+    pub clients: Arc<dyn Clients>,
+    pub hosting: Arc<dyn Hosting>,
+    pub kubeconfigs: Objects<KubeconfigSecret>,
+    pub facts: HostFacts,
+}
+
+impl Provisioner {
+    /// # Errors
+    /// [`Error::Invalid`] when the cluster can't be served as it is wanted, others when it may be later.
+    pub async fn provision(&self, cluster: &Cluster, effective: &Effective) -> Result<Served, Error> {
+        let secrets = Secrets { client: self.clients.cluster(&host()), cluster };
+        let mut settings = effective.settings.clone();
+        settings.client_ca = secrets.client_authority().await?;
+        match &cluster.spec.token_secret_ref {
+            Some(reference) => secrets.check_token(&reference.name).await?,
+            None if cluster.spec.mode == Mode::Hcp => secrets.ensure_token().await?,
+            None => {}
+        }
+        let access = self.hosting.open(&effective.cluster, settings).await.map_err(hosting)?;
+        self.write_kubeconfig(&secrets, cluster, &access).await?;
+        exposure::ensure(&secrets.client, cluster, &access).await?;
+        for addon in &cluster.spec.addons {
+            let manifests = secrets.values(&addon.secret_ref).await?;
+            addons::apply(&self.clients.cluster(&effective.cluster), &addon.secret_ref, &manifests).await?;
+        }
+        Ok(Served {
+            version: self.facts.version.clone(),
+            cluster_cidr: self.facts.cluster_cidr,
+            service_cidr: access.service_cidr,
+            cluster_dns: access.cluster_dns,
+            host_name: host_name(&access.host).to_owned(),
+            address: access.address,
+        })
+    }
+
+    pub async fn remove_exposure(&self, key: &ObjectKey) -> Result<(), Error> {
+        exposure::remove(&self.clients.cluster(&host()), &key.namespace, &key.name).await
+    }
+
+    async fn write_kubeconfig(&self, secrets: &Secrets<'_>, cluster: &Cluster, access: &Access) -> Result<(), Error> {
+        let name = names::kubeconfig(cluster.metadata.name.as_deref().unwrap_or_default());
+        let renew = renew_after(&access.administrator.certificate_pem)?;
+        let mut secret = json!({
+            "apiVersion": "v1", "kind": "Secret", "type": SECRET_TYPE,
+            "metadata": owned(cluster, &name),
+            "stringData": {kubeconfig::KEY: kubeconfig::render(access)},
+        });
+        secret["metadata"]["annotations"] = json!({RENEW_AFTER: clock::rfc3339_seconds(renew)});
+        let written: KubeconfigSecret = secrets.write(&secret).await?;
+        self.kubeconfigs.wrote(&host(), Arc::new(written));
+        Ok(())
+    }
+}
+
+/// After two thirds of its time.
+fn renew_after(certificate_pem: &str) -> Result<Timestamp, Error> {
+    let (from, until) = pki::validity_of(certificate_pem).map_err(|error| Error::NotYet(format!("the administrator's certificate: {error}")))?;
+    let time = SignedDuration::from_secs(until.as_second().saturating_sub(from.as_second()) / 3 * 2);
+    Ok(from.saturating_add(time).unwrap_or(Timestamp::MAX))
+}
+
+/// A server's refusal or trouble, as controllers tell it.
+pub fn hosting(error: HostingError) -> Error {
+    match error {
+        HostingError::Refused(why) => Error::Invalid(why),
+        HostingError::Store(source) => Error::NotYet(format!("the cluster's data could not be read or written: {source}")),
+    }
+}
+
+fn host_name(host: &str) -> &str {
+    host.rsplit_once(':').map_or(host, |(name, _)| name).trim_start_matches('[').trim_end_matches(']')
+}
+
+/// Metadata of an object that goes with its Cluster.
+pub fn owned(cluster: &Cluster, name: &str) -> Value {
+    let ObjectMeta { name: owner, uid, namespace, .. } = &cluster.metadata;
+    json!({
+        "name": name,
+        "namespace": namespace,
+        "labels": {"app.kubernetes.io/managed-by": MANAGER},
+        "ownerReferences": [
+            {"apiVersion": "k3k.io/v1beta1", "kind": "Cluster", "name": owner, "uid": uid, "controller": true, "blockOwnerDeletion": true}
+        ],
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_has_a_name_with_and_without_a_port() {
+        for (host, name) in [("10.0.0.1:6443", "10.0.0.1"), ("api.example.com", "api.example.com"), ("[fd00::1]:6443", "fd00::1")] {
+            assert_eq!(host_name(host), name);
+        }
+    }
+}

@@ -1,0 +1,45 @@
+//! The kinds of hosting as controllers see them: the parts they decide from, so that caches stay small.
+mod cluster;
+mod kubeconfig_secret;
+mod policy;
+
+pub use cluster::{AppliedPolicy, Cluster, Mode};
+pub use kubeconfig_secret::{KubeconfigSecret, RENEW_AFTER, SECRET_TYPE};
+pub use policy::Policy;
+
+use api_cache::Selection;
+use api_meta::ClusterName;
+use controller_kit::{Cache, Kind, Kit, Objects};
+
+/// Who writes, in managed fields.
+pub const MANAGER: &str = "k3k";
+
+/// One kind's objects in the host cluster alone. Virtual clusters may define the same kinds, and those hosts are none of ours.
+pub fn of_host<K: Kind>(kit: &Kit, fields: Option<&str>) -> Objects<K> {
+    let selection = Selection { cluster: Some(ClusterName::root()), fields: fields.map(str::to_owned), ..Selection::of::<K>(K::URL_PATH_SEGMENT) };
+    Objects::new(Cache::start(&**kit.source(), selection, &[]), kit.clients().clone(), MANAGER)
+}
+
+/// What the types of custom kinds need to be cached and written like built-in ones.
+macro_rules! custom_kind {
+    ($type:ty, $kind:literal, $plural:literal, $scope:ty) => {
+        impl k8s_openapi::Resource for $type {
+            const API_VERSION: &'static str = "k3k.io/v1beta1";
+            const GROUP: &'static str = "k3k.io";
+            const KIND: &'static str = $kind;
+            const VERSION: &'static str = "v1beta1";
+            const URL_PATH_SEGMENT: &'static str = $plural;
+            type Scope = $scope;
+        }
+        impl k8s_openapi::Metadata for $type {
+            type Ty = k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+            fn metadata(&self) -> &Self::Ty {
+                &self.metadata
+            }
+            fn metadata_mut(&mut self) -> &mut Self::Ty {
+                &mut self.metadata
+            }
+        }
+    };
+}
+pub(crate) use custom_kind;

@@ -1,0 +1,111 @@
+//! What the policy controllers decide, without a server.
+use super::binding::{self, Action, LEVEL_BY_POLICY, World, Write, reconcile};
+use super::life;
+use super::objects::{Sort, same};
+use crate::names::POLICY_FINALIZER;
+use controller_kit::converges;
+use jiff::Timestamp;
+use serde_json::{Value, json};
+use std::sync::Arc;
+
+const GOLD: &str = "gold";
+
+fn world(policy: Option<Value>) -> World {
+    let policy = policy.map(|spec| Arc::new(serde_json::from_value(json!({"metadata": {"name": GOLD, "uid": "u"}, "spec": spec})).unwrap()));
+    let namespace = json!({"metadata": {"name": "team", "labels": {"pod-security.kubernetes.io/audit": "restricted"}}});
+    World { namespace: Arc::new(serde_json::from_value(namespace).unwrap()), policy, found: Vec::new(), cluster_cidr: "10.244.0.0/16".into() }
+}
+
+fn full() -> Value {
+    json!({
+        "quota": {"hard": {"cpu": 2, "memory": "1000Mi"}}, "podSecurityAdmissionLevel": "baseline",
+        "limit": {"limits": [{"type": "Container", "max": {"cpu": "1"}, "min": {"memory": "16Mi"}}]},
+    })
+}
+
+fn patch(into: &mut Value, patch: &Value) {
+    for (key, value) in patch.as_object().into_iter().flatten() {
+        match value {
+            Value::Object(_) => self::patch(&mut into[key], value),
+            Value::Null => drop(into.as_object_mut().and_then(|fields| fields.remove(key))),
+            value => into[key] = value.clone(),
+        }
+    }
+}
+
+fn apply(world: &mut World, action: Action) {
+    match action {
+        Action::Write(sort, Write::Create(object)) => world.found.push((sort, object)),
+        Action::Write(sort, Write::Replace(object)) => world.found.iter_mut().filter(|(other, _)| *other == sort).for_each(|found| found.1 = object.clone()),
+        Action::Write(_, Write::Delete(object)) => world.found.retain(|(_, found)| *found != object),
+        Action::Namespace(metadata) => {
+            let mut namespace = serde_json::to_value(&*world.namespace).unwrap();
+            patch(&mut namespace["metadata"], &metadata);
+            world.namespace = Arc::new(serde_json::from_value(namespace).unwrap());
+        }
+    }
+}
+
+fn settle(world: World) -> World {
+    converges(world, 2, reconcile, apply)
+}
+
+#[test]
+fn a_bound_namespace_has_all_its_policy_says() {
+    let world = settle(world(Some(full())));
+    let sorts: Vec<Sort> = world.found.iter().map(|(sort, _)| *sort).collect();
+    assert_eq!(sorts, [Sort::Quota, Sort::Limits, Sort::Network]);
+    assert!(
+        world.found.iter().all(|(_, object)| object["metadata"]["name"] == "k3k-gold" && object["metadata"]["labels"]["policy.k3k.io/policy-name"] == GOLD)
+    );
+    assert_eq!(world.found[0].1["spec"]["hard"]["cpu"], "2");
+    assert_eq!(world.found[1].1["spec"]["limits"][0]["defaultRequest"], json!({"cpu": "1", "memory": "16Mi"}));
+    assert_eq!(world.namespace.metadata.labels.as_ref().unwrap()["pod-security.kubernetes.io/warn"], "baseline");
+}
+
+#[test]
+fn what_others_change_is_put_right_and_what_means_the_same_is_left() {
+    let mut world = settle(world(Some(full())));
+    world.found[0].1["spec"]["hard"]["memory"] = json!("1048576000");
+    assert_eq!(reconcile(&world).actions, []);
+    world.found[0].1["spec"]["hard"]["memory"] = json!("2Gi");
+    world.found[2].1["spec"]["egress"] = json!([{}]);
+    assert_eq!(reconcile(&world).actions.len(), 2);
+    let world = settle(world);
+    assert_eq!(world.found[0].1["spec"]["hard"]["memory"], "1000Mi");
+}
+
+#[test]
+fn nothing_of_a_policy_is_left_when_it_is_unbound_but_what_others_set() {
+    let mut bound = settle(world(Some(full())));
+    bound.policy = None;
+    let unbound = settle(bound);
+    assert!(unbound.found.is_empty());
+    assert_eq!(serde_json::to_value(&unbound.namespace.metadata.labels).unwrap(), json!({"pod-security.kubernetes.io/audit": "restricted"}));
+    assert!(!unbound.namespace.metadata.annotations.as_ref().unwrap().contains_key(LEVEL_BY_POLICY));
+    assert_eq!(settle(world(Some(json!({"disableNetworkPolicy": true})))).found, []);
+}
+
+#[test]
+fn equality_knows_quantities_and_emptiness() {
+    for (one, other, equal) in [
+        (json!({"a": "1000m", "b": []}), json!({"a": "1"}), true),
+        (json!({"a": "1"}), json!({"a": "2"}), false),
+        (json!(["1", "2"]), json!(["1"]), false),
+        (json!({"a": false}), json!({}), false),
+    ] {
+        assert_eq!(same(&one, &other), equal, "{one} {other}");
+    }
+}
+
+#[test]
+fn a_policy_that_goes_lets_its_namespaces_go_first() {
+    let going = json!({"metadata": {"name": GOLD, "deletionTimestamp": "1970-01-01T00:00:00Z", "finalizers": [POLICY_FINALIZER]}});
+    let namespace = settle(world(Some(full()))).namespace;
+    let world = life::World { policy: Arc::new(serde_json::from_value(going).unwrap()), bound: vec![namespace], now: Timestamp::UNIX_EPOCH };
+    let actions = life::reconcile(&world).actions;
+    let [life::Action::Status(_), life::Action::Unbind { namespace, metadata }, life::Action::Finalizers(left)] = &actions[..] else { panic!("{actions:?}") };
+    assert_eq!((namespace.as_str(), &metadata["labels"]["policy.k3k.io/policy-name"], left.len()), ("team", &Value::Null, 0));
+    assert_eq!(metadata["labels"]["pod-security.kubernetes.io/enforce"], Value::Null);
+    assert!(matches!(binding::labels(&world.bound[0], None), Some(_)));
+}
