@@ -1,6 +1,7 @@
 //! Virtual clusters: K3k's Cluster and VirtualClusterPolicy, kept true by asking the server to serve what they say.
 
 mod cluster;
+pub mod command_line;
 mod definitions;
 mod effective;
 mod kinds;

@@ -1,0 +1,49 @@
+//! The commands for virtual clusters and policies, with k3kcli's names and flags.
+mod cluster;
+mod custom_certificates;
+mod kubeconfig;
+mod output;
+mod policy;
+mod session;
+mod texts;
+mod waiting;
+
+pub use cluster::ClusterCommand;
+pub use kubeconfig::KubeconfigCommand;
+pub use policy::PolicyCommand;
+
+use clap::Args;
+use std::path::PathBuf;
+
+/// What every command takes.
+#[derive(Args, Clone, Debug)]
+pub struct Connection {
+    /// The kubeconfig to use [default: $KUBECONFIG, then /etc/k8shost/kubeconfig.yaml]
+    #[arg(long, global = true, value_name = "FILE")]
+    kubeconfig: Option<PathBuf>,
+}
+
+/// Where a Cluster is.
+#[derive(Args, Clone, Debug)]
+struct Place {
+    /// The namespace of the Cluster [default: k3k-NAME]
+    #[arg(long, short = 'n')]
+    namespace: Option<String>,
+}
+
+impl Place {
+    fn of(&self, name: &str) -> String {
+        self.namespace.clone().unwrap_or_else(|| format!("k3k-{name}"))
+    }
+}
+
+/// Where a kubeconfig goes.
+#[derive(Args, Clone, Debug)]
+struct KubeconfigOutput {
+    /// Write the kubeconfig to this file instead of printing it
+    #[arg(long, value_name = "FILE", alias = "config-name")]
+    kubeconfig_output: Option<PathBuf>,
+    /// The server's HOST or HOST:PORT in the kubeconfig [default: as in the kubeconfig that this command uses]
+    #[arg(long, value_name = "HOST")]
+    kubeconfig_server: Option<String>,
+}
