@@ -6,6 +6,7 @@ use clock::{Clock, SystemClock};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
+use virtual_cluster::command_line::{ClusterCommand, Connection, KubeconfigCommand, PolicyCommand};
 
 /// Where data lives unless told otherwise, as `server` has it.
 const DEFAULT_DATA_DIR: &str = "/var/lib/k8shost";
@@ -23,6 +24,27 @@ pub struct Cli {
 enum Command {
     /// Run a cluster: API server, controllers, scheduler and, unless disabled, this machine as a node
     Server(Box<settings::ServerArgs>),
+    /// Virtual clusters
+    Cluster {
+        #[command(flatten)]
+        connection: Connection,
+        #[command(subcommand)]
+        command: ClusterCommand,
+    },
+    /// Kubeconfigs of virtual clusters
+    Kubeconfig {
+        #[command(flatten)]
+        connection: Connection,
+        #[command(subcommand)]
+        command: KubeconfigCommand,
+    },
+    /// Policies for virtual clusters
+    Policy {
+        #[command(flatten)]
+        connection: Connection,
+        #[command(subcommand)]
+        command: PolicyCommand,
+    },
     /// Container images of this machine's node
     Image {
         #[command(subcommand)]
@@ -56,6 +78,9 @@ enum ImageCommand {
 pub fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Server(args) => crate::server::main(*args),
+        Command::Cluster { connection, command } => client_command(command.run(&connection)),
+        Command::Kubeconfig { connection, command } => client_command(command.run(&connection)),
+        Command::Policy { connection, command } => client_command(command.run(&connection)),
         Command::Image { command } => image(command),
         Command::SecretsEncrypt { command } => crate::secrets_encrypt::main(command),
         Command::Completion { shell } => {
@@ -70,6 +95,11 @@ pub fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Runs a command that only talks to a server.
+fn client_command(command: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(command)
 }
 
 fn image(command: ImageCommand) -> anyhow::Result<()> {

@@ -4,6 +4,7 @@ use crate::certificates::{Certificates, Names};
 use crate::component_clients::ComponentClients;
 use crate::notify::notify;
 use crate::secrets_keys::SecretsKeys;
+use crate::server_hosting::ServerHosting;
 use crate::store_source::StoreSource;
 use crate::token_webhook::RemoteReviewer;
 use crate::{kubeconfig, node};
@@ -86,7 +87,7 @@ async fn run(settings: ServerSettings) -> Result<()> {
     write_kubeconfig(&settings, &certificates, port)?;
 
     let source = Arc::new(StoreSource::new(store.clone(), kinds));
-    let mut tasks = components(&settings, &certificates, &server, source.clone(), &clock, &shutdown);
+    let mut tasks = components(&settings, &certificates, &server, source.clone(), &clock, &shutdown).await?;
     tasks.extend(compaction(&api_arguments, &store, &shutdown));
     let node = match agent {
         Some(agent) => {
@@ -189,27 +190,34 @@ fn compaction(arguments: &ApiArguments, store: &Arc<SqliteStore>, shutdown: &Can
     }))
 }
 
-fn components(
+async fn components(
     settings: &ServerSettings,
     certificates: &Certificates,
     server: &Arc<ApiServer>,
     source: Arc<StoreSource>,
     clock: &Arc<dyn Clock>,
     shutdown: &CancellationToken,
-) -> Vec<JoinHandle<()>> {
+) -> Result<Vec<JoinHandle<()>>> {
     let mut tasks = vec![tokio::spawn(api_server::expire_events(server.clone()))];
+    let clients = ComponentClients::new(server.clone(), "system:kube-controller-manager", &["system:masters"]);
+    // One kit for both, so that what both look at is cached once.
+    let kit = Kit::new(clients, source.clone(), clock.clone());
     if !settings.is_disabled("controllers") {
-        let clients = ComponentClients::new(server.clone(), "system:kube-controller-manager", &["system:masters"]);
         let controllers = controllers::ControllersSettings::new(certificates.server_ca.certificate_pem());
-        let kit = Kit::new(clients, source.clone(), clock.clone());
-        tasks.push(tokio::spawn(controllers::run(controllers, kit, shutdown.clone())));
+        tasks.push(tokio::spawn(controllers::run(controllers, kit.clone(), shutdown.clone())));
     }
     if !settings.is_disabled("scheduler") {
         let clients = ComponentClients::new(server.clone(), "system:kube-scheduler", &["system:masters"]);
         let kit = Kit::new(clients, source, clock.clone());
         tasks.push(tokio::spawn(scheduler::run(scheduler::SchedulerSettings::default(), kit, shutdown.clone())));
     }
-    tasks
+    if !settings.is_disabled("hosting") {
+        let client = kit.clients().cluster(&ClusterName::root());
+        virtual_cluster::install(&client).await.context("installing the definitions of virtual clusters")?;
+        let facts = virtual_cluster::HostFacts::of(&client, settings.cluster_cidr).await?;
+        tasks.push(tokio::spawn(virtual_cluster::run(facts, kit, Arc::new(ServerHosting(server.clone())), shutdown.clone())));
+    }
+    Ok(tasks)
 }
 
 fn names(settings: &ServerSettings, node_address: IpAddr) -> Names<'_> {

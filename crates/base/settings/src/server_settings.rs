@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 pub const DEFAULT_CONFIG_FILE: &str = "/etc/k8shost/config.yaml";
 
 /// What `--disable` can leave out.
-pub const COMPONENTS: &[&str] = &["controllers", "flashdns", "prismnet", "scheduler", "service-proxy"];
+pub const COMPONENTS: &[&str] = &["controllers", "flashdns", "hosting", "prismnet", "scheduler", "service-proxy"];
 
 /// Ports from `first` to `last`, both included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -389,7 +389,7 @@ mod tests {
             (vec![], "cluster_cidr: x", "config file `/etc/k8shost/config.yaml`: unknown setting `cluster_cidr`, did you mean `cluster-cidr`?"),
             (vec![("kubelet-arg", "v")], "", "kubelet-arg (set by flag): \"v\" is not of the form key=value"),
             (vec![("config", "/none")], "", "reading config file `/none`"),
-            (vec![("disable", "traefik")], "", "disable (set by flag): \"traefik\" is none of controllers, flashdns, prismnet, scheduler, service-proxy"),
+            (vec![("disable", "traefik")], "", "disable (set by flag): \"traefik\" is none of controllers, flashdns, hosting, prismnet, scheduler, service-proxy"),
         ] {
             assert_eq!(resolve(&flags, &[], Some(file)).unwrap_err(), want);
         }

@@ -5,7 +5,7 @@ use crate::effective::Effective;
 use crate::kinds::{Cluster, KubeconfigSecret, MANAGER, Mode, RENEW_AFTER, SECRET_TYPE};
 use crate::status::host;
 use crate::{kubeconfig, names};
-use api_client::{Access, Clients, Hosting, HostingError};
+use api_client::{Access, Clients, Hosting, HostingError, kube};
 use controller_kit::{Error, ObjectKey, Objects};
 use ipnet::IpNet;
 use jiff::{SignedDuration, Timestamp};
@@ -21,6 +21,16 @@ pub struct HostFacts {
     pub version: String,
     /// The pod network.
     pub cluster_cidr: IpNet,
+}
+
+impl HostFacts {
+    /// Asks the host cluster.
+    ///
+    /// # Errors
+    /// When the API can't be asked.
+    pub async fn of(client: &kube::Client, cluster_cidr: IpNet) -> Result<Self, kube::Error> {
+        Ok(Self { version: client.apiserver_version().await?.git_version, cluster_cidr })
+    }
 }
 
 /// What is served, for the status.
