@@ -129,6 +129,10 @@ impl Api {
     pub fn bearer(&self, token: &str) -> Self {
         Self { token: Some(token.to_owned()), ..self.anonymous() }
     }
+    /// The same user on the same server, with paths that start here instead of in their cluster.
+    pub fn elsewhere(&self, place: &str) -> Self {
+        Self { place: place.to_owned(), ..self.clone() }
+    }
     /// With one more header on every request.
     pub fn with_header(&self, name: &str, value: &str) -> Self {
         let mut api = self.clone();
@@ -175,13 +179,18 @@ impl Api {
     /// A watch that was accepted; its events come one by one.
     #[track_caller]
     pub fn watch(&self, path: &str) -> Watch {
+        self.try_watch(path).unwrap_or_else(|reply| panic!("{path}: {} {}", reply.code, reply.text()))
+    }
+    /// A watch, or why there is none.
+    #[track_caller]
+    pub fn try_watch(&self, path: &str) -> Result<Watch, Reply> {
         let (code, headers, mut body) = self.start(&Ask::new("GET", path)).unwrap_or_else(|error| panic!("{path}: {error}"));
-        if code != 200 {
-            let mut text = String::new();
-            body.read_to_string(&mut text).expect("an error has a body");
-            panic!("{path}: {code} {text}");
+        if code == 200 {
+            return Ok(Watch { headers, body: BufReader::new(body) });
         }
-        Watch { headers, body: BufReader::new(body) }
+        let mut text = Vec::new();
+        body.read_to_end(&mut text).expect("an error has a body");
+        Err(Reply { code, headers, body: text })
     }
 
     /// Posts one body after the other on one connection, for many small ones; gives the codes.

@@ -1,5 +1,6 @@
 //! Inside: the same tests once more, in a virtual cluster of the server they start.
 use crate::{Server, Tool, wait_until};
+use std::path::Path;
 use std::time::Duration;
 
 /// Set to `1`, tests talk to a virtual cluster instead of the host cluster.
@@ -33,12 +34,18 @@ pub fn enter(server: &Server) {
     }
     let host: Tool = server.host_tool();
     wait_until("the host cluster knows of virtual ones", Duration::from_secs(20), || host.kubectl_with("apply -f -", MANIFESTS).success);
+    kubeconfig(&host, "tenants", "inside", &server.kubeconfig());
+}
+
+/// Writes the kubeconfig of a virtual cluster's administrator to a file, once the cluster has one.
+pub fn kubeconfig(host: &Tool, namespace: &str, name: &str, file: &Path) {
+    let secret = format!("k3k-{name}-kubeconfig");
     let template = "-o=go-template={{index .data \"kubeconfig.yaml\" | base64decode}}";
     let mut kubeconfig = String::new();
     wait_until("the virtual cluster has a kubeconfig", Duration::from_secs(20), || {
-        let read = host.kubectl(["get", "secret", "-n", "tenants", "k3k-inside-kubeconfig", template]);
+        let read = host.kubectl(["get", "secret", "-n", namespace, &secret, template]);
         kubeconfig = read.stdout;
         read.success && !kubeconfig.is_empty()
     });
-    std::fs::write(server.kubeconfig(), kubeconfig).expect("the kubeconfig can be written");
+    std::fs::write(file, kubeconfig).expect("the kubeconfig can be written");
 }

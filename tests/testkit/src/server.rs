@@ -125,6 +125,17 @@ impl Server {
         Tool { kubeconfig: self.host_kubeconfig(), ..self.tool() }
     }
 
+    /// Makes a virtual cluster, `{namespace}/{name}` in the host cluster, and gives its administrator's kubectl.
+    pub fn virtual_cluster(&self, namespace: &str, name: &str) -> Tool {
+        let host = self.host_tool();
+        let manifest = format!("apiVersion: k3k.io/v1beta1\nkind: Cluster\nmetadata: {{name: {name}, namespace: {namespace}}}\n");
+        let namespace_manifest = format!("apiVersion: v1\nkind: Namespace\nmetadata: {{name: {namespace}}}\n---\n");
+        wait_until("the Cluster is made", Duration::from_secs(20), || host.kubectl_with("apply -f -", &format!("{namespace_manifest}{manifest}")).success);
+        let kubeconfig = self.directory.path().join(format!("{namespace}-{name}.yaml"));
+        inside::kubeconfig(&host, namespace, name, &kubeconfig);
+        Tool { kubeconfig, ..host }
+    }
+
     /// A plain HTTPS client with the admin's certificate.
     #[cfg(feature = "api")]
     pub fn api(&self) -> crate::Api {

@@ -389,7 +389,11 @@ mod tests {
             (vec![], "cluster_cidr: x", "config file `/etc/k8shost/config.yaml`: unknown setting `cluster_cidr`, did you mean `cluster-cidr`?"),
             (vec![("kubelet-arg", "v")], "", "kubelet-arg (set by flag): \"v\" is not of the form key=value"),
             (vec![("config", "/none")], "", "reading config file `/none`"),
-            (vec![("disable", "traefik")], "", "disable (set by flag): \"traefik\" is none of controllers, flashdns, hosting, prismnet, scheduler, service-proxy"),
+            (
+                vec![("disable", "traefik")],
+                "",
+                "disable (set by flag): \"traefik\" is none of controllers, flashdns, hosting, prismnet, scheduler, service-proxy",
+            ),
         ] {
             assert_eq!(resolve(&flags, &[], Some(file)).unwrap_err(), want);
         }

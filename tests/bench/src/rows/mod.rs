@@ -1,4 +1,5 @@
 //! The rows of the budget table: one file each.
+mod clusters;
 mod create;
 mod memory;
 mod pods;
@@ -21,6 +22,7 @@ pub const ALL: &[(&str, Measure)] = &[
     ("read", read::measure),
     ("watch", watch::measure),
     ("scheduler", scheduler::measure),
+    ("clusters", clusters::measure),
     ("pods", pods::measure),
 ];
 

@@ -130,7 +130,8 @@ fn addons_are_applied_inside_once_they_can_be() {
     let path = format!("{}/mine", clusters("team"));
     let found = phase(&api, &path, "Failed");
     assert_eq!(found["status"]["conditions"][0]["message"], "secret \"manifests\" not found");
-    let manifests = "apiVersion: v1\nkind: Namespace\nmetadata: {name: app}\n---\napiVersion: v1\nkind: ConfigMap\nmetadata: {name: from-addon, namespace: app}\n";
+    let manifests =
+        "apiVersion: v1\nkind: Namespace\nmetadata: {name: app}\n---\napiVersion: v1\nkind: ConfigMap\nmetadata: {name: from-addon, namespace: app}\n";
     api.post("/api/v1/namespaces/team/secrets", &json!({"metadata": {"name": "manifests"}, "stringData": {"a.yaml": manifests}})).ok();
     phase(&api, &path, "Ready");
     inside(&server, &api, "team", "mine").k("get configmap from-addon -n app").ok();
@@ -181,7 +182,10 @@ fn a_policy_rules_its_namespaces_until_they_are_let_go() {
     let path = format!("{}/mine", clusters("bound"));
     let found = phase(&api, &path, "Ready");
     let status = &found["status"];
-    assert_eq!((&status["policyName"], &status["policy"]["nodeSelector"], &status["podSecurity"]), (&json!("gold"), &json!({"pool": "gold"}), &json!("restricted")));
+    assert_eq!(
+        (&status["policyName"], &status["policy"]["nodeSelector"], &status["podSecurity"]),
+        (&json!("gold"), &json!({"pool": "gold"}), &json!("restricted"))
+    );
     api.post(&clusters("bound"), &cluster("other", json!({"mode": "hcp"}))).ok();
     let refused = phase(&api, &format!("{}/other", clusters("bound")), "Pending");
     assert_eq!(refused["status"]["conditions"][0]["message"], "mode \"hcp\" is not allowed by the policy \"gold\"");

@@ -30,6 +30,7 @@ mod rules;
 mod services;
 mod subresources;
 mod support;
+mod tenants;
 mod tokens;
 mod versions;
 mod watches;

@@ -1,0 +1,288 @@
+//! Two tenants with the same names for everything, each cluster-admin of their own: every road out of one is tried.
+use crate::support::{CONFIG_MAPS, SOON, config_map, names, pod};
+use serde_json::{Value, json};
+use testkit::{Api, Server, ServerOptions, wait_until};
+
+const A: &str = "/clusters/same.team-a";
+const B: &str = "/clusters/same.team-b";
+
+/// The host's administrator and those of two clusters.
+fn tenants() -> (Server, Api, [Api; 2]) {
+    let server = Server::start(ServerOptions { arguments: vec!["--disable-agent".into()], is_host: true, ..ServerOptions::default() });
+    let apis = ["team-a", "team-b"].map(|namespace| Api::of_kubeconfig(&server.virtual_cluster(namespace, "same").kubeconfig));
+    for api in &apis {
+        wait_until("the service account is there", SOON, || api.get("/api/v1/namespaces/default/serviceaccounts/default").code == 200);
+    }
+    let host = server.api();
+    (server, host, apis)
+}
+
+/// Asks for exactly this path of the server, with this one's credentials.
+fn at(api: &Api, path: &str) -> u16 {
+    api.elsewhere(path).get("").code
+}
+
+fn token(api: &Api) -> String {
+    let request = json!({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {}});
+    api.post("/api/v1/namespaces/default/serviceaccounts/default/token", &request).ok()["status"]["token"].as_str().unwrap().to_owned()
+}
+
+fn admin_binding() -> Value {
+    json!({
+        "metadata": {"name": "all"}, "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "cluster-admin"},
+        "subjects": [{"kind": "Group", "apiGroup": "rbac.authorization.k8s.io", "name": "system:serviceaccounts"}],
+    })
+}
+
+const BINDINGS: &str = "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings";
+
+#[test]
+fn credentials_count_in_their_own_cluster_alone() {
+    let (_server, host, [a, b]) = tenants();
+    for api in [&host, &a, &b] {
+        api.post(BINDINGS, &admin_binding()).ok();
+    }
+    let namespaces = "/api/v1/namespaces";
+    for (whose, own, others) in [(&a, A, [B, ""]), (&b, B, [A, ""]), (&host, "", [A, B])] {
+        let bearer = whose.bearer(&token(whose));
+        for api in [whose, &bearer] {
+            assert_eq!(at(api, &format!("{own}{namespaces}")), 200);
+            for other in others {
+                assert_eq!(at(api, &format!("{other}{namespaces}")), 401, "{own} in {other}");
+            }
+            assert_eq!(at(api, &format!("/clusters/none.such{namespaces}")), 401, "what is not there looks like what is not one's own");
+            for path in [format!("{own}{A}{namespaces}"), format!("{own}/clusters/../..{B}{namespaces}"), format!("{own}/%2e%2e/same.team-b{namespaces}")] {
+                assert!(matches!(at(api, &path), 400 | 401 | 404), "{path}");
+            }
+        }
+    }
+    // A token of one is nobody's in a review of the other, and no difference tells which clusters there are.
+    let review = b.post("/apis/authentication.k8s.io/v1/tokenreviews", &json!({"spec": {"token": token(&a)}})).ok();
+    assert!(review["status"]["authenticated"].is_null(), "{review}");
+    let nobody = host.anonymous();
+    for path in ["/healthz", "/version", "/api", "/api/v1/namespaces"] {
+        assert_eq!(at(&nobody, &format!("{A}{path}")), at(&nobody, &format!("/clusters/none.such{path}")), "{path}");
+    }
+    // What tells of the whole server is the host's.
+    for path in ["/metrics", "/v1-k8shost/encrypt/status", "/v1-k8shost/encrypt/rotate-keys"] {
+        assert_eq!(a.get(path).code, 404, "{path}");
+    }
+    let issuer = |api: &Api| api.get("/.well-known/openid-configuration").ok()["issuer"].as_str().unwrap().to_owned();
+    assert!(issuer(&a) != issuer(&b) && issuer(&a) != issuer(&host));
+}
+
+#[test]
+fn nothing_of_one_is_seen_in_another() {
+    let (_server, host, [a, b]) = tenants();
+    let revision = b.post(CONFIG_MAPS, &config_map("mine", &json!({"of": "b"}))).ok()["metadata"]["resourceVersion"].as_str().unwrap().to_owned();
+    let mut watch = a.watch(&format!("{CONFIG_MAPS}?watch=1&resourceVersion={revision}"));
+    b.post(CONFIG_MAPS, &config_map("later", &json!({}))).ok();
+    host.post(CONFIG_MAPS, &config_map("mine", &json!({"of": "host"}))).ok();
+    a.post(CONFIG_MAPS, &config_map("mine", &json!({"of": "a"}))).ok();
+    let (kind, object) = watch.next().unwrap();
+    assert_eq!((kind.as_str(), &object["data"]["of"]), ("ADDED", &json!("a")));
+    for (api, of) in [(&a, "a"), (&b, "b"), (&host, "host")] {
+        assert_eq!(api.get(&format!("{CONFIG_MAPS}/mine")).ok()["data"]["of"], of);
+    }
+    // Where one's pages go on, another's don't.
+    for name in ["x1", "x2", "x3"] {
+        b.post(CONFIG_MAPS, &config_map(name, &json!({}))).ok();
+    }
+    let page = b.get(&format!("{CONFIG_MAPS}?limit=1")).ok()["metadata"]["continue"].as_str().unwrap().to_owned();
+    let others = a.get(&format!("{CONFIG_MAPS}?limit=10&continue={page}"));
+    if others.code == 200 {
+        assert!(names(&others.json()).iter().all(|name| !name.starts_with('x') && name != "later"), "{}", others.text());
+    }
+    for path in ["/api/v1/secrets", "/api/v1/configmaps", "/api/v1/namespaces", "/apis/networking.k8s.io/v1/ipaddresses", "/api/v1/events"] {
+        for item in a.get(path).ok()["items"].as_array().unwrap() {
+            let text = item.to_string();
+            assert!(!text.contains("team-b") && !text.contains("\"later\"") && !text.contains("k3k-same"), "{path}: {text}");
+        }
+    }
+    // What all start with belongs to each.
+    b.delete("/apis/rbac.authorization.k8s.io/v1/clusterroles/view").ok();
+    b.patch("merge", "/apis/rbac.authorization.k8s.io/v1/clusterroles/edit", &json!({"metadata": {"labels": {"of": "b"}}})).ok();
+    assert_eq!(b.get("/apis/rbac.authorization.k8s.io/v1/clusterroles/view").code, 404);
+    for api in [&a, &host] {
+        assert_eq!(api.get("/apis/rbac.authorization.k8s.io/v1/clusterroles/view").code, 200);
+        assert!(api.get("/apis/rbac.authorization.k8s.io/v1/clusterroles/edit").ok()["metadata"]["labels"]["of"].is_null());
+    }
+    let custom = json!({
+        "metadata": {"name": "bells.example.com"},
+        "spec": {
+            "group": "example.com", "scope": "Namespaced", "names": {"plural": "bells", "kind": "Bell"},
+            "versions": [{"name": "v1", "served": true, "storage": true, "schema": {"openAPIV3Schema": {"type": "object"}}}],
+        },
+    });
+    b.post("/apis/apiextensions.k8s.io/v1/customresourcedefinitions", &custom).ok();
+    wait_until("the kind is served", SOON, || b.get("/apis/example.com/v1/bells").code == 200);
+    for api in [&a, &host] {
+        assert_eq!(api.get("/apis/example.com/v1/bells").code, 404);
+        assert!(!api.get("/apis").text().contains("example.com"));
+    }
+}
+
+#[test]
+fn the_hosts_nodes_are_out_of_reach() {
+    let (_server, host, [a, b]) = tenants();
+    let node =
+        json!({"metadata": {"name": "n1", "annotations": {"secret": "plan"}}, "status": {"addresses": [{"type": "InternalIP", "address": "192.0.2.7"}]}});
+    host.post("/api/v1/nodes", &node).ok();
+    let seen = a.get("/api/v1/nodes/n1").ok();
+    assert!(!seen.to_string().contains("192.0.2.7") && !seen.to_string().contains("plan"), "{seen}");
+    for (method, path) in [
+        ("POST", "/api/v1/nodes"),
+        ("PUT", "/api/v1/nodes/n1"),
+        ("DELETE", "/api/v1/nodes/n1"),
+        ("DELETE", "/api/v1/nodes"),
+        ("PUT", "/api/v1/nodes/n1/status"),
+        ("GET", "/api/v1/nodes/n1/proxy/pods"),
+        ("GET", "/api/v1/nodes/n1:10250/proxy/pods"),
+    ] {
+        let reply = a.send(&testkit::Ask::new(method, path).json(&node));
+        assert_eq!(reply.code, 403, "{method} {path}: {}", reply.text());
+    }
+    assert_eq!(a.patch("merge", "/api/v1/nodes/n1", &json!({"metadata": {"labels": {"x": "y"}}})).code, 403);
+    // Its own administrators can't lift what the host's pods have to keep to.
+    a.patch("merge", "/api/v1/namespaces/default", &json!({"metadata": {"labels": {"pod-security.kubernetes.io/enforce": "privileged"}}})).ok();
+    for spec in [
+        json!({"hostNetwork": true}),
+        json!({"hostPID": true}),
+        json!({"hostIPC": true}),
+        json!({"volumes": [{"name": "v", "hostPath": {"path": "/"}}]}),
+        json!({"containers": [{"name": "c", "image": "i", "securityContext": {"privileged": true}}]}),
+        json!({"containers": [{"name": "c", "image": "i", "securityContext": {"capabilities": {"add": ["SYS_ADMIN"]}}}]}),
+        json!({"containers": [{"name": "c", "image": "i", "ports": [{"containerPort": 80, "hostPort": 80}]}]}),
+    ] {
+        let mut dangerous = pod("p");
+        dangerous["spec"].as_object_mut().unwrap().extend(spec.as_object().unwrap().clone());
+        let reply = a.post("/api/v1/namespaces/default/pods", &dangerous);
+        assert_eq!((reply.code, reply.text().contains("of the virtual cluster")), (403, true), "{spec}: {}", reply.text());
+    }
+    for source in [
+        json!({"hostPath": {"path": "/"}}),
+        json!({"local": {"path": "/"}, "nodeAffinity": {"required": {"nodeSelectorTerms": [{"matchExpressions": [{"key": "k", "operator": "Exists"}]}]}}}),
+    ] {
+        let mut spec = json!({"capacity": {"storage": "1Gi"}, "accessModes": ["ReadWriteOnce"]});
+        spec.as_object_mut().unwrap().extend(source.as_object().unwrap().clone());
+        let reply = a.post("/api/v1/persistentvolumes", &json!({"metadata": {"name": "v"}, "spec": spec}));
+        assert_eq!(reply.code, 403, "{}", reply.text());
+    }
+    // Node ports are the host's, one for all.
+    let service = |port: u16| json!({"metadata": {"name": "s"}, "spec": {"type": "NodePort", "ports": [{"port": 80, "nodePort": port}]}});
+    a.post("/api/v1/namespaces/default/services", &service(30123)).ok();
+    let refused = b.post("/api/v1/namespaces/default/services", &service(30123));
+    assert!(refused.code == 422 && refused.text().contains("provided port is already allocated"), "{}", refused.text());
+}
+
+#[test]
+fn the_server_asks_nobody_in_a_tenants_name_that_its_pods_could_not() {
+    let (_server, _host, [a, _]) = tenants();
+    for url in ["https://127.0.0.1:10250/", "https://localhost:6443/", "https://[::1]:1/", "https://169.254.169.254/"] {
+        let hook = json!({
+            "metadata": {"name": "inward"},
+            "webhooks": [{
+                "name": "inward.example.com", "clientConfig": {"url": url}, "sideEffects": "None", "admissionReviewVersions": ["v1"], "timeoutSeconds": 5,
+                "rules": [{"operations": ["CREATE"], "apiGroups": [""], "apiVersions": ["v1"], "resources": ["configmaps"]}],
+            }],
+        });
+        let hooks = "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations";
+        let made = a.post(hooks, &hook);
+        if made.code != 201 {
+            continue;
+        }
+        let reply = a.post(CONFIG_MAPS, &config_map("m", &json!({})));
+        assert!(reply.code == 500 && reply.text().contains("address not allowed"), "{url}: {}", reply.text());
+        a.delete(&format!("{hooks}/inward")).ok();
+    }
+    // A pod may say any address is its own.
+    a.post("/api/v1/namespaces/default/pods", &pod("p")).ok();
+    a.patch("merge", "/api/v1/namespaces/default/pods/p/status", &json!({"status": {"podIP": "127.0.0.1", "podIPs": [{"ip": "127.0.0.1"}]}}));
+    let reply = a.get("/api/v1/namespaces/default/pods/p:22/proxy/");
+    assert!(reply.code >= 400 && !reply.text().contains("SSH"), "{}", reply.text());
+}
+
+#[test]
+fn what_a_cluster_takes_is_bounded_by_its_host_and_never_its_neighbours_loss() {
+    let (_server, host, [a, b]) = tenants();
+    let quota = json!({"metadata": {"name": "q"}, "spec": {"hard": {"pods": "2"}}});
+    host.post("/api/v1/namespaces/team-a/resourcequotas", &quota).ok();
+    a.post("/api/v1/namespaces", &json!({"metadata": {"name": "other"}})).ok();
+    wait_until("the service account is there", SOON, || a.get("/api/v1/namespaces/other/serviceaccounts/default").code == 200);
+    a.post("/api/v1/namespaces/default/pods", &pod("p1")).ok();
+    a.post("/api/v1/namespaces/other/pods", &pod("p1")).ok();
+    let refused = a.post("/api/v1/namespaces/default/pods", &pod("p2"));
+    assert!(refused.code == 403 && refused.text().contains("exceeded quota: q, requested: pods=1, used: pods=2, limited: pods=2"), "{}", refused.text());
+    b.post("/api/v1/namespaces/default/pods", &pod("p1")).ok();
+    wait_until("the quota tells what is used", SOON, || host.get("/api/v1/namespaces/team-a/resourcequotas/q").ok()["status"]["used"]["pods"] == "2");
+    let ranges = json!({"metadata": {"name": "r"}, "spec": {"limits": [{"type": "Container", "defaultRequest": {"cpu": "150m"}}]}});
+    host.post("/api/v1/namespaces/team-b/limitranges", &ranges).ok();
+    let made = b.post("/api/v1/namespaces/default/pods", &pod("p2")).ok();
+    assert_eq!(made["spec"]["containers"][0]["resources"]["requests"]["cpu"], "150m");
+    // Watches beyond a cluster's share are refused, and nobody else's.
+    let path = format!("{CONFIG_MAPS}?watch=1");
+    let mut watches = Vec::new();
+    let mut refused = false;
+    for _ in 0..1001 {
+        match a.try_watch(&path) {
+            Ok(watch) => watches.push(watch),
+            Err(reply) => {
+                assert_eq!(reply.code, 429, "{}", reply.text());
+                refused = true;
+            }
+        }
+    }
+    assert!(refused && watches.len() >= 900, "{} watches", watches.len());
+    drop(b.watch(&path));
+    assert_eq!(a.get(CONFIG_MAPS).code, 200, "and its other requests are served");
+}
+
+#[test]
+fn a_cluster_that_is_deleted_takes_all_with_it_and_one_of_its_name_is_another() {
+    let (server, host, [a, b]) = tenants();
+    let held = json!({"metadata": {"name": "held", "finalizers": ["example.com/never"]}});
+    a.post(CONFIG_MAPS, &held).ok();
+    a.post(
+        "/api/v1/namespaces/default/services",
+        &json!({"metadata": {"name": "s"}, "spec": {"type": "NodePort", "ports": [{"port": 80, "nodePort": 30777}]}}),
+    )
+    .ok();
+    a.post(BINDINGS, &admin_binding()).ok();
+    let old_token = token(&a);
+    let mut watch = a.watch(&format!("{CONFIG_MAPS}?watch=1"));
+    host.delete("/apis/k3k.io/v1beta1/namespaces/team-a/clusters/same").ok();
+    wait_until("the cluster is gone", SOON, || host.get("/apis/k3k.io/v1beta1/namespaces/team-a/clusters/same").code == 404);
+    assert_eq!(a.get("/api/v1/namespaces").code, 401);
+    while watch.next().is_some() {}
+    assert_eq!(host.get("/api/v1/namespaces/team-a/secrets/k3k-same-kubeconfig").code, 404);
+    // Its node ports are free.
+    b.post(
+        "/api/v1/namespaces/default/services",
+        &json!({"metadata": {"name": "s"}, "spec": {"type": "NodePort", "ports": [{"port": 80, "nodePort": 30777}]}}),
+    )
+    .ok();
+    let again = Api::of_kubeconfig(&server.virtual_cluster("team-a", "same").kubeconfig);
+    assert_eq!(again.get(&format!("{CONFIG_MAPS}/held")).code, 404);
+    assert_eq!(
+        again.get(BINDINGS.trim_end_matches('/')).ok()["items"].as_array().unwrap().iter().filter(|binding| binding["metadata"]["name"] == "all").count(),
+        0
+    );
+    for old in [a.clone(), a.bearer(&old_token)] {
+        assert_eq!(old.get("/api/v1/namespaces").code, 401);
+    }
+    again.get("/api/v1/namespaces").ok();
+}
+
+#[test]
+fn clusters_outlive_the_server() {
+    let (mut server, _, [a, _]) = tenants();
+    a.post(CONFIG_MAPS, &config_map("kept", &json!({"x": "1"}))).ok();
+    a.delete("/apis/rbac.authorization.k8s.io/v1/clusterroles/view").ok();
+    let uid = a.get("/api/v1/namespaces/kube-system").ok()["metadata"]["uid"].take();
+    server.end(nix::sys::signal::Signal::SIGKILL);
+    server.launch();
+    assert_eq!(a.get(&format!("{CONFIG_MAPS}/kept")).ok()["data"]["x"], "1");
+    assert_eq!(a.get("/apis/rbac.authorization.k8s.io/v1/clusterroles/view").code, 404);
+    assert_eq!(a.get("/api/v1/namespaces/kube-system").ok()["metadata"]["uid"], uid);
+    assert_eq!(a.get("/apis/rbac.authorization.k8s.io/v1/clusterroles/admin").code, 200);
+}
