@@ -46,7 +46,7 @@ async fn run(settings: ServerSettings) -> Result<()> {
     let shutdown = CancellationToken::new();
     let server_dir = settings.data_dir.join("server");
     std::fs::create_dir_all(&server_dir).with_context(|| format!("data directory {:?}", settings.data_dir))?;
-    let node_address = settings.advertise_address.unwrap_or_else(node::address);
+    let node_address = settings.advertise_address.unwrap_or_else(|| own_address(&settings));
     let certificates = Certificates::load_or_issue(&server_dir.join("tls"), names(&settings, node_address), &*clock)?;
 
     // The port is taken before anything else changes, so that a second server on it fails without a trace.
@@ -237,6 +237,13 @@ fn names(settings: &ServerSettings, node_address: IpAddr) -> Names<'_> {
     addresses.sort();
     addresses.dedup();
     Names { addresses, dns_names, node_name: &settings.node_name, node_address }
+}
+
+/// The address clients are told: the one listened on, unless that is all of them or one that pods can't reach.
+fn own_address(settings: &ServerSettings) -> IpAddr {
+    let bound = settings.bind_address;
+    let tells = !bound.is_unspecified() && (settings.disable_agent || !bound.is_loopback());
+    if tells { bound } else { node::address() }
 }
 
 fn first_service_address(settings: &ServerSettings) -> IpAddr {

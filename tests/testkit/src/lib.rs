@@ -7,6 +7,7 @@ mod command;
 mod host;
 pub mod image;
 pub mod images;
+#[cfg(feature = "api")]
 pub mod inside;
 mod remains;
 mod server;

@@ -1,5 +1,5 @@
 //! Server: a k8shost of the test's own, with its own data, port and kubeconfig, gone when dropped.
-use crate::{Remains, Tool, inside};
+use crate::{Remains, Tool};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::fs::File;
@@ -80,13 +80,17 @@ impl Server {
             assert!(ended.is_none() && started.elapsed() < START_TIMEOUT, "the server did not become ready ({ended:?}):\n{}", self.log());
             std::thread::sleep(Duration::from_millis(20));
         }
+        #[cfg(feature = "api")]
         if self.is_inside() {
-            inside::enter(self);
+            crate::inside::enter(self);
         }
     }
 
     fn is_inside(&self) -> bool {
-        inside::is_wanted() && !self.options.is_host
+        #[cfg(feature = "api")]
+        return crate::inside::is_wanted() && !self.options.is_host;
+        #[cfg(not(feature = "api"))]
+        false
     }
 
     pub fn data_dir(&self) -> PathBuf {
@@ -126,14 +130,12 @@ impl Server {
     }
 
     /// Makes a virtual cluster, `{namespace}/{name}` in the host cluster, and gives its administrator's kubectl.
+    #[cfg(feature = "api")]
     pub fn virtual_cluster(&self, namespace: &str, name: &str) -> Tool {
-        let host = self.host_tool();
-        let manifest = format!("apiVersion: k3k.io/v1beta1\nkind: Cluster\nmetadata: {{name: {name}, namespace: {namespace}}}\n");
-        let namespace_manifest = format!("apiVersion: v1\nkind: Namespace\nmetadata: {{name: {namespace}}}\n---\n");
-        wait_until("the Cluster is made", Duration::from_secs(20), || host.kubectl_with("apply -f -", &format!("{namespace_manifest}{manifest}")).success);
         let kubeconfig = self.directory.path().join(format!("{namespace}-{name}.yaml"));
-        inside::kubeconfig(&host, namespace, name, &kubeconfig);
-        Tool { kubeconfig, ..host }
+        let host = crate::Api::of_kubeconfig(&self.host_kubeconfig());
+        crate::inside::make(&host, namespace, name, &serde_json::json!({}), &kubeconfig);
+        Tool { kubeconfig, ..self.tool() }
     }
 
     /// A plain HTTPS client with the admin's certificate.
