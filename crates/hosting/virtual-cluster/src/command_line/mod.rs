@@ -25,7 +25,7 @@ pub struct Connection {
 
 /// Where a Cluster is.
 #[derive(Args, Clone, Debug)]
-struct Place {
+pub struct Place {
     /// The namespace of the Cluster [default: k3k-NAME]
     #[arg(long, short = 'n')]
     namespace: Option<String>,
@@ -39,7 +39,7 @@ impl Place {
 
 /// Where a kubeconfig goes.
 #[derive(Args, Clone, Debug)]
-struct KubeconfigOutput {
+pub struct KubeconfigOutput {
     /// Write the kubeconfig to this file instead of printing it
     #[arg(long, value_name = "FILE", alias = "config-name")]
     kubeconfig_output: Option<PathBuf>,
