@@ -118,7 +118,13 @@ impl Controller for Clusters {
             Action::Finalizers { finalizers, preconditions } => {
                 self.clusters.patch(key, "", &json!({"metadata": {"finalizers": finalizers}}), &preconditions).await?;
             }
-            Action::Status { status, uid } => self.tell(key, &status, &uid).await?,
+            Action::Status { cluster, status } => {
+                self.tell(key, &status, &Preconditions::uid_of(&cluster.metadata)).await?;
+                let condition = &status["conditions"][0];
+                if condition["reason"] == status::VALIDATION_FAILED {
+                    self.recorder.warning(&key.cluster, &*cluster, status::VALIDATION_FAILED, condition["message"].as_str().unwrap_or_default());
+                }
+            }
             Action::Provision { cluster, effective } => {
                 let served = self.provisioner.provision(&cluster, &effective).await?;
                 if cluster.status.policy.is_some() && cluster.status.policy.as_deref() != effective.policy.as_ref() {

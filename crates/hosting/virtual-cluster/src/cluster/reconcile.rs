@@ -28,8 +28,8 @@ pub enum Action {
     },
     /// Sets these fields of the status.
     Status {
+        cluster: Arc<Cluster>,
         status: Value,
-        uid: Preconditions,
     },
     /// Has the cluster served, and tells of it.
     Provision {
@@ -99,7 +99,7 @@ fn tell(plan: &mut Plan<Action>, world: &World, phase: &str, reason: &str, messa
         return;
     }
     let status = not_ready(cluster, phase, reason, message, world.now);
-    plan.push(Action::Status { status, uid: Preconditions::uid_of(&cluster.metadata) });
+    plan.push(Action::Status { cluster: cluster.clone(), status });
 }
 
 /// The status of a Cluster that is not served, or not as it says.
