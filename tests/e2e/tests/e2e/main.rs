@@ -13,6 +13,7 @@ mod services;
 mod stop;
 mod streams;
 mod unprivileged;
+mod virtual_clusters;
 
 use std::time::Duration;
 
