@@ -6,6 +6,7 @@ mod component_clients;
 mod kubeconfig;
 mod node;
 mod notify;
+mod pod_network;
 mod secrets_encrypt;
 mod secrets_keys;
 mod server;

@@ -1,5 +1,6 @@
 //! This machine as a node: pod network, DNS, Service proxy and agent, started and stopped in order.
 use crate::certificates::Certificates;
+use crate::pod_network::PrismnetPods;
 use anyhow::{Context, Result, anyhow};
 use api_cache::Source;
 use api_client::Clients;
@@ -7,7 +8,7 @@ use clock::Clock;
 use flashdns::DnsSettings;
 use ipnet::{IpNet, Ipv4Net};
 use node_agent::{AgentSettings, EvictionThresholds, OnShutdown};
-use prismnet::NodeNetwork;
+use prismnet::{NodeNetwork, PodClusters, VirtualClusters};
 use serde_json::Value;
 use service_proxy::ProxySettings;
 use settings::ServerSettings;
@@ -47,12 +48,22 @@ impl NodeSettings {
         if let IpNet::V4(services) = settings.service_cidr {
             network.service_cidr = Some(services);
         }
+        let range = settings.virtual_cluster_cidr;
+        network.virtual_clusters = Some(VirtualClusters { range, api_port: settings.https_listen_port, dns_port: DNS_PORT });
         let gateway = IpAddr::V4(network.gateway());
         let mut dns = DnsSettings::new(&settings.cluster_domain, [SocketAddr::new(gateway, DNS_PORT)]);
         dns.cluster_cidrs = vec![settings.cluster_cidr, settings.service_cidr];
         dns.cluster_dns = Some(settings.cluster_dns);
         dns.upstreams = flashdns::upstreams_of(&std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default(), &[gateway, settings.cluster_dns]);
         let mut agent = AgentSettings::new(&settings.node_name, address, &directory);
+        let mut proxy = ProxySettings::new(&settings.node_name, cluster_cidr);
+        // Without our own pod network nothing keeps clusters apart, so none but the host's own is served here.
+        if !settings.is_disabled("prismnet") {
+            dns.virtual_cluster_cidr = Some(range);
+            proxy.virtual_cluster_cidr = Some(range);
+            agent.virtual_cluster_cidr = Some(range);
+            agent.pod_network = Some(Arc::new(PrismnetPods(PodClusters::new(&network.state_dir))));
+        }
         agent.cluster_dns = vec![settings.cluster_dns];
         agent.cluster_domain = settings.cluster_domain.clone();
         agent.pod_cidr = Some(IpNet::V4(pod_cidr));
@@ -77,7 +88,7 @@ impl NodeSettings {
         Ok(Self {
             agent,
             dns: enabled("flashdns").then_some(dns),
-            proxy: enabled("service-proxy").then(|| ProxySettings::new(&settings.node_name, cluster_cidr)),
+            proxy: enabled("service-proxy").then_some(proxy),
             network: enabled("prismnet").then_some(network),
             cluster_dns: settings.cluster_dns,
         })

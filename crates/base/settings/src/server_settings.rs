@@ -194,6 +194,10 @@ impl Layers {
         let IpNet::V4(virtual_cluster_cidr) = self.network("virtual-cluster-cidr")? else {
             return Err(self.invalid("virtual-cluster-cidr", "it has to be an IPv4 range"));
         };
+        // A cluster's number is half of a packet's mark, so there are no more than 65,534.
+        if !(16..=30).contains(&virtual_cluster_cidr.prefix_len()) {
+            return Err(self.invalid("virtual-cluster-cidr", format!("{virtual_cluster_cidr} has a prefix length that is not between 16 and 30")));
+        }
         for (name, other) in [("cluster-cidr", cluster_cidr), ("service-cidr", service_cidr)] {
             if other.contains(&IpNet::V4(virtual_cluster_cidr)) || IpNet::V4(virtual_cluster_cidr).contains(&other) {
                 return Err(self.invalid("virtual-cluster-cidr", format!("{virtual_cluster_cidr} overlaps {name} {other} ({})", self.source(name))));
@@ -383,6 +387,7 @@ mod tests {
                 "",
                 "virtual-cluster-cidr (set by flag): 10.96.0.0/16 overlaps service-cidr 10.96.0.0/12 (default)",
             ),
+            (vec![("virtual-cluster-cidr", "100.64.0.0/10")], "", "virtual-cluster-cidr (set by flag): 100.64.0.0/10 has a prefix length that is not between 16 and 30"),
             (vec![("cluster-cidr", "10.97.0.1/16")], "", "cluster-cidr (set by flag): 10.97.0.1/16 has bits set behind its prefix, did you mean 10.97.0.0/16?"),
             (vec![("service-node-port-range", "9-3")], "", "service-node-port-range (set by flag): \"9-3\" is not a range of ports such as 30000-32767"),
             (vec![("https-listen-port", "30001")], "", "service-node-port-range (default): 30000-32767 holds https-listen-port 30001"),

@@ -46,8 +46,16 @@ impl Engine {
     /// Puts a Service's records in place of those it had, in its cluster's zone.
     pub fn replace(&self, service: &ObjectKey, records: Vec<ZoneRecord>) {
         let mut zones = self.zones.write();
-        let zone = zones.entry(service.cluster.clone()).or_insert_with(|| Zone::new(&self.settings.domain, self.settings.cluster_dns));
+        if records.is_empty() && !zones.contains_key(&service.cluster) {
+            return;
+        }
+        // A virtual cluster's DNS address is a record of its DNS Service.
+        let zone = zones.entry(service.cluster.clone()).or_insert_with(|| Zone::new(&self.settings.domain, None));
         zone.replace(service, records);
+        // What is left of a cluster that went, or has not begun: a zone without a Service knows nothing.
+        if !service.cluster.is_root() && zone.is_empty() {
+            zones.remove(&service.cluster);
+        }
     }
 
     /// All Services with records, of all clusters.
@@ -70,7 +78,8 @@ impl Engine {
         }
         let Some(name) = lower(query.name()) else { return Outcome::Ask };
         let zones = self.zones.read();
-        let Some(zone) = zones.get(cluster) else { return fail(ResponseCode::Refused) };
+        // Never another cluster's names, nor that there are none.
+        let Some(zone) = zones.get(cluster) else { return fail(ResponseCode::ServFail) };
         let inside = is_inside(&name, zone.domain());
         match zone.find(&name) {
             Found::Missing if inside => Outcome::Reply(self.negative(request, zone, zone.domain(), ResponseCode::NXDomain)),

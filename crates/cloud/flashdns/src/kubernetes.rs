@@ -1,6 +1,7 @@
 //! Kubernetes' side: follows Services and EndpointSlices into zones, and names the objects that lead pods here.
 use crate::engine::Engine;
 use crate::plan::records;
+use crate::zone::name_server;
 use api_cache::{Cache, Change, ObjectKey, Selection, Source};
 use k8s_openapi::api::core::v1::{Service, ServicePort, ServiceSpec};
 use k8s_openapi::api::discovery::v1::{Endpoint, EndpointConditions, EndpointPort, EndpointSlice};
@@ -135,7 +136,12 @@ impl Follower {
     fn update(&self, key: &ObjectKey) {
         let records = self.services.get(key).map(|service| {
             let slices = self.slices.by_index(BY_SERVICE, &key.cluster, &format!("{}/{}", key.namespace, key.name));
-            records(&service, &slices, &self.engine.settings().domain)
+            let domain = &self.engine.settings().domain;
+            let mut records = records(&service, &slices, domain);
+            if !key.cluster.is_root() && (&*key.namespace, &*key.name) == (NAMESPACE, SERVICE) {
+                records.extend(address_of(&service).map(|address| name_server(domain, address)));
+            }
+            records
         });
         self.engine.replace(key, records.unwrap_or_default());
     }
@@ -144,6 +150,10 @@ impl Follower {
         self.services.all().iter().for_each(|(key, _)| self.update(key));
         self.engine.services().iter().for_each(|key| self.update(key));
     }
+}
+
+fn address_of(service: &Service) -> Option<IpAddr> {
+    service.spec.as_ref()?.cluster_ip.as_ref()?.parse().ok()
 }
 
 fn service_of(slice: &EndpointSlice) -> Vec<String> {

@@ -10,6 +10,8 @@ mod plan;
 mod record;
 mod server;
 mod settings;
+mod udp_port;
+mod views;
 mod zone;
 
 pub use engine::{Engine, Outcome};

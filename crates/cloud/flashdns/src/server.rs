@@ -3,17 +3,19 @@ use crate::engine::{Engine, MAX_UDP_PAYLOAD, Outcome};
 use crate::error::Error;
 use crate::forwarder::Forwarder;
 use crate::kubernetes;
-use crate::settings::{DnsSettings, Listener};
-use api_cache::Source;
-use api_meta::ClusterName;
+use crate::settings::DnsSettings;
+use crate::udp_port::UdpPort;
+use crate::views::{View, Views};
+use api_cache::{HostedClusters, Source};
 use clock::SystemClock;
 use hickory_proto::op::{Message, MessageType, OpCode, ResponseCode};
 use std::future::Future;
 use std::io;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream, UdpSocket};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
@@ -30,6 +32,7 @@ const HEADER: usize = 12;
 
 struct Server {
     engine: Arc<Engine>,
+    views: Views,
     forwarder: Forwarder,
     waiting: Arc<Semaphore>,
     connections: Arc<Semaphore>,
@@ -43,15 +46,18 @@ struct Server {
 pub async fn run(settings: DnsSettings, source: Arc<dyn Source>, shutdown: impl Future<Output = ()>) -> Result<(), Error> {
     settings.check()?;
     let mut sockets = Vec::new();
-    for listener in &settings.listen {
-        let failed = |source| Error::Listen { address: listener.address, source };
-        let udp = UdpSocket::bind(listener.address).await.map_err(failed)?;
-        let tcp = TcpListener::bind(listener.address).await.map_err(failed)?;
-        sockets.push((listener.clone(), udp, tcp));
+    let clusters = settings.virtual_cluster_cidr.map(|range| (range, HostedClusters::start(&*source, range)));
+    let views = Views::new(settings.listen.clone(), clusters.clone());
+    for address in views.addresses() {
+        let failed = |source| Error::Listen { address, source };
+        let udp = UdpPort::bind(address).await.map_err(failed)?;
+        let tcp = TcpListener::bind(address).await.map_err(failed)?;
+        sockets.push((address, udp, tcp));
     }
     let forwarder = Forwarder::new(settings.upstreams.clone(), settings.upstream_timeout, Arc::new(SystemClock));
     let server = Arc::new(Server {
         engine: Arc::new(Engine::new(settings)),
+        views,
         forwarder,
         waiting: Arc::new(Semaphore::new(MAX_WAITING)),
         connections: Arc::new(Semaphore::new(MAX_CONNECTIONS)),
@@ -59,27 +65,34 @@ pub async fn run(settings: DnsSettings, source: Arc<dyn Source>, shutdown: impl 
     tokio::pin!(shutdown);
     // Dropped at the end, and all of it ends with it.
     let mut tasks = JoinSet::new();
+    let known = async {
+        let follower = kubernetes::Follower::start(server.engine.clone(), &*source).await;
+        if let Some((_, clusters)) = clusters {
+            clusters.synced().await;
+        }
+        follower
+    };
     let follower = tokio::select! {
         () = &mut shutdown => return Ok(()),
-        follower = kubernetes::Follower::start(server.engine.clone(), &*source) => follower,
+        follower = known => follower,
     };
     tasks.spawn(follower.run());
-    for (Listener { address, cluster }, udp, tcp) in sockets {
-        tracing::info!(%address, %cluster, "answering DNS");
-        tasks.spawn(server.clone().serve_udp(Arc::new(udp), cluster.clone()));
-        tasks.spawn(server.clone().serve_tcp(tcp, cluster));
+    for (address, udp, tcp) in sockets {
+        tracing::info!(%address, "answering DNS");
+        tasks.spawn(server.clone().serve_udp(Arc::new(udp), address.port()));
+        tasks.spawn(server.clone().serve_tcp(tcp));
     }
     shutdown.await;
     Ok(())
 }
 
 impl Server {
-    async fn serve_udp(self: Arc<Self>, socket: Arc<UdpSocket>, cluster: ClusterName) {
+    async fn serve_udp(self: Arc<Self>, socket: Arc<UdpPort>, port: u16) {
         let mut buffer = vec![0; usize::from(u16::MAX)];
         let mut waiting = JoinSet::new();
         loop {
             while waiting.try_join_next().is_some() {}
-            let (length, client) = match socket.recv_from(&mut buffer).await {
+            let (length, client, asked) = match socket.receive(&mut buffer).await {
                 Ok(received) => received,
                 // An earlier answer met a closed port; the socket is fine.
                 Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => continue,
@@ -89,33 +102,44 @@ impl Server {
                     continue;
                 }
             };
+            let view = self.views.at(asked, port);
+            if view == View::Nobody {
+                continue;
+            }
             let request = match decode(&buffer[..length]) {
                 Ok(request) => request,
                 Err(None) => continue,
                 Err(Some(reply)) => {
-                    send(&socket, &reply, MIN_UDP_PAYLOAD, client).await;
+                    send(&socket, &reply, MIN_UDP_PAYLOAD, client, asked).await;
                     continue;
                 }
             };
             let limit = request.edns.as_ref().map_or(MIN_UDP_PAYLOAD, |edns| edns.max_payload().clamp(MIN_UDP_PAYLOAD, MAX_UDP_PAYLOAD));
-            match self.engine.answer(&cluster, &request) {
-                Outcome::Reply(reply) => send(&socket, &reply, limit, client).await,
+            match self.answer(&view, &request) {
+                Outcome::Reply(reply) => send(&socket, &reply, limit, client, asked).await,
                 outcome => match self.waiting.clone().try_acquire_owned() {
                     Ok(permit) => {
                         let (server, socket) = (self.clone(), socket.clone());
                         waiting.spawn(async move {
                             let reply = server.complete(outcome, &request).await;
-                            send(&socket, &reply, limit, client).await;
+                            send(&socket, &reply, limit, client, asked).await;
                             drop(permit);
                         });
                     }
-                    Err(_) => send(&socket, &self.engine.reply(&request, ResponseCode::ServFail), limit, client).await,
+                    Err(_) => send(&socket, &self.engine.reply(&request, ResponseCode::ServFail), limit, client, asked).await,
                 },
             }
         }
     }
 
-    async fn serve_tcp(self: Arc<Self>, listener: TcpListener, cluster: ClusterName) {
+    fn answer(&self, view: &View, request: &Message) -> Outcome {
+        match view {
+            View::Cluster(cluster) => self.engine.answer(cluster, request),
+            View::Unknown | View::Nobody => Outcome::Reply(self.engine.reply(request, ResponseCode::ServFail)),
+        }
+    }
+
+    async fn serve_tcp(self: Arc<Self>, listener: TcpListener) {
         let mut clients = JoinSet::new();
         loop {
             while clients.try_join_next().is_some() {}
@@ -123,9 +147,9 @@ impl Server {
             let Ok(permit) = self.connections.clone().acquire_owned().await else { return };
             match listener.accept().await {
                 Ok((stream, _)) => {
-                    let (server, cluster) = (self.clone(), cluster.clone());
+                    let server = self.clone();
                     clients.spawn(async move {
-                        if let Err(error) = server.serve_stream(stream, &cluster).await {
+                        if let Err(error) = server.serve_stream(stream).await {
                             tracing::debug!(%error, "a DNS client over TCP went away");
                         }
                         drop(permit);
@@ -139,7 +163,8 @@ impl Server {
         }
     }
 
-    async fn serve_stream(&self, mut stream: TcpStream, cluster: &ClusterName) -> io::Result<()> {
+    async fn serve_stream(&self, mut stream: TcpStream) -> io::Result<()> {
+        let asked = stream.local_addr()?;
         stream.set_nodelay(true)?;
         let mut buffer = Vec::new();
         loop {
@@ -152,8 +177,13 @@ impl Server {
             };
             buffer.resize(usize::from(length), 0);
             timeout(IDLE, stream.read_exact(&mut buffer)).await??;
+            // Looked up for each question: while a connection lasts, its cluster may come or go.
+            let view = self.views.at(asked.ip(), asked.port());
+            if view == View::Nobody {
+                return Ok(());
+            }
             let reply = match decode(&buffer) {
-                Ok(request) => match self.engine.answer(cluster, &request) {
+                Ok(request) => match self.answer(&view, &request) {
                     Outcome::Reply(reply) => reply,
                     outcome => self.complete(outcome, &request).await,
                 },
@@ -210,9 +240,9 @@ fn encode(reply: &Message, limit: u16) -> Option<Vec<u8>> {
     }
 }
 
-async fn send(socket: &UdpSocket, reply: &Message, limit: u16, client: std::net::SocketAddr) {
+async fn send(socket: &UdpPort, reply: &Message, limit: u16, client: SocketAddr, from: IpAddr) {
     if let Some(bytes) = encode(reply, limit)
-        && let Err(error) = socket.send_to(&bytes, client).await
+        && let Err(error) = socket.send(&bytes, client, from).await
     {
         tracing::debug!(%error, %client, "a DNS answer could not be sent");
     }

@@ -1,14 +1,14 @@
 //! Settings of the DNS server.
 use crate::Error;
 use api_meta::ClusterName;
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 /// An address to answer on, UDP and TCP, and whose view clients there get.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listener {
-    /// A certain address: answers from a wildcard one could leave from another than was asked.
+    /// A certain address, which no other cluster has.
     pub address: SocketAddr,
     pub cluster: ClusterName,
 }
@@ -22,6 +22,10 @@ pub struct DnsSettings {
     pub upstreams: Vec<SocketAddr>,
     /// Pod and Service addresses: reverse names in them are never asked upstream.
     pub cluster_cidrs: Vec<IpNet>,
+    /// The addresses that mean virtual clusters, each of which is answered from its own zone at the listeners' ports.
+    ///
+    /// Where it is set, sockets are bound to all addresses; what comes to others than these and the listeners' is left unheard.
+    pub virtual_cluster_cidr: Option<Ipv4Net>,
     /// The address pods ask, for the zone's own name server record.
     pub cluster_dns: Option<IpAddr>,
     /// How long clients may keep answers.
@@ -39,6 +43,7 @@ impl DnsSettings {
             domain: domain.trim_end_matches('.').to_ascii_lowercase(),
             upstreams: Vec::new(),
             cluster_cidrs: Vec::new(),
+            virtual_cluster_cidr: None,
             cluster_dns: None,
             ttl: Duration::from_secs(30),
             negative_ttl: Duration::from_secs(5),

@@ -36,12 +36,11 @@ impl Zone {
     /// A zone that holds only what every cluster's does.
     pub fn new(domain: &str, cluster_dns: Option<IpAddr>) -> Self {
         let mut zone = Self { domain: domain.into(), nodes: HashMap::new(), records: HashMap::new(), serial: 1 };
-        let name_server: Arc<str> = format!("ns.dns.{domain}").into();
         let own = [
             Record { name: format!("dns-version.{domain}").into(), data: RecordData::Txt("1.1.0".into()) },
-            Record { name: zone.domain.clone(), data: RecordData::Ns(name_server.clone()) },
+            Record { name: zone.domain.clone(), data: RecordData::Ns(name_server_name(domain)) },
         ];
-        own.iter().chain(&cluster_dns.map(|address| Record { name: name_server, data: RecordData::address(address) })).for_each(|record| zone.insert(record));
+        own.iter().chain(&cluster_dns.map(|address| name_server(domain, address))).for_each(|record| zone.insert(record));
         zone
     }
 
@@ -91,6 +90,11 @@ impl Zone {
         self.records.keys()
     }
 
+    /// Whether no Service has a record.
+    pub fn is_empty(&self) -> bool {
+        self.records.is_empty()
+    }
+
     fn insert(&mut self, record: &Record) {
         self.nodes.entry(record.name.clone()).or_default().data.push(record.data.clone());
         for ancestor in ancestors(&record.name, &self.domain) {
@@ -118,6 +122,15 @@ impl Zone {
             drop_if_empty(&mut self.nodes, ancestor);
         }
     }
+}
+
+fn name_server_name(domain: &str) -> Arc<str> {
+    format!("ns.dns.{domain}").into()
+}
+
+/// The record of where a cluster's pods ask.
+pub fn name_server(domain: &str, address: IpAddr) -> Record {
+    Record { name: name_server_name(domain), data: RecordData::address(address) }
 }
 
 fn drop_if_empty(nodes: &mut HashMap<Arc<str>, Node>, name: &str) {

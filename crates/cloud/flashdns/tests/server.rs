@@ -25,10 +25,17 @@ impl Objects {
     fn event(&self, resource: &str, event: SourceEvent) {
         self.0.send((resource.into(), event)).unwrap();
     }
-    fn apply(&self, resource: &str, mut object: Value) {
+    fn apply(&self, resource: &str, object: Value) {
+        self.apply_in(&ClusterName::root(), resource, object);
+    }
+    fn apply_in(&self, cluster: &ClusterName, resource: &str, mut object: Value) {
         static VERSION: AtomicUsize = AtomicUsize::new(1);
         object["metadata"]["resourceVersion"] = VERSION.fetch_add(1, Ordering::Relaxed).to_string().into();
-        self.event(resource, SourceEvent::Applied { cluster: ClusterName::root(), object: Bytes::from(object.to_string()) });
+        self.event(resource, SourceEvent::Applied { cluster: cluster.clone(), object: Bytes::from(object.to_string()) });
+    }
+    fn cluster(&self, name: &str, address: &str) -> ClusterName {
+        self.apply("clusters", json!({ "metadata": { "name": name, "namespace": "team" }, "status": { "address": address } }));
+        ClusterName::hosted("team", name).unwrap()
     }
     fn service(&self, name: &str, spec: Value) {
         self.apply("services", json!({ "metadata": { "name": name, "namespace": "default" }, "spec": spec }));
@@ -62,9 +69,13 @@ impl Drop for Server {
 
 impl Server {
     async fn new(domain: &str, upstreams: Vec<SocketAddr>) -> Self {
+        Self::with_views(domain, upstreams, None).await
+    }
+    async fn with_views(domain: &str, upstreams: Vec<SocketAddr>, virtual_clusters: Option<&str>) -> Self {
         // A port that is free for both protocols; it is let go and taken again at once.
         let address = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
         let mut settings = DnsSettings::new(domain, [address]);
+        settings.virtual_cluster_cidr = virtual_clusters.map(|range| range.parse().unwrap());
         settings.upstreams = upstreams;
         settings.upstream_timeout = Duration::from_millis(300);
         settings.cluster_cidrs = vec!["10.0.0.0/8".parse().unwrap()];
@@ -306,4 +317,65 @@ async fn bad_questions_get_errors_and_answers_get_nothing() {
         let length = socket.recv(&mut buffer).await.unwrap();
         assert_eq!(Message::from_vec(&buffer[..length]).unwrap().metadata.id, good.metadata.id, "the first reply is to the question");
     }
+}
+
+#[tokio::test]
+async fn each_cluster_is_asked_at_an_address_of_its_own() {
+    let upstream = Server::new("example.org", Vec::new()).await;
+    upstream.objects.service("db", json!({ "clusterIP": "192.0.2.7" }));
+    let server = Server::with_views("cluster.local", vec![upstream.address], Some("127.64.0.0/16")).await;
+    let at = |address: &str| SocketAddr::new(address.parse().unwrap(), server.address.port());
+    let (a, b) = (server.objects.cluster("a", "127.64.0.1"), server.objects.cluster("b", "127.64.0.2"));
+    server.objects.service("web", json!({ "clusterIP": "10.96.0.1" }));
+    let service = |cluster: &ClusterName, namespace: &str, name: &str, address: &str| {
+        let object = json!({ "metadata": { "name": name, "namespace": namespace }, "spec": { "clusterIP": address } });
+        server.objects.apply_in(cluster, "services", object);
+    };
+    service(&a, "kube-system", "kube-dns", "10.43.0.10");
+    service(&a, "default", "web", "10.43.0.1");
+    service(&b, "default", "web", "10.43.0.2");
+    let web = "web.default.svc.cluster.local";
+    server.eventually(web, RecordType::A, &["10.96.0.1"]).await;
+    let ask = async |address: &str, name: &str, kind: RecordType| {
+        let message = question(name, kind);
+        let over_udp = udp(at(address), &message).await.unwrap();
+        let over_tcp = tcp(at(address), &[message]).await.remove(0);
+        assert_eq!((show(&over_udp), over_udp.metadata.response_code), (show(&over_tcp), over_tcp.metadata.response_code), "{name} at {address}");
+        (show(&over_udp).join(" "), over_udp.metadata.response_code)
+    };
+    for _ in 0..500 {
+        if ask("127.64.0.2", web, RecordType::A).await.1 == ResponseCode::NoError {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let found = |text: &str| (text.to_owned(), ResponseCode::NoError);
+    let denied = (String::new(), ResponseCode::NXDomain);
+    assert_eq!(ask("127.64.0.1", web, RecordType::A).await, found("10.43.0.1"));
+    assert_eq!(ask("127.64.0.2", web, RecordType::A).await, found("10.43.0.2"));
+    assert_eq!(ask("127.64.0.1", "1.0.43.10.in-addr.arpa", RecordType::PTR).await, found("web.default.svc.cluster.local."));
+    assert_eq!(ask("127.64.0.2", "1.0.96.10.in-addr.arpa", RecordType::PTR).await, denied, "the host cluster's Services are not its own");
+    assert_eq!(ask("127.64.0.1", "ns.dns.cluster.local", RecordType::A).await, found("10.43.0.10"));
+    assert_eq!(ask("127.64.0.2", "kube-dns.kube-system.svc.cluster.local", RecordType::A).await, denied);
+    assert_eq!(ask("127.64.0.2", "db.default.svc.example.org", RecordType::A).await, found("192.0.2.7"), "other names are everybody's");
+    assert_eq!(ask("127.0.0.1", web, RecordType::A).await, found("10.96.0.1"));
+
+    // Nobody's address, and a cluster of which nothing is known yet: never another's names.
+    server.objects.cluster("new", "127.64.0.3");
+    for address in ["127.64.0.9", "127.64.0.3"] {
+        assert_eq!(ask(address, web, RecordType::A).await, (String::new(), ResponseCode::ServFail), "{address}");
+    }
+    let quiet = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    quiet.send_to(&question(web, RecordType::A).to_vec().unwrap(), at("127.0.0.2")).await.unwrap();
+    assert!(tokio::time::timeout(Duration::from_millis(200), quiet.recv(&mut [0; 512])).await.is_err(), "an address of nobody's is not answered at");
+
+    let gone = r#"{"metadata":{"name":"web","namespace":"default"}}"#;
+    server.objects.event("services", SourceEvent::Deleted { cluster: b, object: Bytes::from(gone) });
+    for _ in 0..500 {
+        if ask("127.64.0.2", web, RecordType::A).await.1 == ResponseCode::ServFail {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    panic!("a cluster without Services is still answered for");
 }

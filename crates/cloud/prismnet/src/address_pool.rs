@@ -16,8 +16,15 @@ pub struct Lease {
     pub namespace: String,
     /// Device and inode of that path when it was leased: a path that names another namespace now is no sign of life.
     pub identity: (u64, u64),
+    /// The number of the pod's cluster; 0 is the host cluster.
+    #[serde(default, skip_serializing_if = "is_host_cluster")]
+    pub cluster: u16,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pod: Option<PodIdentity>,
+}
+
+fn is_host_cluster(number: &u16) -> bool {
+    *number == 0
 }
 
 /// A node's leases.
@@ -61,9 +68,14 @@ impl AddressPool {
         Some(address)
     }
 
+    /// Whether a virtual cluster has a pod here, beside the one at `except`.
+    pub fn has_other(&self, cluster: u16, except: Ipv4Addr) -> bool {
+        self.leases.iter().any(|(address, lease)| lease.cluster == cluster && *address != except)
+    }
+
     /// Ends the leases `keep` denies, and returns them.
-    pub fn retain(&mut self, keep: impl Fn(&Lease) -> bool) -> Vec<Lease> {
-        self.leases.extract_if(.., |_, lease| !keep(lease)).map(|(_, lease)| lease).collect()
+    pub fn retain(&mut self, keep: impl Fn(&Lease) -> bool) -> Vec<(Ipv4Addr, Lease)> {
+        self.leases.extract_if(.., |_, lease| !keep(lease)).collect()
     }
 
     fn free(&self, range: Ipv4Net) -> Option<Ipv4Addr> {
@@ -78,7 +90,7 @@ mod tests {
     use super::*;
 
     fn lease(container: &str) -> Lease {
-        Lease { container: container.into(), interface: "eth0".into(), namespace: format!("/run/netns/{container}"), identity: (1, 2), pod: None }
+        Lease { container: container.into(), interface: "eth0".into(), namespace: format!("/run/netns/{container}"), identity: (1, 2), cluster: 0, pod: None }
     }
 
     fn range() -> Ipv4Net {
@@ -121,7 +133,7 @@ mod tests {
         pool.lease(range(), lease("alive")).unwrap();
         let ended = pool.retain(|lease| lease.container == "alive");
         assert_eq!(ended.len(), 1);
-        assert_eq!(ended[0].container, "dead");
+        assert_eq!(ended[0].1.container, "dead");
         assert!(pool.address_of("alive", "eth0").is_some());
     }
 }

@@ -7,11 +7,12 @@ use crate::network_namespace::identity_at;
 use crate::node::is_alive;
 use crate::plan::host_interface;
 use crate::settings::check_interface_name;
-use crate::{AddressFile, Attachment, Engine, Error, Lease, NativeEngine, NetworkConf, NetworkNamespace, PortPlan};
+use crate::{AddressFile, AddressPool, Attachment, Engine, Error, Lease, NativeEngine, NetworkConf, NetworkNamespace, PodCluster, PodClusters, PortPlan, isolation, nft};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::io::{Read, Write};
+use ipnet::Ipv4Net;
 use std::net::Ipv4Addr;
 
 /// The specification's versions that are understood, oldest first.
@@ -105,7 +106,7 @@ impl From<Error> for Failure {
             Error::AddressFile { .. } => DECODING_FAILURE,
             Error::Exhausted(_) => EXHAUSTED,
             Error::Port { .. } => NOT_AS_PLANNED,
-            Error::NotReady { .. } => TRY_AGAIN_LATER,
+            Error::NotReady { .. } | Error::Pod { .. } => TRY_AGAIN_LATER,
         };
         Self { code, message: error.to_string(), details: String::new() }
     }
@@ -187,6 +188,43 @@ fn configuration(input: &[u8]) -> Result<NetworkConf, Failure> {
     Ok(conf)
 }
 
+/// The cluster of the pod that a port is asked for.
+///
+/// Where there are virtual clusters, a pod that nobody told of gets none: to guess could let it in with others' pods.
+fn cluster_of(conf: &NetworkConf, pod: Option<&PodIdentity>) -> Result<PodCluster, Failure> {
+    if conf.virtual_cluster_cidr.is_none() {
+        return Ok(host_cluster());
+    }
+    let uid = pod.map(|pod| pod.uid.as_str()).unwrap_or_default();
+    if uid.is_empty() {
+        return Err(Failure::new(INVALID_ENVIRONMENT, "CNI_ARGS has no K8S_POD_UID", "the node must know which cluster the pod is of"));
+    }
+    PodClusters::new(&conf.state_dir).of(uid)?.ok_or_else(|| Failure::new(TRY_AGAIN_LATER, &format!("the cluster of pod {uid:?} is not known"), ""))
+}
+
+fn host_cluster() -> PodCluster {
+    PodCluster { number: 0, name: "root".into() }
+}
+
+/// Lets go of a lease's place in the rules; before the lease, as the next holder of its address must not inherit it.
+fn withdraw(range: Option<Ipv4Net>, pool: &AddressPool, address: Ipv4Addr, lease: &Lease) -> Result<(), Error> {
+    let Some(range) = range.filter(|_| lease.cluster != 0) else { return Ok(()) };
+    match nft::run(&isolation::withdraw(range, address, lease, !pool.has_other(lease.cluster, address))) {
+        // The table went before: with it, all that was in it.
+        Err(Error::Nft(text)) if text.contains("No such file or directory") => Ok(()),
+        done => done,
+    }
+}
+
+/// Ends a container interface's lease, if it has one.
+fn release(conf: &NetworkConf, pool: &mut AddressPool, container: &str, interface: &str) -> Result<(), Error> {
+    if let Some(address) = pool.address_of(container, interface) {
+        withdraw(conf.virtual_cluster_cidr, pool, address, &pool.leases[&address])?;
+        pool.release(container, interface);
+    }
+    Ok(())
+}
+
 fn attachment(parameters: &Parameters) -> Result<Attachment, Failure> {
     let invalid = |message: String| Failure::new(INVALID_ENVIRONMENT, &message, "");
     let container = &parameters.container;
@@ -196,7 +234,7 @@ fn attachment(parameters: &Parameters) -> Result<Attachment, Failure> {
         return Err(invalid(format!("CNI_CONTAINERID {container:?} is no container id")));
     }
     check_interface_name(&parameters.interface).map_err(|reason| invalid(format!("CNI_IFNAME: {reason}")))?;
-    Ok(Attachment { container: container.clone(), interface: parameters.interface.clone(), pod: PodIdentity::from_cni_args(&parameters.arguments) })
+    Ok(Attachment { container: container.clone(), interface: parameters.interface.clone(), pod: PodIdentity::from_cni_args(&parameters.arguments), cluster: host_cluster() })
 }
 
 fn namespace(parameters: &Parameters) -> Result<NetworkNamespace, Failure> {
@@ -207,7 +245,8 @@ fn namespace(parameters: &Parameters) -> Result<NetworkNamespace, Failure> {
 }
 
 fn add(parameters: &Parameters, conf: &NetworkConf, engine: &dyn Engine) -> Result<Value, Failure> {
-    let attachment = attachment(parameters)?;
+    let mut attachment = attachment(parameters)?;
+    attachment.cluster = cluster_of(conf, attachment.pod.as_ref())?;
     let namespace = namespace(parameters)?;
     let identity = namespace.identity()?;
     if identity_at("/proc/thread-self/ns/net") == Some(identity) {
@@ -219,23 +258,31 @@ fn add(parameters: &Parameters, conf: &NetworkConf, engine: &dyn Engine) -> Resu
         interface: attachment.interface.clone(),
         namespace: parameters.namespace.clone(),
         identity,
+        cluster: attachment.cluster.number,
         pod: attachment.pod.clone(),
     };
     let addresses = AddressFile::new(&conf.state_dir);
     let address = addresses.change(|pool| match pool.lease(conf.pod_cidr, lease.clone()) {
         // Only then is it worth a look who is gone without giving back.
         Err(Error::Exhausted(_)) => {
-            pool.retain(is_alive);
+            for (address, ended) in pool.retain(is_alive) {
+                withdraw(conf.virtual_cluster_cidr, pool, address, &ended)?;
+            }
             pool.lease(conf.pod_cidr, lease.clone())
         }
         leased => leased,
     })?;
     let port = PortPlan::new(conf, &attachment, address);
-    match engine.attach(&port, &namespace) {
+    // First the rules, then the port: a pod's first packet is judged right.
+    let admitted = match conf.virtual_cluster_cidr.filter(|_| lease.cluster != 0) {
+        Some(range) => nft::run(&isolation::admit(range, address, &lease)),
+        None => Ok(()),
+    };
+    match admitted.and_then(|()| engine.attach(&port, &namespace)) {
         Ok(hardware_address) => Ok(result(conf, &port, &parameters.namespace, hardware_address)),
         Err(error) => {
             // The first error tells why. A lease that can't be given back here ends with DEL or with its namespace.
-            let _ = addresses.change(|pool| Ok(pool.release(&attachment.container, &attachment.interface)));
+            let _ = addresses.change(|pool| release(conf, pool, &attachment.container, &attachment.interface));
             Err(error.into())
         }
     }
@@ -267,7 +314,7 @@ fn delete(parameters: &Parameters, conf: &NetworkConf, engine: &dyn Engine) -> R
     let attachment = attachment(parameters)?;
     // First the port, then its address: nobody else may get it while it is still on the network.
     engine.detach(&host_interface(&attachment.container, &attachment.interface))?;
-    AddressFile::new(&conf.state_dir).change(|pool| Ok(pool.release(&attachment.container, &attachment.interface)))?;
+    AddressFile::new(&conf.state_dir).change(|pool| release(conf, pool, &attachment.container, &attachment.interface))?;
     Ok(())
 }
 
@@ -275,7 +322,8 @@ fn check(parameters: &Parameters, conf: &NetworkConf, input: &[u8], engine: &dyn
     let attachment = attachment(parameters)?;
     let namespace = namespace(parameters)?;
     let not_as_planned = |message: String| Failure::new(NOT_AS_PLANNED, &message, "");
-    let Some(address) = AddressFile::new(&conf.state_dir).read()?.address_of(&attachment.container, &attachment.interface) else {
+    let pool = AddressFile::new(&conf.state_dir).read()?;
+    let Some(address) = pool.address_of(&attachment.container, &attachment.interface) else {
         return Err(not_as_planned(format!("container \"{}\" has no address", attachment.container)));
     };
     let input: Value = serde_json::from_slice(input).map_err(undecodable)?;
@@ -286,6 +334,10 @@ fn check(parameters: &Parameters, conf: &NetworkConf, input: &[u8], engine: &dyn
         }
     }
     engine.check(&PortPlan::new(conf, &attachment, address), &namespace)?;
+    let number = pool.leases[&address].cluster;
+    if conf.virtual_cluster_cidr.is_some() && number != 0 && nft::run(&isolation::look(address, number)).is_err() {
+        return Err(not_as_planned(format!("the rules do not know {address} as a pod of cluster number {number}")));
+    }
     Ok(())
 }
 
@@ -302,7 +354,7 @@ fn collect_garbage(conf: &NetworkConf, input: &[u8], engine: &dyn Engine) -> Res
     let addresses = AddressFile::new(&conf.state_dir);
     for lease in addresses.read()?.leases.values().filter(|lease| !is_valid(lease)) {
         engine.detach(&host_interface(&lease.container, &lease.interface))?;
-        addresses.change(|pool| Ok(pool.release(&lease.container, &lease.interface)))?;
+        addresses.change(|pool| release(conf, pool, &lease.container, &lease.interface))?;
     }
     Ok(())
 }

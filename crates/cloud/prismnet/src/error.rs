@@ -21,6 +21,8 @@ pub enum Error {
     Port { port: String, reason: String },
     #[error("router \"{bridge}\" with gateway {gateway} is not set up on this node")]
     NotReady { bridge: String, gateway: Ipv4Addr },
+    #[error("pod {uid:?}: {reason}")]
+    Pod { uid: String, reason: String },
     #[error("nft failed: {0}")]
     Nft(String),
 }

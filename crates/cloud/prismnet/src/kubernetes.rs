@@ -1,4 +1,5 @@
 //! Kubernetes' side of names: which logical switch and port a pod has, as the runtime tells of it in CNI_ARGS.
+use crate::pod_clusters::PodCluster;
 use serde::{Deserialize, Serialize};
 
 /// The pod an attachment is for.
@@ -19,9 +20,9 @@ impl PodIdentity {
     }
 }
 
-/// The logical switch of a namespace.
-pub fn logical_switch(namespace: &str) -> String {
-    format!("k8s-{namespace}")
+/// The logical switch of a namespace: in virtual clusters it names the cluster too.
+pub fn logical_switch(namespace: &str, cluster: &PodCluster) -> String {
+    if cluster.number == 0 { format!("k8s-{namespace}") } else { format!("k8s-{namespace}@{}", cluster.name) }
 }
 
 /// The logical switch port of a container: `<pod>-<container id>`, or the container id for what is no pod.
@@ -41,7 +42,7 @@ mod tests {
         let pod =
             PodIdentity::from_cni_args("IgnoreUnknown=1;K8S_POD_NAMESPACE=shop;K8S_POD_NAME=web-0;K8S_POD_INFRA_CONTAINER_ID=abc;K8S_POD_UID=u1").unwrap();
         assert_eq!(pod, PodIdentity { namespace: "shop".into(), name: "web-0".into(), uid: "u1".into() });
-        assert_eq!(logical_switch(&pod.namespace), "k8s-shop");
+        assert_eq!(logical_switch(&pod.namespace, &PodCluster { number: 0, name: "root".into() }), "k8s-shop");
         assert_eq!(logical_port(Some(&pod), "abc"), "web-0-abc");
         assert_eq!(PodIdentity::from_cni_args("IgnoreUnknown=1"), None);
     }

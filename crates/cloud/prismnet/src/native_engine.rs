@@ -81,6 +81,10 @@ fn make(node: &mut Netlink, port: &PortPlan, namespace: &NetworkNamespace) -> Re
     let host = existing(node, &port.host_interface)?;
     // A pod that sends with another's source address is not heard.
     write_sysctl(&format!("net/ipv4/conf/{}/rp_filter", port.host_interface), "1")?;
+    if port.cluster != 0 {
+        // Over its link-local addresses a pod would reach the node past the rules that keep clusters apart.
+        switch_off_ipv6(&port.host_interface)?;
+    }
     node.set_up(host.index)?;
 
     let mut pod = open_in(namespace)?;
@@ -95,6 +99,12 @@ fn make(node: &mut Netlink, port: &PortPlan, namespace: &NetworkNamespace) -> Re
     let source = node.link(&port.router)?.map(|_| port.gateway);
     node.add_route(port.prefix(), Hop::Device(host.index), source, 0)?;
     Ok(host.hardware_address)
+}
+
+/// A kernel without IPv6 has nothing to switch off.
+fn switch_off_ipv6(interface: &str) -> Result<(), Error> {
+    let name = format!("net/ipv6/conf/{interface}/disable_ipv6");
+    if fs::exists(format!("/proc/sys/{name}")).unwrap_or(true) { write_sysctl(&name, "1") } else { Ok(()) }
 }
 
 fn existing(netlink: &mut Netlink, name: &str) -> Result<Link, Error> {

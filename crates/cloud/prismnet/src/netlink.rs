@@ -16,6 +16,9 @@ use std::net::{IpAddr, Ipv4Addr};
 /// Loopback has this index in every network namespace.
 pub const LOOPBACK: u32 = 1;
 
+/// The kernel's own table, of addresses that are this machine's (RT_TABLE_LOCAL).
+const LOCAL_TABLE: u8 = 255;
+
 pub struct Netlink {
     socket: Socket,
     sequence: u32,
@@ -42,6 +45,8 @@ pub enum Hop {
     Gateway(Ipv4Addr, u32),
     /// Nowhere: the sender is told at once.
     Unreachable,
+    /// The destination is this machine itself: a whole range of addresses is its own.
+    Local,
 }
 
 /// A veth pair to be made, the peer in another namespace.
@@ -264,6 +269,12 @@ fn route(destination: Ipv4Net, hop: Hop, source_address: Option<Ipv4Addr>, metri
             message.attributes.push(RouteAttribute::Oif(index));
         }
         Hop::Unreachable => message.header.kind = RouteType::Unreachable,
+        Hop::Local => {
+            message.header.table = LOCAL_TABLE;
+            message.header.kind = RouteType::Local;
+            message.header.scope = RouteScope::Host;
+            message.attributes.push(RouteAttribute::Oif(LOOPBACK));
+        }
     }
     message.attributes.extend(source_address.map(|address| RouteAttribute::PrefSource(RouteAddress::Inet(address))));
     if metric != 0 {

@@ -1,17 +1,17 @@
 //! The node's part: its router, the kernel's parameters, translation of what leaves the cluster, and the CNI files.
 use crate::address_file::replace;
+use crate::isolation;
 use crate::native_engine::write_sysctl;
 use crate::netlink::{Hop, Netlink};
+use crate::nft;
 use crate::network_namespace::identity_at;
 use crate::plan::host_interface;
 use crate::settings::DEFAULT_MTU;
-use crate::{AddressFile, Error, NetworkConf, NodeNetwork};
+use crate::{AddressFile, AddressPool, Error, NetworkConf, NodeNetwork, PodClusters};
 use ipnet::Ipv4Net;
 use serde_json::json;
 use std::fs;
-use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
 /// The nftables table that is ours.
 pub const TABLE: &str = "k8shost-prismnet";
@@ -46,7 +46,11 @@ pub fn setup(network: &NodeNetwork) -> Result<(), Error> {
         // Nothing is behind this route: it only lets the node choose a source address before a Service is translated.
         netlink.add_route(services, Hop::Device(router.index), Some(network.gateway()), LAST_METRIC)?;
     }
-    nft(&masquerade(network))?;
+    if let Some(virtual_clusters) = &network.virtual_clusters {
+        // All of the range is this machine: who listens on every address sees by the one that was asked which cluster is meant.
+        netlink.add_route(virtual_clusters.range, Hop::Local, None, 0)?;
+    }
+    PodClusters::new(&network.state_dir).clear()?;
     reap(network)
 }
 
@@ -56,7 +60,11 @@ pub fn teardown(network: &NodeNetwork) -> Result<(), Error> {
     netlink.delete_route(network.pod_cidr, Hop::Unreachable, LAST_METRIC)?;
     // The kernel drops the Service route with the link.
     netlink.delete_link(&network.bridge_name)?;
-    nft(&format!("add table ip {TABLE}\ndelete table ip {TABLE}\n"))
+    if let Some(virtual_clusters) = &network.virtual_clusters {
+        netlink.delete_route(virtual_clusters.range, Hop::Local, 0)?;
+    }
+    PodClusters::new(&network.state_dir).clear()?;
+    nft::run(&format!("add table ip {TABLE}\ndelete table ip {TABLE}\n"))
 }
 
 /// Writes the network configuration for the runtime. `executable` is what runs when the runtime calls `prismnet`.
@@ -80,6 +88,7 @@ pub fn write_conf(conf_dir: &Path, bin_dir: &Path, executable: &Path, network: &
         pod_cidr: network.pod_cidr,
         mtu,
         state_dir: network.state_dir.clone(),
+        virtual_cluster_cidr: network.virtual_clusters.as_ref().map(|clusters| clusters.range),
     };
     let mut plugin = serde_json::to_value(plugin).expect("a configuration always encodes");
     if let Some(fields) = plugin.as_object_mut() {
@@ -93,11 +102,16 @@ pub fn write_conf(conf_dir: &Path, bin_dir: &Path, executable: &Path, network: &
     Ok(path)
 }
 
-/// Ends leases whose network namespace is gone: what a runtime that died could not give back.
+/// Ends leases whose network namespace is gone, which a runtime that died could not give back, and makes the rules anew for those that hold.
 pub fn reap(network: &NodeNetwork) -> Result<(), Error> {
-    let ended = AddressFile::new(&network.state_dir).change(|pool| Ok(pool.retain(is_alive)))?;
+    // Under the lock, so that no pod comes or goes between the look at the leases and the rules for them.
+    let ended = AddressFile::new(&network.state_dir).change(|pool| {
+        let ended = pool.retain(is_alive);
+        nft::run(&rules(network, pool))?;
+        Ok(ended)
+    })?;
     let mut netlink = Netlink::open()?;
-    for lease in ended {
+    for (_, lease) in ended {
         tracing::info!(container = lease.container, namespace = lease.namespace, "ended the address lease of a network namespace that is gone");
         netlink.delete_link(&host_interface(&lease.container, &lease.interface))?;
     }
@@ -108,22 +122,20 @@ pub(crate) fn is_alive(lease: &crate::Lease) -> bool {
     identity_at(&lease.namespace) == Some(lease.identity)
 }
 
-/// The rules for traffic that leaves the cluster: it bears the node's address. One transaction, without a gap.
-fn masquerade(network: &NodeNetwork) -> String {
+/// The node's table: what leaves the cluster bears the node's address, and virtual clusters are kept apart. One
+/// transaction, without a gap.
+fn rules(network: &NodeNetwork, pool: &AddressPool) -> String {
     let (pods, cluster) = (network.pod_cidr, network.cluster_cidr);
-    format!(
+    let mut text = format!(
         "add table ip {TABLE}\ndelete table ip {TABLE}\ntable ip {TABLE} {{\n chain postrouting {{\n  type nat hook postrouting priority srcnat; policy accept;\n  \
-         ip saddr {pods} ip daddr != {{ {cluster}, 224.0.0.0/4 }} oifname != \"{bridge}\" masquerade fully-random\n }}\n}}\n",
+         ip saddr {pods} ip daddr != {{ {cluster}, 224.0.0.0/4 }} oifname != \"{bridge}\" masquerade fully-random\n }}\n",
         bridge = network.bridge_name
-    )
-}
-
-fn nft(script: &str) -> Result<(), Error> {
-    let failed = |error: std::io::Error| Error::Nft(error.to_string());
-    let mut child = Command::new("nft").args(["-f", "-"]).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().map_err(failed)?;
-    child.stdin.take().expect("stdin was piped").write_all(script.as_bytes()).map_err(failed)?;
-    let output = child.wait_with_output().map_err(failed)?;
-    if output.status.success() { Ok(()) } else { Err(Error::Nft(String::from_utf8_lossy(&output.stderr).trim().to_owned())) }
+    );
+    match &network.virtual_clusters {
+        Some(virtual_clusters) => text.push_str(&isolation::chains(network, virtual_clusters, pool)),
+        None => text.push_str("}\n"),
+    }
+    text
 }
 
 fn mtu(network: &NodeNetwork, netlink: &mut Netlink) -> Result<u32, Error> {
@@ -133,7 +145,7 @@ fn mtu(network: &NodeNetwork, netlink: &mut Netlink) -> Result<u32, Error> {
     let routes = netlink.routes()?.into_iter().filter(|(destination, ..)| destination.prefix_len() == 0);
     let uplink = routes.min_by_key(|(.., metric)| *metric).and_then(|(_, hop, _)| match hop {
         Hop::Device(index) | Hop::Gateway(_, index) => Some(index),
-        Hop::Unreachable => None,
+        Hop::Unreachable | Hop::Local => None,
     });
     let Some(uplink) = uplink else { return Ok(DEFAULT_MTU) };
     Ok(netlink.link_by_index(uplink)?.map_or(DEFAULT_MTU, |link| link.mtu))

@@ -1,5 +1,6 @@
 //! What a port shall be: names, addresses and routes, derived from the attachment alone.
 use crate::kubernetes::{PodIdentity, logical_port, logical_switch};
+use crate::pod_clusters::PodCluster;
 use crate::settings::NetworkConf;
 use ipnet::Ipv4Net;
 use sha2::{Digest, Sha256};
@@ -12,12 +13,13 @@ pub struct Attachment {
     /// The interface's name inside, usually `eth0`.
     pub interface: String,
     pub pod: Option<PodIdentity>,
+    pub cluster: PodCluster,
 }
 
 /// A port of the router: a veth pair, one end in the pod, the other on the node with a route to it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PortPlan {
-    /// `k8s-<namespace>`; empty for what is no pod.
+    /// `k8s-<namespace>`, in a virtual cluster `k8s-<namespace>@<cluster>`; empty for what is no pod.
     pub logical_switch: String,
     /// `<pod>-<container id>`.
     pub logical_port: String,
@@ -32,13 +34,15 @@ pub struct PortPlan {
     pub mtu: u32,
     /// The router's device on the node.
     pub router: String,
+    /// Its cluster's number; 0 is the host cluster.
+    pub cluster: u16,
 }
 
 impl PortPlan {
     pub fn new(conf: &NetworkConf, attachment: &Attachment, address: Ipv4Addr) -> Self {
         let [a, b, c, d] = address.octets();
         Self {
-            logical_switch: attachment.pod.as_ref().map(|pod| logical_switch(&pod.namespace)).unwrap_or_default(),
+            logical_switch: attachment.pod.as_ref().map(|pod| logical_switch(&pod.namespace, &attachment.cluster)).unwrap_or_default(),
             logical_port: logical_port(attachment.pod.as_ref(), &attachment.container),
             host_interface: host_interface(&attachment.container, &attachment.interface),
             interface: attachment.interface.clone(),
@@ -47,6 +51,7 @@ impl PortPlan {
             hardware_address: [0x0a, 0x58, a, b, c, d],
             mtu: conf.mtu,
             router: conf.bridge.clone(),
+            cluster: attachment.cluster.number,
         }
     }
 
@@ -85,11 +90,13 @@ mod tests {
             pod_cidr: "10.244.1.0/24".parse().unwrap(),
             mtu: 1450,
             state_dir: "/x".into(),
+            virtual_cluster_cidr: None,
         };
-        let attachment = Attachment {
+        let mut attachment = Attachment {
             container: "c1".into(),
             interface: "eth0".into(),
             pod: Some(PodIdentity { namespace: "shop".into(), name: "web-0".into(), uid: String::new() }),
+            cluster: PodCluster { number: 0, name: "root".into() },
         };
         let plan = PortPlan::new(&conf, &attachment, Ipv4Addr::new(10, 244, 1, 5));
         assert_eq!(plan.alias(), "k8s-shop/web-0-c1");
@@ -98,5 +105,7 @@ mod tests {
         assert_eq!(plan.hardware_address, [0x0a, 0x58, 10, 244, 1, 5]);
         assert_eq!(plan.host_interface.len(), 15);
         assert_ne!(host_interface("c1", "eth0"), host_interface("c1", "eth1"));
+        attachment.cluster = PodCluster { number: 3, name: "dev.team-a".into() };
+        assert_eq!(PortPlan::new(&conf, &attachment, plan.address).alias(), "k8s-shop@dev.team-a/web-0-c1");
     }
 }

@@ -26,6 +26,19 @@ pub struct NodeNetwork {
     /// The router's device, at most 15 bytes.
     pub bridge_name: String,
     pub state_dir: PathBuf,
+    /// `None`: all pods are the host cluster's.
+    pub virtual_clusters: Option<VirtualClusters>,
+}
+
+/// How virtual clusters are told apart on a node, and where they reach what is theirs on it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VirtualClusters {
+    /// The addresses that mean a cluster: the range's first plus the cluster's number. All of them are the node's own.
+    pub range: Ipv4Net,
+    /// Where the API answers at such an address.
+    pub api_port: u16,
+    /// Where DNS does, over UDP and TCP.
+    pub dns_port: u16,
 }
 
 impl NodeNetwork {
@@ -37,6 +50,7 @@ impl NodeNetwork {
             mtu: None,
             bridge_name: DEFAULT_BRIDGE.into(),
             state_dir: DEFAULT_STATE_DIR.into(),
+            virtual_clusters: None,
         }
     }
 
@@ -57,6 +71,16 @@ impl NodeNetwork {
             && (services.contains(&self.cluster_cidr) || self.cluster_cidr.contains(&services))
         {
             return wrong(format!("service range {services} overlaps the cluster's range {}", self.cluster_cidr));
+        }
+        if let Some(VirtualClusters { range, .. }) = &self.virtual_clusters {
+            if !(16..=30).contains(&range.prefix_len()) {
+                return wrong(format!("virtual cluster range {range} has not between 2 and 65534 addresses to give"));
+            }
+            for other in [Some(self.cluster_cidr), self.service_cidr].into_iter().flatten() {
+                if range.contains(&other) || other.contains(range) {
+                    return wrong(format!("virtual cluster range {range} overlaps {other}"));
+                }
+            }
         }
         if let Some(mtu) = self.mtu
             && !(576..=65535).contains(&mtu)
@@ -80,6 +104,9 @@ pub struct NetworkConf {
     pub pod_cidr: Ipv4Net,
     pub mtu: u32,
     pub state_dir: PathBuf,
+    /// Where it is set, a pod whose cluster nobody told gets no port.
+    #[serde(rename = "virtualClusterCIDR", default, skip_serializing_if = "Option::is_none")]
+    pub virtual_cluster_cidr: Option<Ipv4Net>,
 }
 
 impl NetworkConf {
@@ -111,6 +138,11 @@ mod tests {
         assert!(outside.check().unwrap_err().to_string().contains("outside"));
         let overlap = NodeNetwork { service_cidr: Some("10.244.128.0/17".parse().unwrap()), ..network.clone() };
         assert!(overlap.check().unwrap_err().to_string().contains("overlaps"));
+        let clusters = |range: &str| Some(VirtualClusters { range: range.parse().unwrap(), api_port: 6443, dns_port: 53 });
+        NodeNetwork { virtual_clusters: clusters("100.64.0.0/16"), ..network.clone() }.check().unwrap();
+        for (range, why) in [("100.64.0.0/10", "65534"), ("10.244.7.0/24", "overlaps")] {
+            assert!(NodeNetwork { virtual_clusters: clusters(range), ..network.clone() }.check().unwrap_err().to_string().contains(why), "{range}");
+        }
         let long = NodeNetwork { bridge_name: "a-bridge-with-a-long-name".into(), ..network };
         assert!(long.check().is_err());
     }

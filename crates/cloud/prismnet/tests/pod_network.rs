@@ -1,7 +1,7 @@
 //! The pod network in real network namespaces: a node, its pods, and a machine outside the cluster.
 #![allow(clippy::unwrap_used, reason = "a test may")]
 use prismnet::cni::{self, Parameters, Reply};
-use prismnet::{AddressFile, NetworkNamespace, NodeNetwork, node};
+use prismnet::{AddressFile, NetworkNamespace, NodeNetwork, PodCluster, PodClusters, VirtualClusters, node};
 use serde_json::{Value, json};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::process::Command;
@@ -30,6 +30,11 @@ impl Machine {
     }
     fn listen(&self, at: &str) -> TcpListener {
         self.namespace.enter(|| TcpListener::bind(at).unwrap()).unwrap()
+    }
+    /// Whether there is an answer, soon.
+    fn reaches(&self, address: impl std::fmt::Display, port: u16) -> bool {
+        let to = format!("{address}:{port}").parse().unwrap();
+        self.namespace.enter(|| TcpStream::connect_timeout(&to, Duration::from_millis(300))).unwrap().is_ok()
     }
     fn connect(&self, to: SocketAddr) -> std::io::Result<TcpStream> {
         self.namespace.enter(|| TcpStream::connect_timeout(&to, Duration::from_secs(2))).unwrap()
@@ -91,7 +96,7 @@ impl Node {
             container: pod.name.clone(),
             namespace: pod.path(),
             interface: "eth0".into(),
-            arguments: format!("IgnoreUnknown=1;K8S_POD_NAMESPACE=shop;K8S_POD_NAME={}", pod.name),
+            arguments: format!("IgnoreUnknown=1;K8S_POD_NAMESPACE=shop;K8S_POD_NAME={};K8S_POD_UID={}", pod.name, pod.name),
         };
         self.machine.namespace.enter(|| cni::main(&parameters, input.to_string().as_bytes())).unwrap()
     }
@@ -100,6 +105,13 @@ impl Node {
         assert_eq!(reply.code, 0, "{reply:?}");
         let address = reply.body.unwrap()["ips"][0]["address"].as_str().unwrap().to_owned();
         address.strip_suffix("/32").unwrap().parse().unwrap()
+    }
+    fn add_to(&self, number: u16, pod: &Machine) -> Ipv4Addr {
+        let pods = PodClusters::new(&self.network.state_dir);
+        pods.expect(&pod.name, &PodCluster { number, name: format!("c{number}.team") }).unwrap();
+        let address = self.add(pod);
+        pods.forget(&pod.name).unwrap();
+        address
     }
     fn leases(&self) -> usize {
         AddressFile::new(&self.network.state_dir).read().unwrap().leases.len()
@@ -252,4 +264,90 @@ fn services_work_on_a_node_without_default_route() {
     assert_eq!(peer_of(&listener), client_address.to_string());
     node.machine.connect("10.96.0.1:80".parse().unwrap()).unwrap();
     assert_eq!(peer_of(&listener), "10.244.1.1");
+}
+
+#[test]
+fn clusters_are_kept_apart() {
+    let mut node = Node::new();
+    node.network.virtual_clusters = Some(VirtualClusters { range: "100.64.0.0/16".parse().unwrap(), api_port: 6443, dns_port: 10053 });
+    node.setup();
+    let [a, b, c, root, stranger] = ["a", "b", "c", "root", "stranger"].map(Machine::new);
+    let reply = node.call("ADD", &stranger, &node.conf());
+    assert!(reply.body.unwrap()["msg"].as_str().unwrap().contains("is not known"), "a pod nobody told of gets no port");
+    assert_eq!((node.leases(), node.ports()), (0, 0));
+    let (a_address, b_address, c_address, root_address) = (node.add_to(1, &a), node.add_to(1, &b), node.add_to(2, &c), node.add_to(0, &root));
+    assert!(node.machine.sh("ip link").contains(&format!("alias k8s-shop@c1.team/{}-{}", a.name, a.name)));
+    let pods = [(&a, a_address, 1), (&b, b_address, 1), (&c, c_address, 2), (&root, root_address, 0)];
+    let _listeners: Vec<TcpListener> = pods.iter().map(|(pod, ..)| pod.listen("0.0.0.0:80")).collect();
+    let held = a.connect((b_address, 80).into()).unwrap();
+    let apart = || {
+        for (from, _, of) in pods {
+            for (_, to, its) in pods {
+                assert_eq!(from.reaches(to, 80), of == its, "{} of {of} to {to} of {its}", from.name);
+            }
+        }
+        assert!(pods.iter().all(|(_, to, _)| node.machine.reaches(to, 80)), "the node reaches all its pods");
+    };
+    apart();
+
+    // What of the node itself they reach.
+    let _doors: Vec<TcpListener> = [6443, 10053, 10250].iter().map(|port| node.machine.listen(&format!("0.0.0.0:{port}"))).collect();
+    let outside = node.outside.listen("0.0.0.0:443");
+    assert!(a.reaches("100.64.0.1", 6443) && a.reaches("100.64.0.1", 10053) && c.reaches("100.64.0.2", 6443));
+    for (address, port) in [("100.64.0.2", 6443), ("100.64.0.3", 6443), ("100.64.0.1", 10250), ("10.244.1.1", 6443), ("10.244.1.1", 10053), ("10.9.0.1", 6443)] {
+        assert!(!a.reaches(address, port), "{address}:{port}");
+    }
+    assert!(root.reaches("10.244.1.1", 6443) && root.reaches("10.9.0.1", 10250) && !root.reaches("100.64.0.1", 6443));
+    assert!(node.machine.reaches("100.64.0.2", 6443), "the machine reaches all of itself");
+    node.outside.sh("ip route add default via 10.9.0.1");
+    assert!(!node.outside.reaches("100.64.0.1", 6443) && !node.outside.reaches(a_address, 80) && node.outside.reaches(root_address, 80));
+    a.connect("10.9.0.2:443".parse().unwrap()).unwrap();
+    assert_eq!(peer_of(&outside), "10.9.0.1");
+    let links = node.machine.sh("ip -o -6 addr show");
+    assert!(links.lines().filter(|line| line.contains("prism") && !line.contains("prism0")).count() <= 1, "only the host cluster's pods have a link-local way to the node: {links}");
+
+    // A start makes the rules anew from the leases; what runs goes on, and what ended is not let in again.
+    assert_eq!(node.call("CHECK", &a, &node.conf()).code, 0);
+    node.machine.sh("nft flush map ip k8shost-prismnet clusters");
+    assert_eq!(node.call("CHECK", &a, &node.conf()).code, 1);
+    node.setup();
+    assert_eq!(node.call("CHECK", &a, &node.conf()).code, 0);
+    apart();
+    std::io::Write::write_all(&mut &held, b"still here").unwrap();
+    assert_eq!(node.call("DEL", &c, &node.conf()).code, 0);
+    let rules = node.machine.sh("nft list table ip k8shost-prismnet");
+    assert!(!rules.contains(&c_address.to_string()) && !rules.contains("100.64.0.2") && rules.contains("100.64.0.1"), "{rules}");
+    drop(b);
+    node.setup();
+    assert!(!node.machine.sh("nft list table ip k8shost-prismnet").contains(&b_address.to_string()));
+    node.machine.namespace.enter(|| node::teardown(&node.network).unwrap()).unwrap();
+    assert!(!node.machine.sh("nft list tables; ip route show table local").contains("100.64"));
+    assert_eq!(node.call("DEL", &a, &node.conf()).code, 0, "a pod that outlives the rules can be taken down");
+}
+
+#[test]
+fn pods_of_many_clusters_come_and_go_at_once() {
+    let mut node = Node::new();
+    node.network.virtual_clusters = Some(VirtualClusters { range: "100.64.0.0/16".parse().unwrap(), api_port: 6443, dns_port: 10053 });
+    node.setup();
+    let pods: Vec<(u16, Machine)> = (0..12).map(|n| (n % 4, Machine::new("pod"))).collect();
+    let conf = node.conf();
+    let addresses: Vec<Ipv4Addr> = std::thread::scope(|scope| {
+        let threads: Vec<_> = pods.iter().map(|(number, pod)| scope.spawn(|| node.add_to(*number, pod))).collect();
+        node.setup();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+    });
+    let rules = node.machine.sh("nft list table ip k8shost-prismnet");
+    for ((number, pod), address) in pods.iter().zip(&addresses) {
+        assert_eq!(rules.contains(&format!("{:#010x} . {address}", u32::from(*number) << 16)), *number != 0, "{rules}");
+        assert_eq!(node.call("CHECK", pod, &conf).code, 0);
+    }
+    std::thread::scope(|scope| {
+        for (_, pod) in &pods {
+            scope.spawn(|| assert_eq!(node.call("DEL", pod, &conf).code, 0));
+        }
+    });
+    let rules = node.machine.sh("nft list table ip k8shost-prismnet");
+    assert!(!rules.contains("elements"), "{rules}");
+    assert_eq!((node.leases(), node.ports()), (0, 0));
 }

@@ -14,7 +14,7 @@ use crate::pod_manager::PodManager;
 use crate::pod_table::PodTable;
 use crate::settings::{AgentSettings, OnShutdown};
 use crate::streams::{StreamsServer, StreamsSettings};
-use api_cache::{Cache, Selection, Source};
+use api_cache::{Cache, HostedClusters, Selection, Source};
 use api_client::Clients;
 use clock::Clock;
 use cri::Runtime;
@@ -56,6 +56,9 @@ pub async fn run(
 
     let mut manager = PodManager::new(context.clone(), socket);
     context.services.synced().await;
+    if let Some(clusters) = &context.clusters {
+        clusters.synced().await;
+    }
     let (ended, failure) = {
         let pods = manager.run(process.clone(), stop.clone());
         tokio::pin!(pods, shutdown);
@@ -127,6 +130,7 @@ async fn context(
         events: EventRecorder::start(clients.clone(), clock.clone(), settings.node_name.clone()),
         pods: Cache::start(source, selection, &[]),
         services: Cache::start(source, Selection::of::<Service>("services"), &[]),
+        clusters: settings.virtual_cluster_cidr.map(|range| HostedClusters::start(source, range)),
         images: ImagePuller::new(runtime.clone()),
         table: PodTable::default(),
         facts: NodeFacts { allocatable },

@@ -1,10 +1,11 @@
 //! AgentSettings: everything that shapes a node agent.
-use crate::EvictionThresholds;
-use ipnet::IpNet;
+use crate::{EvictionThresholds, PodNetwork};
+use ipnet::{IpNet, Ipv4Net};
 use k8s_openapi::api::core::v1::Taint;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// How a node agent runs.
@@ -16,11 +17,15 @@ pub struct AgentSettings {
     pub node_ips: Vec<IpAddr>,
     /// The agent's own files: volumes, logs, containerd.
     pub data_dir: PathBuf,
-    /// Name servers of pods with dnsPolicy ClusterFirst.
+    /// Name servers of the host cluster's pods with dnsPolicy ClusterFirst. Those of virtual clusters ask their own.
     pub cluster_dns: Vec<IpAddr>,
     pub cluster_domain: String,
     /// Addresses of this node's pods: written to the Node's spec when it has none.
     pub pod_cidr: Option<IpNet>,
+    /// The addresses that mean virtual clusters; `None`: this node runs none of their pods.
+    pub virtual_cluster_cidr: Option<Ipv4Net>,
+    /// Who is told a pod's cluster before its sandbox is made; `None`: nobody, so virtual clusters' pods get none.
+    pub pod_network: Option<Arc<dyn PodNetwork>>,
     /// A CRI socket to use; `None` starts a containerd of our own.
     pub container_runtime_endpoint: Option<PathBuf>,
     /// Where the kubelet server listens: port 10250 by custom.
@@ -67,6 +72,8 @@ impl AgentSettings {
             cluster_dns: Vec::new(),
             cluster_domain: "cluster.local".into(),
             pod_cidr: None,
+            virtual_cluster_cidr: None,
+            pod_network: None,
             container_runtime_endpoint: None,
             streaming_address: SocketAddr::new(node_ip, 10250),
             serving_certificate_pem: String::new(),

@@ -4,6 +4,7 @@
 //! backend. Spoken directly (ctnetlink, linux/netfilter/nfnetlink_conntrack.h): no `conntrack` program is needed.
 use crate::error::Error;
 use crate::plan::Frontend;
+use crate::tables::PUBLIC;
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_NETFILTER};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -20,6 +21,7 @@ const DUMP: u16 = 0x300;
 
 const TUPLE_ORIGINAL: u16 = 1;
 const TUPLE_REPLY: u16 = 2;
+const MARK: u16 = 8;
 const ZONE: u16 = 18;
 const TUPLE_IP: u16 = 1;
 const TUPLE_PROTOCOL: u16 = 2;
@@ -75,7 +77,8 @@ pub fn end_stale(frontends: &BTreeMap<Frontend, BTreeSet<SocketAddrV4>>) -> Resu
 fn stale_key(attributes: &[u8], frontends: &BTreeMap<Frontend, BTreeSet<SocketAddrV4>>) -> Option<Vec<u8>> {
     let original = attribute(attributes, TUPLE_ORIGINAL)?;
     let (there, back) = (tuple(original.body)?, tuple(attribute(attributes, TUPLE_REPLY)?.body)?);
-    if there.protocol != UDP || !is_stale(there, back, frontends) {
+    let mark = attribute(attributes, MARK).and_then(|mark| mark.body.try_into().ok()).map_or(0, u32::from_be_bytes);
+    if there.protocol != UDP || !is_stale(mark, there, back, frontends) {
         return None;
     }
     let mut key = original.whole.to_vec();
@@ -87,13 +90,15 @@ fn stale_key(attributes: &[u8], frontends: &BTreeMap<Frontend, BTreeSet<SocketAd
     Some(key)
 }
 
-fn is_stale(there: Tuple, back: Tuple, frontends: &BTreeMap<Frontend, BTreeSet<SocketAddrV4>>) -> bool {
+/// `mark` is the flow's, which tells whose Services its client sees.
+fn is_stale(mark: u32, there: Tuple, back: Tuple, frontends: &BTreeMap<Frontend, BTreeSet<SocketAddrV4>>) -> bool {
     let protocol = crate::plan::Protocol::Udp;
     let port = there.destination.port();
-    let by_address = frontends.get(&Frontend { address: Some(*there.destination.ip()), protocol, port });
+    let cluster = if mark & PUBLIC == 0 { (mark >> 16) as u16 } else { 0 };
+    let by_address = frontends.get(&Frontend { cluster, address: Some(*there.destination.ip()), protocol, port });
     // A node port is a port of everybody's: only flows that were translated are surely ours.
     let translated = there.destination != back.source;
-    let by_port = || frontends.get(&Frontend { address: None, protocol, port }).filter(|_| translated);
+    let by_port = || frontends.get(&Frontend { cluster: 0, address: None, protocol, port }).filter(|_| translated);
     by_address.or_else(by_port).is_some_and(|backends| !backends.contains(&back.source))
 }
 
@@ -168,9 +173,15 @@ mod tests {
     fn flows_to_lost_backends_are_stale() {
         let at = |text: &str| text.parse::<SocketAddrV4>().unwrap();
         let frontends = BTreeMap::from([
-            (Frontend { address: Some(Ipv4Addr::new(10, 96, 0, 10)), protocol: Protocol::Udp, port: 53 }, BTreeSet::from([at("10.244.0.5:53")])),
-            (Frontend { address: None, protocol: Protocol::Udp, port: 30053 }, BTreeSet::from([at("10.244.0.5:53")])),
+            (Frontend { cluster: 0, address: Some(Ipv4Addr::new(10, 96, 0, 10)), protocol: Protocol::Udp, port: 53 }, BTreeSet::from([at("10.244.0.5:53")])),
+            (Frontend { cluster: 0, address: None, protocol: Protocol::Udp, port: 30053 }, BTreeSet::from([at("10.244.0.5:53")])),
         ]);
+        let (there, back) = (
+            Tuple { source: at("10.244.0.9:4000"), destination: at("10.96.0.10:53"), protocol: UDP },
+            Tuple { source: at("10.244.0.6:53"), destination: at("10.244.0.9:4000"), protocol: UDP },
+        );
+        assert!(!is_stale(7 << 16, there, back, &frontends), "another cluster's Service of the same address has backends of its own");
+        assert!(is_stale(7 << 16 | PUBLIC, Tuple { destination: at("10.9.0.1:30053"), ..there }, back, &frontends));
         for (destination, answers_from, stale) in [
             ("10.96.0.10:53", "10.244.0.5:53", false),
             ("10.96.0.10:53", "10.244.0.6:53", true),
@@ -181,7 +192,7 @@ mod tests {
         ] {
             let there = Tuple { source: at("10.244.0.9:4000"), destination: at(destination), protocol: UDP };
             let back = Tuple { source: at(answers_from), destination: there.source, protocol: UDP };
-            assert_eq!(is_stale(there, back, &frontends), stale, "{destination} answered by {answers_from}");
+            assert_eq!(is_stale(0, there, back, &frontends), stale, "{destination} answered by {answers_from}");
         }
     }
 }

@@ -40,6 +40,8 @@ impl fmt::Display for Protocol {
 /// Where clients knock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Frontend {
+    /// The number of the virtual cluster whose pods alone see it; 0: the host cluster's Services, and ports, which are everybody's.
+    pub cluster: u16,
     /// `None`: any address of the node but loopback (node ports, host ports).
     pub address: Option<Ipv4Addr>,
     pub protocol: Protocol,
@@ -49,6 +51,9 @@ pub struct Frontend {
 /// As nft writes it in a map's key.
 impl fmt::Display for Frontend {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.cluster != 0 {
+            write!(f, "{:#x} . ", u32::from(self.cluster) << 16)?;
+        }
         if let Some(address) = self.address {
             write!(f, "{address} . ")?;
         }
@@ -80,6 +85,8 @@ pub enum Translation {
 /// What happens to connections to a frontend.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
+    /// The number of the cluster it is of; 0 is the host cluster. Whoever comes in by a port travels in its name from there on.
+    pub cluster: u16,
     pub translation: Translation,
     pub backends: BTreeSet<Backend>,
     /// For clients outside the cluster, where they get others than those inside (externalTrafficPolicy: Local).
@@ -95,14 +102,19 @@ pub struct Target {
 /// All that one owner asks for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Rules {
+    /// The number of the owner's cluster.
+    pub cluster: u16,
     pub frontends: BTreeMap<Frontend, Target>,
     /// Addresses that belong to the Service alone: other ports of them are refused.
     pub addresses: BTreeSet<Ipv4Addr>,
 }
 
-/// The rules of a Service with its EndpointSlices. Headless and ExternalName Services have none.
-pub fn service_rules(service: &Service, slices: &[impl AsRef<EndpointSlice>], settings: &ProxySettings) -> Rules {
-    let mut rules = Rules::default();
+/// The rules of a Service with its EndpointSlices, in the cluster of this number. Headless and ExternalName Services have none.
+///
+/// External and balancer addresses of a virtual cluster's Service are seen by its own pods alone: whoever administers a
+/// cluster writes them at will, and must not take other clusters' or the machine's own traffic by that.
+pub fn service_rules(number: u16, service: &Service, slices: &[impl AsRef<EndpointSlice>], settings: &ProxySettings) -> Rules {
+    let mut rules = Rules { cluster: number, ..Rules::default() };
     let Some(spec) = &service.spec else { return rules };
     let another_proxys = service.metadata.labels.iter().flatten().any(|(key, _)| key == "service.kubernetes.io/service-proxy-name");
     if another_proxys || spec.type_.as_deref() == Some("ExternalName") {
@@ -125,13 +137,14 @@ pub fn service_rules(service: &Service, slices: &[impl AsRef<EndpointSlice>], se
     });
 
     for port in spec.ports.iter().flatten() {
-        let (Some(protocol), Ok(number)) = (Protocol::parse(port.protocol.as_deref()), u16::try_from(port.port)) else { continue };
+        let (Some(protocol), Ok(port_number)) = (Protocol::parse(port.protocol.as_deref()), u16::try_from(port.port)) else { continue };
         let endpoints = of_port(slices, port.name.as_deref().unwrap_or_default(), settings);
         let choice = choose(&endpoints, !internal_local || accessible, internal_local || external_local, settings);
         let set = |list: &[(SocketAddrV4, bool)]| -> BTreeSet<Backend> { list.iter().map(|(at, local)| Backend { at: *at, local: *local }).collect() };
         let (cluster, local) = (set(&choice.cluster), set(&choice.local));
 
         let inner = Target {
+            cluster: number,
             translation: Translation::Cluster,
             backends: if internal_local { local.clone() } else { cluster.clone() },
             outside: None,
@@ -140,6 +153,7 @@ pub fn service_rules(service: &Service, slices: &[impl AsRef<EndpointSlice>], se
             sources: Vec::new(),
         };
         let outer = Target {
+            cluster: number,
             translation: if external_local { Translation::Inside } else { Translation::External },
             backends: cluster,
             outside: external_local.then_some(local),
@@ -147,12 +161,17 @@ pub fn service_rules(service: &Service, slices: &[impl AsRef<EndpointSlice>], se
             affinity,
             sources: Vec::new(),
         };
-        let at = |address: Ipv4Addr| Frontend { address: Some(address), protocol, port: number };
-        let guarded = Target { sources: sources(spec.load_balancer_source_ranges.as_deref().unwrap_or_default()), ..outer.clone() };
-        rules.frontends.extend(balanced.iter().map(|address| (at(*address), guarded.clone())));
-        rules.frontends.extend(external.iter().map(|address| (at(*address), outer.clone())));
+        let at = |address: Ipv4Addr| Frontend { cluster: number, address: Some(address), protocol, port: port_number };
+        if number == 0 {
+            let guarded = Target { sources: sources(spec.load_balancer_source_ranges.as_deref().unwrap_or_default()), ..outer.clone() };
+            rules.frontends.extend(balanced.iter().map(|address| (at(*address), guarded.clone())));
+            rules.frontends.extend(external.iter().map(|address| (at(*address), outer.clone())));
+        } else {
+            let own = Target { translation: Translation::Cluster, outside: None, ..outer.clone() };
+            rules.frontends.extend(balanced.union(&external).map(|address| (at(*address), own.clone())));
+        }
         if let Some(node_port) = port.node_port.filter(|_| exposed).and_then(|port| u16::try_from(port).ok()).filter(|port| *port != 0) {
-            rules.frontends.insert(Frontend { address: None, protocol, port: node_port }, outer);
+            rules.frontends.insert(Frontend { cluster: 0, address: None, protocol, port: node_port }, outer);
         }
         // Last: the Service's own address is its own, whatever else claims it.
         rules.frontends.extend(rules.addresses.iter().map(|address| (at(*address), inner.clone())));
@@ -160,9 +179,9 @@ pub fn service_rules(service: &Service, slices: &[impl AsRef<EndpointSlice>], se
     rules
 }
 
-/// The host ports of a Pod of this node. Pods on the host's network listen themselves; pods that ended have none.
-pub fn host_port_rules(pod: &Pod) -> Rules {
-    let mut rules = Rules::default();
+/// The host ports of a Pod of this node, of the cluster of this number. Pods on the host's network listen themselves; pods that ended have none.
+pub fn host_port_rules(cluster: u16, pod: &Pod) -> Rules {
+    let mut rules = Rules { cluster, ..Rules::default() };
     let (Some(spec), Some(status)) = (&pod.spec, &pod.status) else { return rules };
     if spec.host_network == Some(true) || matches!(status.phase.as_deref(), Some("Succeeded" | "Failed")) {
         return rules;
@@ -186,8 +205,8 @@ pub fn host_port_rules(pod: &Pod) -> Rules {
         };
         let backend = Backend { at: SocketAddrV4::new(pod_address, container_port), local: true };
         let target =
-            Target { translation: Translation::Keep, backends: BTreeSet::from([backend]), outside: None, drop: false, affinity: None, sources: Vec::new() };
-        rules.frontends.insert(Frontend { address, protocol, port: host_port }, target);
+            Target { cluster, translation: Translation::Keep, backends: BTreeSet::from([backend]), outside: None, drop: false, affinity: None, sources: Vec::new() };
+        rules.frontends.insert(Frontend { cluster: 0, address, protocol, port: host_port }, target);
     }
     rules
 }

@@ -4,7 +4,8 @@ use crate::error::Error;
 use crate::plan::{Rules, host_port_rules, service_rules};
 use crate::ruleset::{Owner, Ruleset};
 use crate::settings::ProxySettings;
-use api_cache::{Cache, Cached, Change, ObjectKey, Selection, Source};
+use api_cache::{Cache, Cached, Change, HostedClusters, ObjectKey, Selection, Source};
+use api_meta::ClusterName;
 use k8s_openapi::api::core::v1::{Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use std::collections::BTreeSet;
@@ -21,6 +22,7 @@ struct Caches {
     services: Arc<Cache<Service>>,
     slices: Arc<Cache<EndpointSlice>>,
     pods: Arc<Cache<Pod>>,
+    clusters: Option<Arc<HostedClusters>>,
 }
 
 /// Serves until `shutdown`, in the network namespace of the process. The rules stay when it ends, and serve on.
@@ -45,8 +47,13 @@ async fn serve(settings: ProxySettings, source: &dyn Source) {
         services: Cache::start(source, Selection::of::<Service>("services"), &[]),
         slices: Cache::start(source, Selection::of::<EndpointSlice>("endpointslices"), &[(BY_SERVICE, service_of)]),
         pods: Cache::start(source, on_this_node, &[]),
+        clusters: settings.virtual_cluster_cidr.map(|range| HostedClusters::start(source, range)),
     };
     let (mut services, mut slices, mut pods) = (caches.services.subscribe(), caches.slices.subscribe(), caches.pods.subscribe());
+    let mut clusters = caches.clusters.as_ref().map(|clusters| clusters.subscribe());
+    if let Some(clusters) = &caches.clusters {
+        clusters.synced().await;
+    }
     caches.services.synced().await;
     caches.slices.synced().await;
     caches.pods.synced().await;
@@ -91,12 +98,30 @@ async fn serve(settings: ProxySettings, source: &dyn Source) {
             change = services.recv() => note(change, &mut dirty, of_service),
             change = slices.recv() => note(change, &mut dirty, of_slice),
             change = pods.recv() => note(change, &mut dirty, of_pod),
+            change = next(&mut clusters) => match change {
+                Ok(cluster) => { dirty.extend(all_of(&caches, &cluster)); false }
+                Err(RecvError::Lagged(_) | RecvError::Closed) => true,
+            },
         };
         let lost = lost | drain(&mut services, &mut dirty, of_service) | drain(&mut slices, &mut dirty, of_slice) | drain(&mut pods, &mut dirty, of_pod);
         if lost {
             dirty.extend(everybody(&caches, &ruleset));
         }
     }
+}
+
+/// The next cluster whose number changed; never, where there are no virtual clusters.
+async fn next(clusters: &mut Option<Receiver<ClusterName>>) -> Result<ClusterName, RecvError> {
+    match clusters {
+        Some(clusters) => clusters.recv().await,
+        None => std::future::pending().await,
+    }
+}
+
+fn all_of(caches: &Caches, cluster: &ClusterName) -> Vec<Owner> {
+    let services = caches.services.list(cluster, None).into_iter().map(|service| Owner::Service(ObjectKey::of(cluster, &service.metadata)));
+    let pods = caches.pods.list(cluster, None).into_iter().map(|pod| Owner::Pod(ObjectKey::of(cluster, &pod.metadata)));
+    services.chain(pods).collect()
 }
 
 fn everybody(caches: &Caches, ruleset: &Ruleset) -> BTreeSet<Owner> {
@@ -106,13 +131,20 @@ fn everybody(caches: &Caches, ruleset: &Ruleset) -> BTreeSet<Owner> {
 }
 
 fn rules_of(owner: &Owner, caches: &Caches, settings: &ProxySettings) -> Rules {
+    let (Owner::Service(key) | Owner::Pod(key)) = owner;
+    let number = match &caches.clusters {
+        Some(clusters) => clusters.number_of(&key.cluster),
+        None => key.cluster.is_root().then_some(0),
+    };
+    // A cluster without a number has no pod that could ask.
+    let Some(number) = number else { return Rules::default() };
     match owner {
         Owner::Service(key) => {
             let Some(service) = caches.services.get(key) else { return Rules::default() };
             let slices = caches.slices.by_index(BY_SERVICE, &key.cluster, &format!("{}/{}", key.namespace, key.name));
-            service_rules(&service, &slices, settings)
+            service_rules(number, &service, &slices, settings)
         }
-        Owner::Pod(key) => caches.pods.get(key).map(|pod| host_port_rules(&pod)).unwrap_or_default(),
+        Owner::Pod(key) => caches.pods.get(key).map(|pod| host_port_rules(number, &pod)).unwrap_or_default(),
     }
 }
 

@@ -2,7 +2,7 @@
 use crate::plan::{Backend, Frontend, Protocol, Rules, Target};
 use crate::script::{Elements, Script};
 use crate::settings::ProxySettings;
-use crate::tables::{ALLOWED, CLUSTER_ADDRESSES, FIREWALL, Family, HAIRPINS, PickChain, Set, Slot, base, remember_definition, remember_name};
+use crate::tables::{ALLOWED, CLUSTER_ADDRESSES, FIREWALL, Family, HAIRPINS, HOSTED_ADDRESSES, PUBLIC, PickChain, Set, Slot, base, remember_definition, remember_name};
 use api_cache::ObjectKey;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::{Ipv4Addr, SocketAddrV4};
@@ -36,7 +36,8 @@ struct Installed {
 #[derive(Debug)]
 pub struct Ruleset {
     settings: ProxySettings,
-    owners: HashMap<Owner, (BTreeSet<Frontend>, BTreeSet<Ipv4Addr>)>,
+    /// What each has asked for: frontends, and elements of addresses that are its alone.
+    owners: HashMap<Owner, (BTreeSet<Frontend>, BTreeSet<(Set, String)>)>,
     claims: HashMap<Frontend, BTreeMap<Owner, Arc<Target>>>,
     installed: HashMap<Frontend, Installed>,
     /// How many need an element that several may need.
@@ -63,11 +64,12 @@ impl Ruleset {
     /// Replaces what an owner asks for; empty rules end it. Nothing happens before `commit`.
     pub fn set(&mut self, owner: &Owner, rules: Rules) {
         let (before, addresses_before) = self.owners.remove(owner).unwrap_or_default();
-        for address in addresses_before.difference(&rules.addresses) {
-            self.share((Set::Named(CLUSTER_ADDRESSES), address.to_string()), false);
+        let addresses: BTreeSet<(Set, String)> = rules.addresses.iter().map(|address| address_element(rules.cluster, *address)).collect();
+        for element in addresses_before.difference(&addresses) {
+            self.share(element.clone(), false);
         }
-        for address in rules.addresses.difference(&addresses_before) {
-            self.share((Set::Named(CLUSTER_ADDRESSES), address.to_string()), true);
+        for element in addresses.difference(&addresses_before) {
+            self.share(element.clone(), true);
         }
         let after: BTreeSet<Frontend> = rules.frontends.keys().copied().collect();
         for frontend in before.difference(&after) {
@@ -86,8 +88,8 @@ impl Ruleset {
                 self.dirty.insert(frontend);
             }
         }
-        if !after.is_empty() || !rules.addresses.is_empty() {
-            self.owners.insert(owner.clone(), (after, rules.addresses));
+        if !after.is_empty() || !addresses.is_empty() {
+            self.owners.insert(owner.clone(), (after, addresses));
         }
     }
 
@@ -110,15 +112,12 @@ impl Ruleset {
 
     /// The script that makes all anew, whatever is in the kernel.
     pub fn reload(&mut self) -> (String, Forgotten) {
-        let addresses: Vec<String> = self.shared.keys().filter(|(set, _)| *set == Set::Named(CLUSTER_ADDRESSES)).map(|(_, key)| key.clone()).collect();
-        let counts: Vec<usize> = addresses.iter().map(|key| self.shared[&(Set::Named(CLUSTER_ADDRESSES), key.clone())]).collect();
         self.installed.clear();
         self.shared.clear();
         self.chains.clear();
         self.pending = Script::starting_with(base(&self.settings));
-        for (key, count) in addresses.into_iter().zip(counts) {
-            (0..count).for_each(|_| self.share((Set::Named(CLUSTER_ADDRESSES), key.clone()), true));
-        }
+        let addresses: Vec<(Set, String)> = self.owners.values().flat_map(|(_, addresses)| addresses).cloned().collect();
+        addresses.into_iter().for_each(|element| self.share(element, true));
         self.dirty = self.claims.keys().copied().collect();
         self.commit().expect("the base is never empty")
     }
@@ -177,9 +176,9 @@ impl Ruleset {
             }
         }
         if let Some(seconds) = installed.target.affinity
-            && self.chains.insert(remember_name(seconds))
+            && self.chains.insert(remember_name(family(frontend), seconds))
         {
-            self.pending.chains.push_str(&remember_definition(seconds, &self.settings));
+            self.pending.chains.push_str(&remember_definition(family(frontend), seconds, &self.settings));
         }
     }
 
@@ -220,8 +219,21 @@ fn assign(before: &[SocketAddrV4], wanted: &BTreeSet<Backend>) -> Vec<SocketAddr
     slots.into_iter().flatten().collect()
 }
 
+/// The element that says an address is a Service's alone, in the cluster of this number.
+fn address_element(cluster: u16, address: Ipv4Addr) -> (Set, String) {
+    if cluster == 0 {
+        (Set::Named(CLUSTER_ADDRESSES), address.to_string())
+    } else {
+        (Set::Named(HOSTED_ADDRESSES), format!("{:#x} . {address}", u32::from(cluster) << 16))
+    }
+}
+
 fn family(frontend: Frontend) -> Family {
-    if frontend.address.is_some() { Family::Services } else { Family::Ports }
+    match (frontend.address, frontend.cluster) {
+        (None, _) => Family::Ports,
+        (Some(_), 0) => Family::Services,
+        (Some(_), _) => Family::Hosted,
+    }
 }
 
 fn pick_chain(frontend: Frontend, installed: &Installed, outside: bool) -> Option<PickChain> {
@@ -247,7 +259,10 @@ fn elements(frontend: Frontend, installed: &Installed) -> Elements {
                 None => {}
             }
             if let Some(seconds) = target.affinity {
-                add(family.sticky(), key.clone(), format!("goto {}", remember_name(seconds)));
+                add(family.sticky(), key.clone(), format!("goto {}", remember_name(family, seconds)));
+            }
+            if frontend.cluster == 0 && target.cluster != 0 {
+                add(family.owners(), key.clone(), format!("{:#x}", u32::from(target.cluster) << 16 | PUBLIC));
             }
         }
         None => add(family.empty(), key.clone(), if target.drop { "drop".into() } else { "goto refuse".into() }),
@@ -285,10 +300,11 @@ mod tests {
     /// Rules of one frontend, 10.96.0.`address`:80, with backends 10.244.0.x:8080.
     fn rules(address: u8, backends: &[u8]) -> Rules {
         let backends = backends.iter().map(|last| Backend { at: SocketAddrV4::new(Ipv4Addr::new(10, 244, 0, *last), 8080), local: false }).collect();
-        let target = Target { translation: Translation::Cluster, backends, outside: None, drop: false, affinity: None, sources: Vec::new() };
+        let target = Target { cluster: 0, translation: Translation::Cluster, backends, outside: None, drop: false, affinity: None, sources: Vec::new() };
         let address = Ipv4Addr::new(10, 96, 0, address);
         Rules {
-            frontends: BTreeMap::from([(Frontend { address: Some(address), protocol: Protocol::Tcp, port: 80 }, target)]),
+            cluster: 0,
+            frontends: BTreeMap::from([(Frontend { cluster: 0, address: Some(address), protocol: Protocol::Tcp, port: 80 }, target)]),
             addresses: BTreeSet::from([address]),
         }
     }
@@ -343,6 +359,41 @@ mod tests {
         );
         ruleset.set(&owner("a"), Rules::default());
         check(&mut ruleset, &["delete cluster-addresses { 10.96.0.1 }", "delete empty-services { 10.96.0.1 . tcp . 80 }"]);
+        assert_eq!((ruleset.claims.len(), ruleset.installed.len(), ruleset.shared.len(), ruleset.owners.len()), (0, 0, 0, 0));
+    }
+
+    #[test]
+    fn clusters_share_addresses_and_never_backends() {
+        let mut ruleset = loaded();
+        let hosted = |number: u16, backends: &[u8]| {
+            let of_root = rules(1, backends);
+            let frontends = of_root.frontends.into_iter().map(|(frontend, target)| (Frontend { cluster: number, ..frontend }, Target { cluster: number, ..target }));
+            Rules { cluster: number, frontends: frontends.collect(), addresses: of_root.addresses }
+        };
+        let tenant = |name: &str| Owner::Service(ObjectKey::new(&ClusterName::hosted("n", name).unwrap(), "default", "a"));
+        ruleset.set(&tenant("x"), hosted(7, &[8]));
+        check(
+            &mut ruleset,
+            &[
+                "add hosted { 0x70000 . 10.96.0.1 . tcp . 80 : goto hosted-cluster-1 }",
+                "add hosted-addresses { 0x70000 . 10.96.0.1 }",
+                "add hosted-slot-0 { 0x70000 . 10.96.0.1 . tcp . 80 : 10.244.0.8 . 8080 }",
+            ],
+        );
+        ruleset.set(&tenant("x"), hosted(8, &[8]));
+        let (script, _) = ruleset.commit().unwrap();
+        assert!(script.contains("delete element ip k8shost-proxy hosted { 0x70000 . 10.96.0.1 . tcp . 80 }") && script.contains("hosted-addresses { 0x80000 . 10.96.0.1 }"), "{script}");
+        let mut port = hosted(8, &[9]);
+        port.frontends = port.frontends.into_values().map(|target| (Frontend { cluster: 0, address: None, protocol: Protocol::Tcp, port: 30080 }, target)).collect();
+        port.addresses.clear();
+        ruleset.set(&tenant("y"), port);
+        let (script, _) = ruleset.commit().unwrap();
+        assert!(script.contains("owners-ports { tcp . 30080 : 0x88000 }"), "{script}");
+        for name in ["x", "y"] {
+            ruleset.set(&tenant(name), Rules::default());
+        }
+        ruleset.set(&owner("a"), Rules::default());
+        ruleset.commit().unwrap();
         assert_eq!((ruleset.claims.len(), ruleset.installed.len(), ruleset.shared.len(), ruleset.owners.len()), (0, 0, 0, 0));
     }
 

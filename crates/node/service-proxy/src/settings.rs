@@ -18,8 +18,10 @@ pub struct ProxySettings {
     pub cluster_cidr: Ipv4Net,
     /// The nftables table, of family ip. Two proxies in one network namespace need two.
     pub table: String,
-    /// 0 to 31.
+    /// 0 to 14: the mark's upper half is the number of the cluster a packet travels for.
     pub masquerade_bit: u8,
+    /// The addresses that mean virtual clusters, whose Services are served too; `None`: only the host cluster's are.
+    pub virtual_cluster_cidr: Option<Ipv4Net>,
 }
 
 impl ProxySettings {
@@ -30,6 +32,7 @@ impl ProxySettings {
             cluster_cidr: cluster_cidr.trunc(),
             table: DEFAULT_TABLE.into(),
             masquerade_bit: DEFAULT_MASQUERADE_BIT,
+            virtual_cluster_cidr: None,
         }
     }
 
@@ -37,8 +40,8 @@ impl ProxySettings {
         if self.node_name.is_empty() {
             return Err(Error::Settings("the node has no name".into()));
         }
-        if self.masquerade_bit > 31 {
-            return Err(Error::Settings(format!("masquerade bit {} is not between 0 and 31", self.masquerade_bit)));
+        if self.masquerade_bit > 14 {
+            return Err(Error::Settings(format!("masquerade bit {} is not between 0 and 14", self.masquerade_bit)));
         }
         check_table(&self.table)
     }

@@ -8,17 +8,25 @@ use crate::plan::Translation;
 use crate::settings::ProxySettings;
 use std::fmt;
 
-/// Which key a frontend has: its address, or only its port.
+/// Which key a frontend has: its address, with the cluster that sees it if that is a virtual one, or only its port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Family {
     Services,
+    /// Services of virtual clusters, whose addresses are anybody's.
+    Hosted,
     Ports,
 }
+
+/// The part of a packet's mark that is the number of the cluster it travels for, as the pod network sets it.
+pub const CLUSTER_MASK: u32 = 0xffff_0000;
+/// In a flow's mark: it came in by an address or port that is everybody's, and travels for the cluster it was led to.
+pub const PUBLIC: u32 = 0x8000;
 
 impl Family {
     pub fn name(self) -> &'static str {
         match self {
             Self::Services => "services",
+            Self::Hosted => "hosted",
             Self::Ports => "ports",
         }
     }
@@ -30,6 +38,7 @@ impl Family {
     pub fn outside(self) -> &'static str {
         match self {
             Self::Services => "outside-services",
+            Self::Hosted => "outside-hosted",
             Self::Ports => "outside-ports",
         }
     }
@@ -37,6 +46,7 @@ impl Family {
     pub fn empty(self) -> &'static str {
         match self {
             Self::Services => "empty-services",
+            Self::Hosted => "empty-hosted",
             Self::Ports => "empty-ports",
         }
     }
@@ -44,18 +54,43 @@ impl Family {
     pub fn sticky(self) -> &'static str {
         match self {
             Self::Services => "sticky-services",
+            Self::Hosted => "sticky-hosted",
             Self::Ports => "sticky-ports",
+        }
+    }
+    /// Frontends of virtual clusters that everybody may reach, and the mark that flows to them get.
+    pub fn owners(self) -> &'static str {
+        match self {
+            Self::Services => "owners-services",
+            Self::Hosted => "owners-hosted",
+            Self::Ports => "owners-ports",
+        }
+    }
+    /// Clients and the backends they keep.
+    pub fn affinity(self) -> &'static str {
+        match self {
+            Self::Hosted => "hosted-affinity",
+            Self::Services | Self::Ports => "affinity",
+        }
+    }
+    /// What stands before the client in a key of `affinity`.
+    fn affinity_prefix(self) -> &'static str {
+        match self {
+            Self::Hosted => "meta mark & 0xffff0000 . ",
+            Self::Services | Self::Ports => "",
         }
     }
     fn key_type(self) -> &'static str {
         match self {
             Self::Services => "ipv4_addr . inet_proto . inet_service",
+            Self::Hosted => "mark . ipv4_addr . inet_proto . inet_service",
             Self::Ports => "inet_proto . inet_service",
         }
     }
     fn key(self) -> &'static str {
         match self {
             Self::Services => "ip daddr . meta l4proto . th dport",
+            Self::Hosted => "meta mark & 0xffff0000 . ip daddr . meta l4proto . th dport",
             Self::Ports => "meta l4proto . th dport",
         }
     }
@@ -64,8 +99,8 @@ impl Family {
 pub const FIREWALL: &str = "guarded-services";
 pub const ALLOWED: &str = "allowed-sources";
 pub const CLUSTER_ADDRESSES: &str = "cluster-addresses";
+pub const HOSTED_ADDRESSES: &str = "hosted-addresses";
 pub const HAIRPINS: &str = "hairpins";
-pub const AFFINITY: &str = "affinity";
 
 /// The backends that frontends have in one place of their order: a map, and the chain that looks into it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -145,6 +180,10 @@ impl PickChain {
         let mut rules = vec![format!("add chain ip {table} {name}")];
         let mut rule = |text: String| rules.push(format!("add rule ip {table} {name} {text}"));
         let mark = format!("meta mark set meta mark | {:#x}", bit(settings));
+        // What everybody may reach is not seen in the name of the client's cluster.
+        if self.family == Family::Ports || self.family == Family::Services && self.translation != Translation::Cluster {
+            rule(format!("jump {}", claim(self.family)));
+        }
         match self.translation {
             Translation::Cluster => rule(format!("ip saddr != {} {mark}", settings.cluster_cidr)),
             Translation::External => rule(mark),
@@ -152,7 +191,7 @@ impl PickChain {
             Translation::Keep => {}
         }
         if self.sticky {
-            rule(format!("{DNAT} ip saddr . ip daddr . meta l4proto . th dport map @{AFFINITY}"));
+            rule(format!("{DNAT} {}ip saddr . ip daddr . meta l4proto . th dport map @{}", self.family.affinity_prefix(), self.family.affinity()));
         }
         let slots: Vec<String> = self.slots().map(|slot| format!("{} : goto {slot}", slot.number)).collect();
         rule(format!("numgen random mod {} vmap {{ {} }}", self.count, slots.join(", ")));
@@ -160,16 +199,21 @@ impl PickChain {
     }
 }
 
-pub fn remember_name(seconds: u32) -> String {
-    format!("remember-{seconds}")
+/// The chain that makes a flow travel for the cluster it is led to.
+fn claim(family: Family) -> String {
+    format!("claim-{}", family.name())
+}
+
+pub fn remember_name(family: Family, seconds: u32) -> String {
+    format!("remember-{}{seconds}", if family == Family::Hosted { "hosted-" } else { "" })
 }
 
 /// The chain that notes which backend a client got. It runs after translation, when the packet bears the backend's address.
-pub fn remember_definition(seconds: u32, settings: &ProxySettings) -> String {
-    let (table, name) = (&settings.table, remember_name(seconds));
+pub fn remember_definition(family: Family, seconds: u32, settings: &ProxySettings) -> String {
+    let (table, name, map, prefix) = (&settings.table, remember_name(family, seconds), family.affinity(), family.affinity_prefix());
     let rules = ["tcp", "udp", "sctp"].map(|protocol| {
         format!(
-            "add rule ip {table} {name} meta l4proto {protocol} update @{AFFINITY} {{ ct original ip saddr . ct original ip daddr . meta l4proto . ct original proto-dst timeout {seconds}s : ip daddr . th dport }}\n"
+            "add rule ip {table} {name} meta l4proto {protocol} update @{map} {{ {prefix}ct original ip saddr . ct original ip daddr . meta l4proto . ct original proto-dst timeout {seconds}s : ip daddr . th dport }}\n"
         )
     });
     format!("add chain ip {table} {name}\n{}", rules.concat())
@@ -181,14 +225,27 @@ pub fn base(settings: &ProxySettings) -> String {
     let outsiders = format!("ip saddr != {cluster} fib saddr type != local");
     let node_ports = "ip daddr != 127.0.0.0/8 fib daddr type local";
     let (service, port) = (Family::Services.key(), Family::Ports.key());
-    let sticky: String = ["tcp", "udp", "sctp"]
-        .map(|protocol| {
+    let hosted = Family::Hosted.key();
+    let is_hosted = format!("meta mark & {CLUSTER_MASK:#x} != 0");
+    let sticky = |addresses: &str| -> String {
+        let rules = ["tcp", "udp", "sctp"].map(|protocol| {
+            format!("  meta l4proto {protocol} {addresses}\n  meta l4proto {protocol} meta l4proto . ct original proto-dst vmap @sticky-ports\n")
+        });
+        rules.concat()
+    };
+    let sticky_services = sticky("ct original ip daddr . meta l4proto . ct original proto-dst vmap @sticky-services");
+    let sticky_hosted = sticky("meta mark & 0xffff0000 . ct original ip daddr . meta l4proto . ct original proto-dst vmap @sticky-hosted");
+    let claims: String = [Family::Services, Family::Ports]
+        .map(|family| {
+            let (chain, key, owners) = (claim(family), family.key(), family.owners());
             format!(
-                "  meta l4proto {protocol} ct original ip daddr . meta l4proto . ct original proto-dst vmap @sticky-services\n  meta l4proto {protocol} meta l4proto . ct original proto-dst vmap @sticky-ports\n"
+                " map {owners} {{\n  type {} : mark\n }}\n chain {chain} {{\n  ct mark set {key} map @{owners} goto claimed\n  meta mark & {CLUSTER_MASK:#x} == 0 return\n  \
+                 ct mark set {PUBLIC:#x} goto claimed\n }}\n",
+                family.key_type()
             )
         })
         .concat();
-    let verdicts: String = [Family::Services, Family::Ports]
+    let verdicts: String = [Family::Services, Family::Hosted, Family::Ports]
         .map(|family| {
             let map = |name: &str| format!(" map {name} {{\n  type {} : verdict\n }}\n", family.key_type());
             [map(family.frontends()), map(family.outside()), map(family.empty()), map(family.sticky())].concat()
@@ -199,13 +256,22 @@ pub fn base(settings: &ProxySettings) -> String {
 add table ip {table}
 delete table ip {table}
 table ip {table} {{
-{verdicts} map {AFFINITY} {{
+{verdicts} map {affinity} {{
   type ipv4_addr . ipv4_addr . inet_proto . inet_service : ipv4_addr . inet_service
   size 262144
   flags dynamic,timeout
   timeout 3h
  }}
- set {FIREWALL} {{
+ map {hosted_affinity} {{
+  type mark . ipv4_addr . ipv4_addr . inet_proto . inet_service : ipv4_addr . inet_service
+  size 262144
+  flags dynamic,timeout
+  timeout 3h
+ }}
+ chain claimed {{
+  meta mark set ct mark & {CLUSTER_MASK:#x}
+ }}
+{claims} set {FIREWALL} {{
   type ipv4_addr . inet_proto . inet_service
  }}
  set {ALLOWED} {{
@@ -214,6 +280,9 @@ table ip {table} {{
  }}
  set {CLUSTER_ADDRESSES} {{
   type ipv4_addr
+ }}
+ set {HOSTED_ADDRESSES} {{
+  type mark . ipv4_addr
  }}
  set {HAIRPINS} {{
   type ipv4_addr . ipv4_addr
@@ -226,8 +295,19 @@ table ip {table} {{
   {outsiders} {port} vmap @outside-ports
   {port} vmap @ports
  }}
+ chain translate-hosted {{
+  ct mark set meta mark & {CLUSTER_MASK:#x}
+  {hosted} vmap @hosted
+  ip daddr @{CLUSTER_ADDRESSES} return
+  {service} vmap @services
+  fib daddr type != local return
+  {port} vmap @ports
+ }}
  chain remember {{
-{sticky} }}
+  {is_hosted} goto remember-hosted
+{sticky_services} }}
+ chain remember-hosted {{
+{sticky_hosted} }}
  chain refuse {{
   meta l4proto tcp reject with tcp reset
   reject
@@ -238,10 +318,12 @@ table ip {table} {{
  }}
  chain guard {{
   type filter hook prerouting priority dstnat - 10; policy accept;
+  ct mark & {PUBLIC:#x} == {PUBLIC:#x} ct direction original meta mark set ct mark & {CLUSTER_MASK:#x}
   ct state new {service} @{FIREWALL} {service} . ip saddr != @{ALLOWED} drop
  }}
  chain prerouting {{
   type nat hook prerouting priority dstnat; policy accept;
+  {is_hosted} goto translate-hosted
   jump translate
  }}
  chain output {{
@@ -266,8 +348,15 @@ table ip {table} {{
   type filter hook input priority filter; policy accept;
   ct state new jump check-empty
  }}
+ chain filter-hosted {{
+  {hosted} vmap @empty-hosted
+  meta mark & {CLUSTER_MASK:#x} . ip daddr @{HOSTED_ADDRESSES} goto refuse
+  ip daddr @{CLUSTER_ADDRESSES} return
+  {service} vmap @empty-services
+ }}
  chain filter-forward {{
   type filter hook forward priority filter; policy accept;
+  ct state new {is_hosted} goto filter-hosted
   ct state new jump check-empty
   ct state new ip daddr @{CLUSTER_ADDRESSES} goto refuse
  }}
@@ -278,6 +367,8 @@ table ip {table} {{
  }}
 }}
 ",
+        affinity = Family::Services.affinity(),
+        hosted_affinity = Family::Hosted.affinity(),
         inverse = !bit
     )
 }

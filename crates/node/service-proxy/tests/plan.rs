@@ -49,7 +49,7 @@ fn check(service: Value, slices: &[Arc<EndpointSlice>], expected: &str) {
     if service["spec"].get("ports").is_none() {
         service["spec"]["ports"] = json!([{ "name": "http", "port": 80, "nodePort": 30080 }]);
     }
-    let rules = service_rules(&serde_json::from_value(service).unwrap(), slices, &settings());
+    let rules = service_rules(0, &serde_json::from_value(service).unwrap(), slices, &settings());
     let expected: Vec<&str> = expected.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
     assert_eq!(show(&rules).lines().collect::<Vec<_>>(), expected);
 }
@@ -122,7 +122,7 @@ fn host_ports_lead_to_pods_that_run() {
     let pod = |phase: &str, host_network: bool| {
         let ports = json!([{ "containerPort": 80, "hostPort": 8080 }, { "containerPort": 53, "hostPort": 53, "protocol": "UDP", "hostIP": "192.0.2.1" }, { "containerPort": 1, "hostPort": 1, "hostIP": "127.0.0.1" }, { "containerPort": 9 }]);
         let value = json!({ "spec": { "hostNetwork": host_network, "containers": [{ "name": "c", "ports": ports }], "initContainers": [{ "name": "i", "ports": [{ "containerPort": 2, "hostPort": 2 }] }, { "name": "s", "restartPolicy": "Always", "ports": [{ "containerPort": 3, "hostPort": 3 }] }] }, "status": { "phase": phase, "podIP": "10.244.1.1" } });
-        show(&host_port_rules(&serde_json::from_value(value).unwrap()))
+        show(&host_port_rules(0, &serde_json::from_value(value).unwrap()))
     };
     assert_eq!(
         pod("Running", false).lines().collect::<Vec<_>>(),

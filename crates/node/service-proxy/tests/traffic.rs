@@ -91,7 +91,7 @@ fn sh(command: &str) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-type Feed = (Vec<(String, Bytes)>, broadcast::Sender<(String, SourceEvent)>);
+type Feed = (Vec<(ClusterName, String, Bytes)>, broadcast::Sender<(String, SourceEvent)>);
 
 /// Objects in memory, as the server's store feeds them.
 #[derive(Clone)]
@@ -101,24 +101,30 @@ impl Objects {
     fn new() -> Self {
         Self(Arc::new(Mutex::new((Vec::new(), broadcast::channel(65536).0))))
     }
-    fn apply(&self, resource: &str, mut object: Value) {
+    fn apply(&self, resource: &str, object: Value) {
+        self.apply_in(&ClusterName::root(), resource, object);
+    }
+    fn apply_in(&self, cluster: &ClusterName, resource: &str, mut object: Value) {
         static VERSION: AtomicUsize = AtomicUsize::new(1);
         object["metadata"]["resourceVersion"] = VERSION.fetch_add(1, Ordering::Relaxed).to_string().into();
         let bytes = Bytes::from(object.to_string());
         let mut feed = self.0.lock().unwrap();
-        feed.0.push((resource.into(), bytes.clone()));
+        feed.0.push((cluster.clone(), resource.into(), bytes.clone()));
         // Nobody may follow yet.
-        let _ = feed.1.send((resource.into(), SourceEvent::Applied { cluster: ClusterName::root(), object: bytes }));
+        let _ = feed.1.send((resource.into(), SourceEvent::Applied { cluster: cluster.clone(), object: bytes }));
     }
     fn service(&self, name: &str, spec: Value) {
         self.apply("services", json!({ "metadata": { "name": name, "namespace": "default" }, "spec": spec }));
     }
     fn endpoints(&self, name: &str, port: u16, addresses: &[(&str, &str)]) {
+        self.endpoints_in(&ClusterName::root(), name, port, addresses);
+    }
+    fn endpoints_in(&self, cluster: &ClusterName, name: &str, port: u16, addresses: &[(&str, &str)]) {
         let endpoints: Vec<Value> =
             addresses.iter().map(|(address, node)| json!({ "addresses": [address], "nodeName": node, "conditions": { "ready": true } })).collect();
         let metadata = json!({ "name": name, "namespace": "default", "labels": { "kubernetes.io/service-name": name } });
         let ports = json!([{ "name": "tcp", "port": port, "protocol": "TCP" }, { "name": "udp", "port": port, "protocol": "UDP" }]);
-        self.apply("endpointslices", json!({ "metadata": metadata, "addressType": "IPv4", "ports": ports, "endpoints": endpoints }));
+        self.apply_in(cluster, "endpointslices", json!({ "metadata": metadata, "addressType": "IPv4", "ports": ports, "endpoints": endpoints }));
     }
 }
 
@@ -130,8 +136,8 @@ impl Source for Objects {
         let listed: Vec<SourceEvent> = feed
             .0
             .iter()
-            .filter(|(of, _)| *of == resource)
-            .map(|(_, object)| SourceEvent::Applied { cluster: ClusterName::root(), object: object.clone() })
+            .filter(|(_, of, _)| *of == resource)
+            .map(|(cluster, _, object)| SourceEvent::Applied { cluster: cluster.clone(), object: object.clone() })
             .collect();
         let start = futures::stream::iter([SourceEvent::Restart].into_iter().chain(listed).chain([SourceEvent::Listed]));
         let live = futures::stream::unfold(live, |mut live| async { live.recv().await.ok().map(|event| (event, live)) });
@@ -176,7 +182,8 @@ impl Cluster {
         let objects = self.objects.clone();
         self.proxy = Some(self.node.enter(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            let settings = ProxySettings::new("n1", "10.244.0.0/16".parse().unwrap());
+            let mut settings = ProxySettings::new("n1", "10.244.0.0/16".parse().unwrap());
+            settings.virtual_cluster_cidr = Some("100.64.0.0/16".parse().unwrap());
             runtime.block_on(run(settings, Arc::new(objects), async { stopped.await.unwrap_or_default() })).unwrap();
         }));
         self.stop = Some(stop);
@@ -413,4 +420,119 @@ fn one_change_among_5000_services_is_small() {
     times.sort();
     assert_eq!(cluster.table(), table, "every change was taken as one");
     println!("change to packets: median {:?}, slowest {:?}", times[10], times[19]);
+}
+
+/// What the pod network does: packets bear their pod's cluster, and go where that may go.
+const MARKS: &str = "table ip net { \
+    map clusters { type ipv4_addr : mark; elements = { 10.244.0.2 : 0x10000, 10.244.0.4 : 0x10000, 10.244.0.3 : 0x20000 }; }; \
+    set members { type mark . ipv4_addr; elements = { 0x10000 . 10.244.0.2, 0x10000 . 10.244.0.4, 0x20000 . 10.244.0.3 }; }; \
+    chain mark { type filter hook prerouting priority mangle; meta mark set ip saddr map @clusters; }; \
+    chain forward { type filter hook forward priority filter - 5; policy drop; ct direction reply accept; meta mark & 0xffff0000 . ip daddr @members accept; }; }";
+
+#[test]
+fn clusters_with_the_same_addresses_reach_their_own() {
+    let cluster = Cluster::new();
+    cluster.node.sh(&format!("nft \"{MARKS}\""));
+    let hosted = |name: &str, number: u8| {
+        let status = json!({ "address": format!("100.64.0.{number}") });
+        cluster.objects.apply("clusters", json!({ "metadata": { "name": name, "namespace": "team" }, "status": status }));
+        ClusterName::hosted("team", name).unwrap()
+    };
+    let service = |of: &ClusterName, name: &str, mut spec: Value, endpoints: &[(&str, &str)]| {
+        if spec.get("ports").is_none() {
+            spec["ports"] = json!([{ "name": "tcp", "port": 80 }, { "name": "udp", "port": 80, "protocol": "UDP" }]);
+        }
+        cluster.objects.apply_in(of, "services", json!({ "metadata": { "name": name, "namespace": "default" }, "spec": spec }));
+        cluster.objects.endpoints_in(of, name, 8080, endpoints);
+    };
+    let (a, b, root) = (("10.244.0.2", "n1"), ("10.244.0.3", "n1"), ClusterName::root());
+    // Services come before their cluster's number is known, and after.
+    let x = ClusterName::hosted("team", "x").unwrap();
+    service(&x, "web", json!({ "clusterIP": "10.96.0.1" }), &[a]);
+    service(&root, "web", json!({ "clusterIP": "10.96.0.1" }), &[b]);
+    eventually(|| cluster.node.ask("10.96.0.1:80").is_ok());
+    assert!(cluster.client.ask("10.96.0.1:80").is_err());
+    let table = cluster.table();
+    hosted("x", 1);
+    let y = hosted("y", 2);
+    service(&y, "web", json!({ "clusterIP": "10.96.0.1", "type": "NodePort", "ports": [{ "name": "tcp", "port": 80, "nodePort": 30080 }, { "name": "udp", "port": 80, "nodePort": 30080, "protocol": "UDP" }] }), &[b]);
+    eventually(|| cluster.client.ask("10.96.0.1:80").is_ok() && cluster.pods[1].ask("10.96.0.1:80").is_ok());
+    assert_eq!(cluster.client.asks("10.96.0.1:80", 10), BTreeMap::from([("a".into(), 10)]));
+    assert_eq!(cluster.client.ask("10.96.0.1:80").unwrap().1, "10.244.0.4");
+    assert_eq!(cluster.pods[1].asks("10.96.0.1:80", 10), BTreeMap::from([("b".into(), 10)]));
+    assert_eq!(cluster.node.asks("10.96.0.1:80", 10), BTreeMap::from([("b".into(), 10)]), "the machine sees the host cluster's");
+    // An address that only one has, and one that only the host cluster has.
+    service(&x, "only", json!({ "clusterIP": "10.96.0.2" }), &[a]);
+    service(&root, "own", json!({ "clusterIP": "10.96.0.3" }), &[b]);
+    eventually(|| cluster.client.ask("10.96.0.2:80").is_ok() && cluster.node.ask("10.96.0.3:80").is_ok());
+    assert!(cluster.pods[1].ask("10.96.0.2:80").is_err() && cluster.node.ask("10.96.0.2:80").is_err());
+    assert!(cluster.client.ask("10.96.0.3:80").is_err());
+    assert_eq!(cluster.client.ask("10.96.0.1:81").unwrap_err().kind(), ErrorKind::ConnectionRefused);
+
+    // A node port is everybody's, and leads on in its own cluster's name: also in datagrams that nobody answered yet.
+    eventually(|| cluster.outside.ask("10.9.0.1:30080").is_ok());
+    for from in [&cluster.outside, &cluster.client, &cluster.node] {
+        assert_eq!(from.ask("10.9.0.1:30080").unwrap().0, "b");
+    }
+    let answers = cluster.client.within(|| {
+        let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
+        socket.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
+        socket.connect("10.9.0.1:30080").unwrap();
+        let mut buffer = [0; 64];
+        (0..3).for_each(|_| assert_eq!(socket.send(b"?").unwrap(), 1));
+        (0..3).filter(|_| socket.recv(&mut buffer).is_ok()).count()
+    });
+    assert_eq!(answers, 3);
+
+    // Nobody leads traffic to another cluster's pods, nor takes traffic that is not theirs.
+    service(&x, "thief", json!({ "clusterIP": "10.96.0.4", "externalIPs": ["10.9.0.2"], "type": "NodePort", "ports": [{ "name": "tcp", "port": 80, "nodePort": 30081 }] }), &[b]);
+    service(&x, "taker", json!({ "clusterIP": "10.96.0.5", "externalIPs": ["10.9.0.77"] }), &[a]);
+    eventually(|| cluster.client.ask("10.9.0.77:80").is_ok());
+    assert!(cluster.client.ask("10.96.0.4:80").is_err() && cluster.outside.ask("10.9.0.1:30081").is_err());
+    assert!(cluster.node.ask("10.9.0.77:80").is_err() && cluster.pods[1].ask("10.9.0.77:80").is_err());
+
+    // Affinity, and clusters without endpoints and without number, leave the others alone.
+    service(&x, "sticky", json!({ "clusterIP": "10.96.0.6", "sessionAffinity": "ClientIP" }), &[a]);
+    eventually(|| cluster.client.ask("10.96.0.6:80").is_ok());
+    assert!(cluster.node.sh("nft list map ip k8shost-proxy hosted-affinity").contains("0x00010000 . 10.244.0.4 . 10.96.0.6"));
+    service(&x, "sticky", json!({ "clusterIP": "10.96.0.6", "sessionAffinity": "ClientIP" }), &[]);
+    eventually(|| cluster.client.ask("10.96.0.6:80").is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused));
+    eventually(|| !cluster.node.sh("nft list map ip k8shost-proxy hosted-affinity").contains("10.96.0.6"));
+    cluster.objects.apply("clusters", json!({ "metadata": { "name": "x", "namespace": "team" } }));
+    eventually(|| cluster.client.ask("10.96.0.1:80").is_err());
+    assert_eq!(cluster.pods[1].ask("10.96.0.1:80").unwrap().0, "b");
+    assert_eq!(cluster.table(), table, "every change was taken as one");
+}
+
+#[test]
+fn datagrams_follow_their_own_clusters_endpoints() {
+    let cluster = Cluster::new();
+    cluster.node.sh(&format!("nft \"{MARKS}; flush chain ip net forward; add rule ip net forward accept\""));
+    let clusters = [("x", 1), ("y", 2)].map(|(name, number)| {
+        let status = json!({ "address": format!("100.64.0.{number}") });
+        cluster.objects.apply("clusters", json!({ "metadata": { "name": name, "namespace": "team" }, "status": status }));
+        ClusterName::hosted("team", name).unwrap()
+    });
+    let dns = |of: &ClusterName, endpoint: &str| {
+        let spec = json!({ "clusterIP": "10.96.0.1", "ports": [{ "name": "udp", "port": 53, "protocol": "UDP" }] });
+        cluster.objects.apply_in(of, "services", json!({ "metadata": { "name": "dns", "namespace": "default" }, "spec": spec }));
+        cluster.objects.endpoints_in(of, "dns", 8080, &[(endpoint, "n1")]);
+    };
+    let asker = |from: &Machine| {
+        let socket = from.within(|| UdpSocket::bind("0.0.0.0:0").unwrap());
+        socket.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
+        move || -> Option<String> {
+            let mut buffer = [0; 64];
+            // Refusals are news too late.
+            let _ = socket.send_to(b"?", "10.96.0.1:53");
+            socket.recv_from(&mut buffer).ok().map(|(length, _)| String::from_utf8_lossy(&buffer[..length]).into_owned())
+        }
+    };
+    dns(&clusters[0], "10.244.0.2");
+    dns(&clusters[1], "10.244.0.2");
+    let (of_x, of_y) = (asker(&cluster.client), asker(&cluster.pods[1]));
+    eventually(|| of_x().as_deref() == Some("a") && of_y().as_deref() == Some("a"));
+    dns(&clusters[0], "10.244.0.3");
+    eventually(|| of_x().as_deref() == Some("b"));
+    assert_eq!(of_y().as_deref(), Some("a"));
 }

@@ -7,6 +7,7 @@ use super::runtime_state::PodRuntime;
 use super::start::{container_of, sandbox_config_of};
 use super::worker::PodMessage;
 use crate::context::AgentContext;
+use crate::PodNetwork;
 use crate::events::EventType;
 use crate::probe::{ActionTarget, run_hook};
 use cri::CriError;
@@ -29,9 +30,43 @@ pub async fn create_sandbox(context: &AgentContext, id: &PodId, pod: &Pod, attem
         return Err(format!("failed to ensure that the pod: {} cgroups exist and are correctly applied: {error}", id.uid));
     }
     let handler = runtime_handler(context, id, pod).await?;
+    let told = tell_network(context, id)?;
     let sandbox = context.runtime.run_pod_sandbox(config, &handler).await.map_err(|error| error.to_string())?;
+    drop(told);
     context.table.own(&sandbox, owner);
     Ok(sandbox)
+}
+
+/// What the pod network was told of a pod; it may forget that when this is dropped.
+struct Told {
+    network: Arc<dyn PodNetwork>,
+    uid: Arc<str>,
+}
+
+impl Drop for Told {
+    fn drop(&mut self) {
+        self.network.forget(&self.uid);
+    }
+}
+
+/// Tells the pod network which cluster the pod is of. A virtual cluster's pod waits until its cluster's number and DNS
+/// are known: it must never be taken for another's, or ask another's names.
+fn tell_network(context: &AgentContext, id: &PodId) -> Result<Option<Told>, String> {
+    let cluster = &id.cluster;
+    let number = match &context.clusters {
+        Some(clusters) => clusters.number_of(cluster),
+        None => cluster.is_root().then_some(0),
+    };
+    let number = number.ok_or_else(|| format!("cluster {cluster} has no address on this node yet"))?;
+    if number != 0 && context.cluster_dns_of(id).is_none() {
+        return Err(format!("cluster {cluster} has no DNS Service yet"));
+    }
+    let Some(network) = context.settings.pod_network.clone() else {
+        // Then pods of the host cluster are all the network knows.
+        return if number == 0 { Ok(None) } else { Err(format!("the pod network of this node keeps no clusters apart, so no pod of {cluster} can run here")) };
+    };
+    network.expect(&id.uid, cluster.as_str(), number).map_err(|error| format!("failed to tell the pod network of the pod's cluster: {error}"))?;
+    Ok(Some(Told { network, uid: id.uid.clone() }))
 }
 
 async fn runtime_handler(context: &AgentContext, id: &PodId, pod: &Pod) -> Result<String, String> {

@@ -342,7 +342,7 @@ pub fn sandbox_config_of(context: &AgentContext, id: &PodId, pod: &Pod, attempt:
         attempt,
         log_directory: &paths.logs,
         cgroup_parent: context.cgroups.path_of(id, pod),
-        dns: &context.dns,
+        dns: &context.dns_of(id),
         seccomp_root: &context.seccomp_root(),
     })
 }
