@@ -44,7 +44,7 @@ pub(crate) fn chains(network: &NodeNetwork, virtual_clusters: &VirtualClusters, 
  set {MEMBERS} {{
   type mark . ipv4_addr
  }}
- chain mark {{
+ chain marking {{
   type filter hook prerouting priority mangle; policy accept;
   meta mark set ip saddr map @{CLUSTERS}
  }}

@@ -20,7 +20,7 @@ pub enum Owner {
 pub struct Forgotten {
     /// UDP frontends and their backends. A UDP "connection" lasts as long as packets come.
     pub flows: BTreeMap<Frontend, BTreeSet<SocketAddrV4>>,
-    /// Frontends with affinity and their backends.
+    /// Frontends with affinity and the backends they lost. (Not those they have: another cluster's may have the same address.)
     pub affinity: BTreeMap<Frontend, BTreeSet<SocketAddrV4>>,
 }
 
@@ -152,7 +152,7 @@ impl Ruleset {
         let (had, has) = (backends(&before), backends(&after));
         let sticky = |installed: &Option<Installed>| installed.as_ref().is_some_and(|installed| installed.target.affinity.is_some());
         if sticky(&before) && !had.is_subset(&has) {
-            forgotten.affinity.insert(frontend, has.clone());
+            forgotten.affinity.insert(frontend, had.difference(&has).copied().collect());
         }
         // One that appears may have flows already, which nobody translated.
         if frontend.protocol == Protocol::Udp && (!had.is_subset(&has) || had.is_empty() && !has.is_empty()) {
@@ -176,9 +176,9 @@ impl Ruleset {
             }
         }
         if let Some(seconds) = installed.target.affinity
-            && self.chains.insert(remember_name(family(frontend), seconds))
+            && self.chains.insert(remember_name(seconds))
         {
-            self.pending.chains.push_str(&remember_definition(family(frontend), seconds, &self.settings));
+            self.pending.chains.push_str(&remember_definition(seconds, &self.settings));
         }
     }
 
@@ -259,7 +259,7 @@ fn elements(frontend: Frontend, installed: &Installed) -> Elements {
                 None => {}
             }
             if let Some(seconds) = target.affinity {
-                add(family.sticky(), key.clone(), format!("goto {}", remember_name(family, seconds)));
+                add(family.sticky(), key.clone(), format!("goto {}", remember_name(seconds)));
             }
             if frontend.cluster == 0 && target.cluster != 0 {
                 add(family.owners(), key.clone(), format!("{:#x}", u32::from(target.cluster) << 16 | PUBLIC));

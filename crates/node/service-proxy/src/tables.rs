@@ -66,20 +66,6 @@ impl Family {
             Self::Ports => "owners-ports",
         }
     }
-    /// Clients and the backends they keep.
-    pub fn affinity(self) -> &'static str {
-        match self {
-            Self::Hosted => "hosted-affinity",
-            Self::Services | Self::Ports => "affinity",
-        }
-    }
-    /// What stands before the client in a key of `affinity`.
-    fn affinity_prefix(self) -> &'static str {
-        match self {
-            Self::Hosted => "meta mark & 0xffff0000 . ",
-            Self::Services | Self::Ports => "",
-        }
-    }
     fn key_type(self) -> &'static str {
         match self {
             Self::Services => "ipv4_addr . inet_proto . inet_service",
@@ -100,6 +86,8 @@ pub const FIREWALL: &str = "guarded-services";
 pub const ALLOWED: &str = "allowed-sources";
 pub const CLUSTER_ADDRESSES: &str = "cluster-addresses";
 pub const HOSTED_ADDRESSES: &str = "hosted-addresses";
+/// Clients, where they asked, and the backends they keep. A client's address is one cluster's, so keys need no cluster.
+pub const AFFINITY: &str = "affinity";
 pub const HAIRPINS: &str = "hairpins";
 
 /// The backends that frontends have in one place of their order: a map, and the chain that looks into it.
@@ -191,7 +179,7 @@ impl PickChain {
             Translation::Keep => {}
         }
         if self.sticky {
-            rule(format!("{DNAT} {}ip saddr . ip daddr . meta l4proto . th dport map @{}", self.family.affinity_prefix(), self.family.affinity()));
+            rule(format!("{DNAT} ip saddr . ip daddr . meta l4proto . th dport map @{AFFINITY}"));
         }
         let slots: Vec<String> = self.slots().map(|slot| format!("{} : goto {slot}", slot.number)).collect();
         rule(format!("numgen random mod {} vmap {{ {} }}", self.count, slots.join(", ")));
@@ -204,16 +192,16 @@ fn claim(family: Family) -> String {
     format!("claim-{}", family.name())
 }
 
-pub fn remember_name(family: Family, seconds: u32) -> String {
-    format!("remember-{}{seconds}", if family == Family::Hosted { "hosted-" } else { "" })
+pub fn remember_name(seconds: u32) -> String {
+    format!("remember-{seconds}")
 }
 
 /// The chain that notes which backend a client got. It runs after translation, when the packet bears the backend's address.
-pub fn remember_definition(family: Family, seconds: u32, settings: &ProxySettings) -> String {
-    let (table, name, map, prefix) = (&settings.table, remember_name(family, seconds), family.affinity(), family.affinity_prefix());
+pub fn remember_definition(seconds: u32, settings: &ProxySettings) -> String {
+    let (table, name) = (&settings.table, remember_name(seconds));
     let rules = ["tcp", "udp", "sctp"].map(|protocol| {
         format!(
-            "add rule ip {table} {name} meta l4proto {protocol} update @{map} {{ {prefix}ct original ip saddr . ct original ip daddr . meta l4proto . ct original proto-dst timeout {seconds}s : ip daddr . th dport }}\n"
+            "add rule ip {table} {name} meta l4proto {protocol} update @{AFFINITY} {{ ct original ip saddr . ct original ip daddr . meta l4proto . ct original proto-dst timeout {seconds}s : ip daddr . th dport }}\n"
         )
     });
     format!("add chain ip {table} {name}\n{}", rules.concat())
@@ -256,14 +244,8 @@ pub fn base(settings: &ProxySettings) -> String {
 add table ip {table}
 delete table ip {table}
 table ip {table} {{
-{verdicts} map {affinity} {{
+{verdicts} map {AFFINITY} {{
   type ipv4_addr . ipv4_addr . inet_proto . inet_service : ipv4_addr . inet_service
-  size 262144
-  flags dynamic,timeout
-  timeout 3h
- }}
- map {hosted_affinity} {{
-  type mark . ipv4_addr . ipv4_addr . inet_proto . inet_service : ipv4_addr . inet_service
   size 262144
   flags dynamic,timeout
   timeout 3h
@@ -367,8 +349,6 @@ table ip {table} {{
  }}
 }}
 ",
-        affinity = Family::Services.affinity(),
-        hosted_affinity = Family::Hosted.affinity(),
         inverse = !bit
     )
 }

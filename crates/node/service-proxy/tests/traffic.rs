@@ -426,8 +426,8 @@ fn one_change_among_5000_services_is_small() {
 const MARKS: &str = "table ip net { \
     map clusters { type ipv4_addr : mark; elements = { 10.244.0.2 : 0x10000, 10.244.0.4 : 0x10000, 10.244.0.3 : 0x20000 }; }; \
     set members { type mark . ipv4_addr; elements = { 0x10000 . 10.244.0.2, 0x10000 . 10.244.0.4, 0x20000 . 10.244.0.3 }; }; \
-    chain mark { type filter hook prerouting priority mangle; meta mark set ip saddr map @clusters; }; \
-    chain forward { type filter hook forward priority filter - 5; policy drop; ct direction reply accept; meta mark & 0xffff0000 . ip daddr @members accept; }; }";
+    chain marking { type filter hook prerouting priority mangle; meta mark set ip saddr map @clusters; }; \
+    chain forward { type filter hook forward priority filter - 5; ct direction reply accept; meta mark & 0xffff0000 . ip daddr @members accept; ip daddr 10.244.0.0/16 drop; }; }";
 
 #[test]
 fn clusters_with_the_same_addresses_reach_their_own() {
@@ -494,10 +494,10 @@ fn clusters_with_the_same_addresses_reach_their_own() {
     // Affinity, and clusters without endpoints and without number, leave the others alone.
     service(&x, "sticky", json!({ "clusterIP": "10.96.0.6", "sessionAffinity": "ClientIP" }), &[a]);
     eventually(|| cluster.client.ask("10.96.0.6:80").is_ok());
-    assert!(cluster.node.sh("nft list map ip k8shost-proxy hosted-affinity").contains("0x00010000 . 10.244.0.4 . 10.96.0.6"));
+    assert!(cluster.node.sh("nft list map ip k8shost-proxy affinity").contains("10.244.0.4 . 10.96.0.6"));
     service(&x, "sticky", json!({ "clusterIP": "10.96.0.6", "sessionAffinity": "ClientIP" }), &[]);
     eventually(|| cluster.client.ask("10.96.0.6:80").is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused));
-    eventually(|| !cluster.node.sh("nft list map ip k8shost-proxy hosted-affinity").contains("10.96.0.6"));
+    eventually(|| !cluster.node.sh("nft list map ip k8shost-proxy affinity").contains("10.96.0.6"));
     cluster.objects.apply("clusters", json!({ "metadata": { "name": "x", "namespace": "team" } }));
     eventually(|| cluster.client.ask("10.96.0.1:80").is_err());
     assert_eq!(cluster.pods[1].ask("10.96.0.1:80").unwrap().0, "b");
