@@ -387,7 +387,11 @@ mod tests {
                 "",
                 "virtual-cluster-cidr (set by flag): 10.96.0.0/16 overlaps service-cidr 10.96.0.0/12 (default)",
             ),
-            (vec![("virtual-cluster-cidr", "100.64.0.0/10")], "", "virtual-cluster-cidr (set by flag): 100.64.0.0/10 has a prefix length that is not between 16 and 30"),
+            (
+                vec![("virtual-cluster-cidr", "100.64.0.0/10")],
+                "",
+                "virtual-cluster-cidr (set by flag): 100.64.0.0/10 has a prefix length that is not between 16 and 30",
+            ),
             (vec![("cluster-cidr", "10.97.0.1/16")], "", "cluster-cidr (set by flag): 10.97.0.1/16 has bits set behind its prefix, did you mean 10.97.0.0/16?"),
             (vec![("service-node-port-range", "9-3")], "", "service-node-port-range (set by flag): \"9-3\" is not a range of ports such as 30000-32767"),
             (vec![("https-listen-port", "30001")], "", "service-node-port-range (default): 30000-32767 holds https-listen-port 30001"),

@@ -7,12 +7,14 @@ use crate::network_namespace::identity_at;
 use crate::node::is_alive;
 use crate::plan::host_interface;
 use crate::settings::check_interface_name;
-use crate::{AddressFile, AddressPool, Attachment, Engine, Error, Lease, NativeEngine, NetworkConf, NetworkNamespace, PodCluster, PodClusters, PortPlan, isolation, nft};
+use crate::{
+    AddressFile, AddressPool, Attachment, Engine, Error, Lease, NativeEngine, NetworkConf, NetworkNamespace, PodCluster, PodClusters, PortPlan, isolation, nft,
+};
+use ipnet::Ipv4Net;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::io::{Read, Write};
-use ipnet::Ipv4Net;
 use std::net::Ipv4Addr;
 
 /// The specification's versions that are understood, oldest first.
@@ -234,7 +236,12 @@ fn attachment(parameters: &Parameters) -> Result<Attachment, Failure> {
         return Err(invalid(format!("CNI_CONTAINERID {container:?} is no container id")));
     }
     check_interface_name(&parameters.interface).map_err(|reason| invalid(format!("CNI_IFNAME: {reason}")))?;
-    Ok(Attachment { container: container.clone(), interface: parameters.interface.clone(), pod: PodIdentity::from_cni_args(&parameters.arguments), cluster: host_cluster() })
+    Ok(Attachment {
+        container: container.clone(),
+        interface: parameters.interface.clone(),
+        pod: PodIdentity::from_cni_args(&parameters.arguments),
+        cluster: host_cluster(),
+    })
 }
 
 fn namespace(parameters: &Parameters) -> Result<NetworkNamespace, Failure> {

@@ -31,6 +31,8 @@ const HOSTED: &str = "hosted";
 const MEMBERS: &str = "members";
 
 /// The sets and chains of the node's table, with the pods that are there.
+///
+/// A cluster's address is led to by a Service of the host cluster that exposes its API: that alone gets there from elsewhere.
 pub(crate) fn chains(network: &NodeNetwork, virtual_clusters: &VirtualClusters, pool: &AddressPool) -> String {
     let VirtualClusters { range, api_port, dns_port } = virtual_clusters;
     let (pods, cluster) = (network.cluster_cidr, format!("meta mark & {CLUSTER_MASK:#x}"));
@@ -67,6 +69,7 @@ pub(crate) fn chains(network: &NodeNetwork, virtual_clusters: &VirtualClusters, 
   drop
  }}
  chain input-host {{
+  ip daddr {range} ct status dnat tcp dport {api_port} accept
   ip daddr {range} drop
  }}
 "

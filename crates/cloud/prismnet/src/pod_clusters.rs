@@ -60,7 +60,9 @@ impl PodClusters {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(source) => return Err(Error::File { path, source }),
         };
-        serde_json::from_slice(&bytes).map(Some).map_err(|error| Error::Pod { uid: uid.into(), reason: format!("what is said of its cluster is damaged: {error}") })
+        serde_json::from_slice(&bytes)
+            .map(Some)
+            .map_err(|error| Error::Pod { uid: uid.into(), reason: format!("what is said of its cluster is damaged: {error}") })
     }
 
     /// Its sandbox is made, or never will be.

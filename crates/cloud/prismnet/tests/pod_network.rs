@@ -294,17 +294,25 @@ fn clusters_are_kept_apart() {
     let _doors: Vec<TcpListener> = [6443, 10053, 10250].iter().map(|port| node.machine.listen(&format!("0.0.0.0:{port}"))).collect();
     let outside = node.outside.listen("0.0.0.0:443");
     assert!(a.reaches("100.64.0.1", 6443) && a.reaches("100.64.0.1", 10053) && c.reaches("100.64.0.2", 6443));
-    for (address, port) in [("100.64.0.2", 6443), ("100.64.0.3", 6443), ("100.64.0.1", 10250), ("10.244.1.1", 6443), ("10.244.1.1", 10053), ("10.9.0.1", 6443)] {
+    for (address, port) in [("100.64.0.2", 6443), ("100.64.0.3", 6443), ("100.64.0.1", 10250), ("10.244.1.1", 6443), ("10.244.1.1", 10053), ("10.9.0.1", 6443)]
+    {
         assert!(!a.reaches(address, port), "{address}:{port}");
     }
     assert!(root.reaches("10.244.1.1", 6443) && root.reaches("10.9.0.1", 10250) && !root.reaches("100.64.0.1", 6443));
     assert!(node.machine.reaches("100.64.0.2", 6443), "the machine reaches all of itself");
+    let lead = "type nat hook prerouting priority dstnat; ip daddr 10.9.0.1 tcp dport 30001 dnat to 100.64.0.2:6443; ip daddr 10.9.0.1 tcp dport 30002 dnat to 100.64.0.2:10053;";
+    node.machine.sh(&format!("nft \"table ip exposed {{ chain pre {{ {lead} }}; }}\""));
+    assert!(node.outside.reaches("10.9.0.1", 30001) && root.reaches("10.9.0.1", 30001), "whom the host cluster exposes is reached");
+    assert!(!a.reaches("10.9.0.1", 30001) && c.reaches("10.9.0.1", 30001) && !root.reaches("10.9.0.1", 30002));
     node.outside.sh("ip route add default via 10.9.0.1");
     assert!(!node.outside.reaches("100.64.0.1", 6443) && !node.outside.reaches(a_address, 80) && node.outside.reaches(root_address, 80));
     a.connect("10.9.0.2:443".parse().unwrap()).unwrap();
     assert_eq!(peer_of(&outside), "10.9.0.1");
     let links = node.machine.sh("ip -o -6 addr show");
-    assert!(links.lines().filter(|line| line.contains("prism") && !line.contains("prism0")).count() <= 1, "only the host cluster's pods have a link-local way to the node: {links}");
+    assert!(
+        links.lines().filter(|line| line.contains("prism") && !line.contains("prism0")).count() <= 1,
+        "only the host cluster's pods have a link-local way to the node: {links}"
+    );
 
     // A start makes the rules anew from the leases; what runs goes on, and what ended is not let in again.
     assert_eq!(node.call("CHECK", &a, &node.conf()).code, 0);

@@ -100,7 +100,13 @@ fn is_stale(mark: u32, there: Tuple, back: Tuple, frontends: &BTreeMap<Frontend,
     // A node port is a port of everybody's: only flows that were translated are surely ours.
     let translated = there.destination != back.source;
     // A flow from before there were rules bears no cluster; that of a virtual cluster's client was not translated.
-    let by_any = || frontends.iter().find(|(frontend, _)| Frontend { cluster: 0, ..**frontend } == asked).map(|(_, backends)| backends).filter(|_| mark == 0 && there.destination == back.source);
+    let by_any = || {
+        frontends
+            .iter()
+            .find(|(frontend, _)| Frontend { cluster: 0, ..**frontend } == asked)
+            .map(|(_, backends)| backends)
+            .filter(|_| mark == 0 && there.destination == back.source)
+    };
     let by_port = || frontends.get(&Frontend { cluster: 0, address: None, protocol, port }).filter(|_| translated);
     by_address.or_else(by_port).or_else(by_any).is_some_and(|backends| !backends.contains(&back.source))
 }
@@ -185,8 +191,14 @@ mod tests {
         );
         assert!(!is_stale(7 << 16, there, back, &frontends), "another cluster's Service of the same address has backends of its own");
         assert!(is_stale(7 << 16 | PUBLIC, Tuple { destination: at("10.9.0.1:30053"), ..there }, back, &frontends));
-        let of_seven = BTreeMap::from([(Frontend { cluster: 7, address: Some(*there.destination.ip()), protocol: Protocol::Udp, port: 53 }, BTreeSet::from([at("10.244.0.6:53")]))]);
-        assert!(!is_stale(0, there, back, &of_seven) && is_stale(0, there, Tuple { source: there.destination, ..back }, &of_seven), "a flow from before the rules");
+        let of_seven = BTreeMap::from([(
+            Frontend { cluster: 7, address: Some(*there.destination.ip()), protocol: Protocol::Udp, port: 53 },
+            BTreeSet::from([at("10.244.0.6:53")]),
+        )]);
+        assert!(
+            !is_stale(0, there, back, &of_seven) && is_stale(0, there, Tuple { source: there.destination, ..back }, &of_seven),
+            "a flow from before the rules"
+        );
         for (destination, answers_from, stale) in [
             ("10.96.0.10:53", "10.244.0.5:53", false),
             ("10.96.0.10:53", "10.244.0.6:53", true),

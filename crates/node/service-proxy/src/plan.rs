@@ -204,8 +204,15 @@ pub fn host_port_rules(cluster: u16, pod: &Pod) -> Rules {
             },
         };
         let backend = Backend { at: SocketAddrV4::new(pod_address, container_port), local: true };
-        let target =
-            Target { cluster, translation: Translation::Keep, backends: BTreeSet::from([backend]), outside: None, drop: false, affinity: None, sources: Vec::new() };
+        let target = Target {
+            cluster,
+            translation: Translation::Keep,
+            backends: BTreeSet::from([backend]),
+            outside: None,
+            drop: false,
+            affinity: None,
+            sources: Vec::new(),
+        };
         rules.frontends.insert(Frontend { cluster: 0, address, protocol, port: host_port }, target);
     }
     rules

@@ -2,7 +2,9 @@
 use crate::plan::{Backend, Frontend, Protocol, Rules, Target};
 use crate::script::{Elements, Script};
 use crate::settings::ProxySettings;
-use crate::tables::{ALLOWED, CLUSTER_ADDRESSES, FIREWALL, Family, HAIRPINS, HOSTED_ADDRESSES, PUBLIC, PickChain, Set, Slot, base, remember_definition, remember_name};
+use crate::tables::{
+    ALLOWED, CLUSTER_ADDRESSES, FIREWALL, Family, HAIRPINS, HOSTED_ADDRESSES, PUBLIC, PickChain, Set, Slot, base, remember_definition, remember_name,
+};
 use api_cache::ObjectKey;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::{Ipv4Addr, SocketAddrV4};
@@ -367,7 +369,8 @@ mod tests {
         let mut ruleset = loaded();
         let hosted = |number: u16, backends: &[u8]| {
             let of_root = rules(1, backends);
-            let frontends = of_root.frontends.into_iter().map(|(frontend, target)| (Frontend { cluster: number, ..frontend }, Target { cluster: number, ..target }));
+            let frontends =
+                of_root.frontends.into_iter().map(|(frontend, target)| (Frontend { cluster: number, ..frontend }, Target { cluster: number, ..target }));
             Rules { cluster: number, frontends: frontends.collect(), addresses: of_root.addresses }
         };
         let tenant = |name: &str| Owner::Service(ObjectKey::new(&ClusterName::hosted("n", name).unwrap(), "default", "a"));
@@ -382,9 +385,14 @@ mod tests {
         );
         ruleset.set(&tenant("x"), hosted(8, &[8]));
         let (script, _) = ruleset.commit().unwrap();
-        assert!(script.contains("delete element ip k8shost-proxy hosted { 0x70000 . 10.96.0.1 . tcp . 80 }") && script.contains("hosted-addresses { 0x80000 . 10.96.0.1 }"), "{script}");
+        assert!(
+            script.contains("delete element ip k8shost-proxy hosted { 0x70000 . 10.96.0.1 . tcp . 80 }")
+                && script.contains("hosted-addresses { 0x80000 . 10.96.0.1 }"),
+            "{script}"
+        );
         let mut port = hosted(8, &[9]);
-        port.frontends = port.frontends.into_values().map(|target| (Frontend { cluster: 0, address: None, protocol: Protocol::Tcp, port: 30080 }, target)).collect();
+        port.frontends =
+            port.frontends.into_values().map(|target| (Frontend { cluster: 0, address: None, protocol: Protocol::Tcp, port: 30080 }, target)).collect();
         port.addresses.clear();
         ruleset.set(&tenant("y"), port);
         let (script, _) = ruleset.commit().unwrap();

@@ -455,7 +455,12 @@ fn clusters_with_the_same_addresses_reach_their_own() {
     let table = cluster.table();
     hosted("x", 1);
     let y = hosted("y", 2);
-    service(&y, "web", json!({ "clusterIP": "10.96.0.1", "type": "NodePort", "ports": [{ "name": "tcp", "port": 80, "nodePort": 30080 }, { "name": "udp", "port": 80, "nodePort": 30080, "protocol": "UDP" }] }), &[b]);
+    service(
+        &y,
+        "web",
+        json!({ "clusterIP": "10.96.0.1", "type": "NodePort", "ports": [{ "name": "tcp", "port": 80, "nodePort": 30080 }, { "name": "udp", "port": 80, "nodePort": 30080, "protocol": "UDP" }] }),
+        &[b],
+    );
     eventually(|| cluster.client.ask("10.96.0.1:80").is_ok() && cluster.pods[1].ask("10.96.0.1:80").is_ok());
     assert_eq!(cluster.client.asks("10.96.0.1:80", 10), BTreeMap::from([("a".into(), 10)]));
     assert_eq!(cluster.client.ask("10.96.0.1:80").unwrap().1, "10.244.0.4");
@@ -485,7 +490,12 @@ fn clusters_with_the_same_addresses_reach_their_own() {
     assert_eq!(answers, 3);
 
     // Nobody leads traffic to another cluster's pods, nor takes traffic that is not theirs.
-    service(&x, "thief", json!({ "clusterIP": "10.96.0.4", "externalIPs": ["10.9.0.2"], "type": "NodePort", "ports": [{ "name": "tcp", "port": 80, "nodePort": 30081 }] }), &[b]);
+    service(
+        &x,
+        "thief",
+        json!({ "clusterIP": "10.96.0.4", "externalIPs": ["10.9.0.2"], "type": "NodePort", "ports": [{ "name": "tcp", "port": 80, "nodePort": 30081 }] }),
+        &[b],
+    );
     service(&x, "taker", json!({ "clusterIP": "10.96.0.5", "externalIPs": ["10.9.0.77"] }), &[a]);
     eventually(|| cluster.client.ask("10.9.0.77:80").is_ok());
     assert!(cluster.client.ask("10.96.0.4:80").is_err() && cluster.outside.ask("10.9.0.1:30081").is_err());
