@@ -28,7 +28,8 @@ pub fn apply_patch(body: &Bytes) -> Result<Value, Status> {
 /// Errors: 400, 404 or 422, of whatever is wrong first.
 pub fn request(path: &str, query: &str) -> Result<(), Status> {
     let query = Query::parse(query);
-    Route::parse(&Method::GET, path, &query, None)?;
+    let (cluster, path) = Route::cluster(path, None)?;
+    Route::parse(cluster, &Method::GET, path, &query)?;
     query.labels()?;
     query.fields()?;
     query.timeout()?;

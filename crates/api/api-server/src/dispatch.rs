@@ -62,13 +62,14 @@ impl ApiServer {
             Some(cluster) => cluster,
             None => None,
         };
-        let route = match Route::parse(&parts.method, parts.uri.path(), &query, arrived.clone()) {
+        // What is wrong with a path is told only to those who say who they are.
+        let (cluster, path) = match Route::cluster(parts.uri.path(), arrived.clone()) {
+            Ok(found) => found,
+            Err(refusal) => return Err(self.authenticate(&ClusterName::root(), parts, false).await.err().unwrap_or(refusal)),
+        };
+        let route = match Route::parse(cluster.clone(), &parts.method, path, &query) {
             Ok(route) => route,
-            Err(refusal) => {
-                // What is wrong with a path is told only to those who say who they are.
-                self.authenticate(&ClusterName::root(), parts, false).await?;
-                return Err(refusal);
-            }
+            Err(refusal) => return Err(self.authenticate(&cluster, parts, false).await.err().unwrap_or(refusal)),
         };
         // Which clusters there are is told to nobody who does not say who they are.
         let reached = route.cluster.is_root() || arrived.is_some();

@@ -53,16 +53,21 @@ pub struct Route {
 }
 
 impl Route {
-    /// `arrived` is the cluster that the address the request came in at stands for: no path leads out of it.
-    pub fn parse(method: &Method, path: &str, query: &Query, arrived: Option<ClusterName>) -> Result<Self, Status> {
-        let (cluster, path) = match (arrived, path.strip_prefix("/clusters/")) {
+    /// The cluster a request is for, and the path inside it. `arrived` is the cluster that the address the request came
+    /// in at stands for: no path leads out of it.
+    pub fn cluster(path: &str, arrived: Option<ClusterName>) -> Result<(ClusterName, &str), Status> {
+        Ok(match (arrived, path.strip_prefix("/clusters/")) {
             (Some(cluster), _) => (cluster, path),
             (None, None) => (ClusterName::root(), path),
             (None, Some(rest)) => {
                 let at = rest.find('/').unwrap_or(rest.len());
                 (ClusterName::parse(&rest[..at]).map_err(Status::bad_request)?, if at == rest.len() { "/" } else { &rest[at..] })
             }
-        };
+        })
+    }
+
+    /// What is asked for inside of a cluster.
+    pub fn parse(cluster: ClusterName, method: &Method, path: &str, query: &Query) -> Result<Self, Status> {
         let decoded = percent_encoding::percent_decode_str(path).decode_utf8().map_err(|_| Status::bad_request("the path is not UTF-8"))?;
         let target = resource_target(method, &decoded, query)?;
         Ok(Self { cluster, path: decoded.into_owned(), target })
@@ -141,7 +146,8 @@ mod tests {
 
     fn check(method: Method, path: &str, want: (&str, &str, &str, &str, &str, &str)) {
         let (path, query) = path.split_once('?').unwrap_or((path, ""));
-        let route = Route::parse(&method, path, &Query::parse(query), None).unwrap();
+        let (cluster, path) = Route::cluster(path, None).unwrap();
+        let route = Route::parse(cluster, &method, path, &Query::parse(query)).unwrap();
         let Target::Resource(r) = route.target else { panic!("{path} is no resource") };
         assert_eq!((r.verb, &*r.group, &*r.namespace, &*r.resource, &*r.name, &*r.subresource), want, "{path}");
     }
@@ -164,7 +170,7 @@ mod tests {
     fn what_names_nothing_is_refused() {
         let refused = |method: Method, path: &str| {
             let (path, query) = path.split_once('?').unwrap_or((path, ""));
-            Route::parse(&method, path, &Query::parse(query), None).err().map(|status| status.code)
+            Route::parse(ClusterName::root(), &method, path, &Query::parse(query)).err().map(|status| status.code)
         };
         assert_eq!(refused(Method::GET, "/api/v1/namespaces/a/namespaces/b"), Some(404));
         assert_eq!(refused(Method::GET, "/api/v1/namespaces/a/pods/b/status/c"), Some(404));
@@ -177,11 +183,11 @@ mod tests {
 
     #[test]
     fn a_cluster_is_named_by_the_path_or_is_root() {
-        let cluster = |path: &str| Route::parse(&Method::GET, path, &Query::default(), None).unwrap().cluster.to_string();
+        let cluster = |path: &str| Route::cluster(path, None).unwrap().0.to_string();
         assert_eq!(cluster("/clusters/c1/version"), "c1");
         assert_eq!(cluster("/version"), "root");
-        assert!(Route::parse(&Method::GET, "/clusters/UP/version", &Query::default(), None).is_err());
-        let inside = Route::parse(&Method::GET, "/clusters/c1/version", &Query::default(), ClusterName::parse("c2").ok()).unwrap();
-        assert_eq!((inside.cluster.as_str(), inside.path.as_str()), ("c2", "/clusters/c1/version"), "a path of its own that leads nowhere");
+        assert!(Route::cluster("/clusters/UP/version", None).is_err());
+        let (inside, path) = Route::cluster("/clusters/c1/version", ClusterName::parse("c2").ok()).unwrap();
+        assert_eq!((inside.as_str(), path), ("c2", "/clusters/c1/version"), "a path of its own that leads nowhere");
     }
 }
