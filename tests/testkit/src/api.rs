@@ -22,6 +22,8 @@ pub struct Api {
     tls: Arc<rustls::ClientConfig>,
     token: Option<String>,
     headers: Vec<(String, String)>,
+    /// Where connections begin; `None`: in the machine's own network.
+    network_namespace: Option<String>,
 }
 
 /// One request, built up part by part.
@@ -118,7 +120,12 @@ impl Api {
         let tls = pki::client_config(&ca_pem, Some((&certificate, &key))).expect("the kubeconfig's certificates are good");
         let server = field("server").trim_start_matches("https://").to_owned();
         let (address, place) = server.split_at(server.find('/').unwrap_or(server.len()));
-        Self { address: address.to_owned(), place: place.to_owned(), ca_pem, tls: Arc::new(tls), token: None, headers: Vec::new() }
+        Self { address: address.to_owned(), place: place.to_owned(), ca_pem, tls: Arc::new(tls), token: None, headers: Vec::new(), network_namespace: None }
+    }
+    /// As seen from a network namespace.
+    pub fn from_namespace(mut self, name: Option<String>) -> Self {
+        self.network_namespace = name;
+        self
     }
     /// The same server for one who shows nothing.
     pub fn anonymous(&self) -> Self {
@@ -207,7 +214,10 @@ impl Api {
     }
 
     fn connect(&self) -> io::Result<Stream> {
-        let stream = TcpStream::connect(&self.address)?;
+        let stream = match &self.network_namespace {
+            Some(name) => connect_in(name, &self.address)?,
+            None => TcpStream::connect(&self.address)?,
+        };
         stream.set_read_timeout(Some(TIMEOUT))?;
         stream.set_nodelay(true)?;
         let host = self.address.rsplit_once(':').map_or(self.address.as_str(), |(host, _)| host).to_owned();
@@ -340,4 +350,15 @@ impl Iterator for Watch {
         let mut event: Value = serde_json::from_str(&line).unwrap_or_else(|error| panic!("no event ({error}): {line}"));
         Some((event["type"].as_str().unwrap_or_default().to_owned(), event["object"].take()))
     }
+}
+
+/// A connection stays in the network it was made in, whoever uses it.
+fn connect_in(namespace: &str, address: &str) -> io::Result<TcpStream> {
+    let file = std::fs::File::open(std::path::Path::new("/run/netns").join(namespace))?;
+    let address = address.to_owned();
+    let connecting = std::thread::spawn(move || {
+        nix::sched::setns(file, nix::sched::CloneFlags::CLONE_NEWNET)?;
+        TcpStream::connect(address)
+    });
+    connecting.join().expect("connecting does not panic")
 }

@@ -19,7 +19,7 @@ pub(crate) fn enter(server: &Server) {
     if server.kubeconfig().exists() {
         return;
     }
-    let host = Api::of_kubeconfig(&server.host_kubeconfig());
+    let host = server.host_api();
     // Its pods may do what tests ask of nodes.
     let policy = json!({"metadata": {"name": "tests"}, "spec": {"podSecurityAdmissionLevel": "privileged"}});
     created(&host, "/apis/k3k.io/v1beta1/virtualclusterpolicies", &policy);

@@ -133,15 +133,20 @@ impl Server {
     #[cfg(feature = "api")]
     pub fn virtual_cluster(&self, namespace: &str, name: &str) -> Tool {
         let kubeconfig = self.directory.path().join(format!("{namespace}-{name}.yaml"));
-        let host = crate::Api::of_kubeconfig(&self.host_kubeconfig());
-        crate::inside::make(&host, namespace, name, &serde_json::json!({}), &kubeconfig);
+        crate::inside::make(&self.host_api(), namespace, name, &serde_json::json!({}), &kubeconfig);
         Tool { kubeconfig, ..self.tool() }
     }
 
     /// A plain HTTPS client with the admin's certificate.
     #[cfg(feature = "api")]
     pub fn api(&self) -> crate::Api {
-        crate::Api::of_kubeconfig(&self.kubeconfig())
+        crate::Api::of_kubeconfig(&self.kubeconfig()).from_namespace(self.options.network_namespace.clone())
+    }
+
+    /// The same with the host cluster's.
+    #[cfg(feature = "api")]
+    pub fn host_api(&self) -> crate::Api {
+        crate::Api::of_kubeconfig(&self.host_kubeconfig()).from_namespace(self.options.network_namespace.clone())
     }
 
     /// Ends the process with a signal and waits until it is gone. The log starts anew.
