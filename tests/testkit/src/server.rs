@@ -61,7 +61,9 @@ impl Server {
         let mut arguments: Vec<String> = vec!["server".into()];
         arguments.extend(["--data-dir".into(), self.data_dir().display().to_string(), "--https-listen-port".into(), self.port.to_string()]);
         arguments.extend(["--write-kubeconfig".into(), self.host_kubeconfig().display().to_string()]);
-        arguments.extend(self.options.arguments.iter().cloned());
+        // What tests are run inside of has to be made.
+        let hosting = |argument: &String| if self.is_inside() { argument.replace(",hosting", "") } else { argument.clone() };
+        arguments.extend(self.options.arguments.iter().map(hosting));
         let binary = if self.options.user.is_some() { self.directory.path().join("k8shost") } else { binary() };
         let mut command = match &self.options.network_namespace {
             Some(name) => crate::host::in_namespace(name, binary.as_os_str()),

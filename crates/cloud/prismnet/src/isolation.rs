@@ -2,7 +2,7 @@
 //!
 //! The upper half of a packet's mark is the number of the cluster in whose name it travels: that of the pod it comes
 //! from, 0 for the host cluster and everybody else. (Who leads traffic on, as the Service proxy does for node ports, may
-//! change it to the cluster it leads to.) A packet is let through where that cluster may be reached. Every packet is
+//! change it to the cluster it leads to; and a process of the machine that acts for a cluster marks what it sends.) A packet is let through where that cluster may be reached. Every packet is
 //! judged, not only a flow's first: an address may be another cluster's pod by now. Answers follow what was let through.
 use crate::node::TABLE;
 use crate::{AddressPool, Lease, NodeNetwork, VirtualClusters};
@@ -65,6 +65,17 @@ pub(crate) fn chains(network: &NodeNetwork, virtual_clusters: &VirtualClusters, 
   iifname \"lo\" accept
   ct direction reply accept
   {cluster} == 0 goto input-host
+  goto doors
+ }}
+ chain output {{
+  type filter hook output priority filter - 5; policy accept;
+  {cluster} == 0 accept
+  ct direction reply accept
+  fib daddr type local goto doors
+  {cluster} . ip daddr @{MEMBERS} accept
+  ip daddr {{ {pods}, {range} }} drop
+ }}
+ chain doors {{
   {cluster} . ip daddr @{MEMBERS} meta l4proto . th dport {{ tcp . {api_port}, tcp . {dns_port}, udp . {dns_port} }} accept
   drop
  }}

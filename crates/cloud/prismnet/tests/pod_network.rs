@@ -36,6 +36,18 @@ impl Machine {
         let to = format!("{address}:{port}").parse().unwrap();
         self.namespace.enter(|| TcpStream::connect_timeout(&to, Duration::from_millis(300))).unwrap().is_ok()
     }
+    /// The same for a process that acts for a cluster.
+    fn reaches_for(&self, number: u16, address: impl std::fmt::Display, port: u16) -> bool {
+        use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrIn, connect, setsockopt, socket, sockopt};
+        let to: std::net::SocketAddrV4 = format!("{address}:{port}").parse().unwrap();
+        let attempt = || {
+            let socket = socket(AddressFamily::Inet, SockType::Stream, SockFlag::SOCK_CLOEXEC, None).unwrap();
+            setsockopt(&socket, sockopt::Mark, &prismnet::isolation::mark(number)).unwrap();
+            setsockopt(&socket, sockopt::SendTimeout, &nix::sys::time::TimeVal::new(0, 300_000)).unwrap();
+            connect(std::os::fd::AsRawFd::as_raw_fd(&socket), &SockaddrIn::from(to)).is_ok()
+        };
+        self.namespace.enter(attempt).unwrap()
+    }
     fn connect(&self, to: SocketAddr) -> std::io::Result<TcpStream> {
         self.namespace.enter(|| TcpStream::connect_timeout(&to, Duration::from_secs(2))).unwrap()
     }
@@ -300,6 +312,12 @@ fn clusters_are_kept_apart() {
     }
     assert!(root.reaches("10.244.1.1", 6443) && root.reaches("10.9.0.1", 10250) && !root.reaches("100.64.0.1", 6443));
     assert!(node.machine.reaches("100.64.0.2", 6443), "the machine reaches all of itself");
+    for (to, port, reached) in
+        [("10.9.0.2", 443, true), ("100.64.0.1", 6443, true), ("100.64.0.2", 6443, false), ("100.64.0.1", 10250, false), ("10.9.0.1", 10250, false)]
+    {
+        assert_eq!(node.machine.reaches_for(1, to, port), reached, "the machine, for cluster 1, to {to}:{port}");
+    }
+    assert!(node.machine.reaches_for(1, a_address, 80) && !node.machine.reaches_for(1, c_address, 80) && !node.machine.reaches_for(1, root_address, 80));
     let lead = "type nat hook prerouting priority dstnat; ip daddr 10.9.0.1 tcp dport 30001 dnat to 100.64.0.2:6443; ip daddr 10.9.0.1 tcp dport 30002 dnat to 100.64.0.2:10053;";
     node.machine.sh(&format!("nft \"table ip exposed {{ chain pre {{ {lead} }}; }}\""));
     assert!(node.outside.reaches("10.9.0.1", 30001) && root.reaches("10.9.0.1", 30001), "whom the host cluster exposes is reached");

@@ -35,11 +35,14 @@ struct Installed {
     outside_slots: Vec<SocketAddrV4>,
 }
 
+/// The frontends of an owner, and its elements of sets.
+type Asked = (BTreeSet<Frontend>, BTreeSet<(Set, String)>);
+
 #[derive(Debug)]
 pub struct Ruleset {
     settings: ProxySettings,
     /// What each has asked for: frontends, and elements of addresses that are its alone.
-    owners: HashMap<Owner, (BTreeSet<Frontend>, BTreeSet<(Set, String)>)>,
+    owners: HashMap<Owner, Asked>,
     claims: HashMap<Frontend, BTreeMap<Owner, Arc<Target>>>,
     installed: HashMap<Frontend, Installed>,
     /// How many need an element that several may need.

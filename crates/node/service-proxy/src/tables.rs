@@ -310,7 +310,12 @@ table ip {table} {{
  }}
  chain output {{
   type nat hook output priority -100; policy accept;
+  {is_hosted} goto translate-hosted
   jump translate
+ }}
+ chain guard-output {{
+  type filter hook output priority -110; policy accept;
+  ct mark & {PUBLIC:#x} == {PUBLIC:#x} ct direction original meta mark set ct mark & {CLUSTER_MASK:#x}
  }}
  chain remember-prerouting {{
   type filter hook prerouting priority dstnat + 5; policy accept;
@@ -344,6 +349,7 @@ table ip {table} {{
  }}
  chain filter-output {{
   type filter hook output priority filter; policy accept;
+  ct state new {is_hosted} goto filter-hosted
   ct state new jump check-empty
   ct state new ip daddr @{CLUSTER_ADDRESSES} goto refuse
  }}

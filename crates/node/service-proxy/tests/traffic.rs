@@ -53,6 +53,20 @@ impl Machine {
             Ok((name.to_owned(), client.to_owned()))
         })
     }
+    /// As a process that acts for a cluster asks.
+    fn ask_for(&self, mark: u32, to: &str) -> Option<String> {
+        use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrIn, connect, setsockopt, socket, sockopt};
+        let to: std::net::SocketAddrV4 = to.parse().unwrap();
+        self.within(move || {
+            let socket = socket(AddressFamily::Inet, SockType::Stream, SockFlag::SOCK_CLOEXEC, None).unwrap();
+            setsockopt(&socket, sockopt::Mark, &mark).unwrap();
+            setsockopt(&socket, sockopt::SendTimeout, &nix::sys::time::TimeVal::new(1, 0)).unwrap();
+            connect(std::os::fd::AsRawFd::as_raw_fd(&socket), &SockaddrIn::from(to)).ok()?;
+            let mut answer = String::new();
+            TcpStream::from(socket).read_to_string(&mut answer).ok()?;
+            Some(answer.split_once(' ')?.0.to_owned())
+        })
+    }
     fn asks(&self, to: &str, times: usize) -> BTreeMap<String, usize> {
         let mut counts = BTreeMap::new();
         for _ in 0..times {
@@ -466,6 +480,8 @@ fn clusters_with_the_same_addresses_reach_their_own() {
     assert_eq!(cluster.client.ask("10.96.0.1:80").unwrap().1, "10.244.0.4");
     assert_eq!(cluster.pods[1].asks("10.96.0.1:80", 10), BTreeMap::from([("b".into(), 10)]));
     assert_eq!(cluster.node.asks("10.96.0.1:80", 10), BTreeMap::from([("b".into(), 10)]), "the machine sees the host cluster's");
+    assert_eq!(cluster.node.ask_for(0x10000, "10.96.0.1:80").as_deref(), Some("a"), "and for a cluster that cluster's");
+    assert_eq!(cluster.node.ask_for(0x20000, "10.96.0.1:80").as_deref(), Some("b"));
     // An address that only one has, and one that only the host cluster has.
     service(&x, "only", json!({ "clusterIP": "10.96.0.2" }), &[a]);
     service(&root, "own", json!({ "clusterIP": "10.96.0.3" }), &[b]);
@@ -479,6 +495,8 @@ fn clusters_with_the_same_addresses_reach_their_own() {
     for from in [&cluster.outside, &cluster.client, &cluster.node] {
         assert_eq!(from.ask("10.9.0.1:30080").unwrap().0, "b");
     }
+    assert_eq!(cluster.node.ask_for(0x10000, "10.9.0.1:30080").as_deref(), Some("b"));
+    assert!(cluster.node.ask_for(0x20000, "10.96.0.2:80").is_none());
     let answers = cluster.client.within(|| {
         let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
         socket.set_read_timeout(Some(Duration::from_secs(2))).unwrap();

@@ -1,9 +1,8 @@
 //! Virtual clusters as their owners meet them: K3k's manifests through kubectl, and the commands of k3kcli.
+use crate::support::SOON;
 use serde_json::{Value, json};
 use std::path::PathBuf;
-use testkit::{Api, Outcome, Server, Tool, wait_until};
-
-use crate::support::SOON;
+use testkit::{Api, Outcome, Server, ServerOptions, Tool, wait_until};
 
 const DEFINITIONS: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
 
@@ -16,7 +15,7 @@ fn cluster(name: &str, spec: Value) -> Value {
 }
 
 fn host() -> (Server, Api) {
-    let server = Server::control_plane();
+    let server = Server::start(ServerOptions { arguments: vec!["--disable-agent".into()], is_host: true, ..ServerOptions::default() });
     let api = server.api();
     namespace(&api, "team", json!({}));
     (server, api)
