@@ -1,4 +1,5 @@
 //! Seen through views, an engine is still one: the host cluster notices nothing of them.
+#![allow(clippy::unwrap_used, reason = "these are tests")]
 use api_meta::{ClusterName, GroupResource};
 use bytes::Bytes;
 use std::sync::Arc;

@@ -1,4 +1,5 @@
 //! What a virtual cluster sees of the base and of the host's nodes, and what it does to them: nothing.
+#![allow(clippy::unwrap_used, reason = "these are tests")]
 use api_meta::{ClusterName, GroupResource, Object, object};
 use bytes::Bytes;
 use serde_json::{Value, json};

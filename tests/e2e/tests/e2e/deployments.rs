@@ -7,12 +7,12 @@ use testkit::images::{HTTPD, HTTPD_2};
 fn a_deployment_is_created_exposed_scaled_rolled_out_and_undone() {
     let cluster = Cluster::with_images(&[HTTPD, HTTPD_2]);
     let kubectl = cluster.tool();
-    let answer = || kubectl.sh("curl -sS --max-time 5 http://$(kubectl get service web -o jsonpath='{.spec.clusterIP}')/");
+    let answer = || kubectl.sh("kubectl get --raw /api/v1/namespaces/default/services/web:80/proxy/");
 
     assert_eq!(kubectl.sh("kubectl create deployment web --image=httpd:1 --port=80").ok(), "deployment.apps/web created\n");
     assert!(kubectl.sh("kubectl rollout status deployment/web --timeout=90s").ok().ends_with("deployment \"web\" successfully rolled out\n"));
     assert_eq!(kubectl.sh("kubectl expose deployment web --port=80").ok(), "service/web exposed\n");
-    kubectl.until("curl -sS --max-time 5 http://$(kubectl get service web -o jsonpath='{.spec.clusterIP}')/", SOON, |page| page == "httpd version 1");
+    kubectl.until("kubectl get --raw /api/v1/namespaces/default/services/web:80/proxy/", SOON, |page| page == "httpd version 1");
 
     assert_eq!(kubectl.sh("kubectl scale deployment web --replicas=3").ok(), "deployment.apps/web scaled\n");
     kubectl.sh("kubectl wait --for=jsonpath='{.status.readyReplicas}'=3 deployment/web --timeout=90s").ok();
@@ -28,7 +28,7 @@ fn a_deployment_is_created_exposed_scaled_rolled_out_and_undone() {
     assert_eq!(kubectl.sh("kubectl set image deployment/web httpd=httpd:2").ok(), "deployment.apps/web image updated\n");
     kubectl.sh("kubectl annotate deployment/web kubernetes.io/change-cause='version 2'").ok();
     kubectl.sh("kubectl rollout status deployment/web --timeout=90s").ok();
-    kubectl.until("curl -sS --max-time 5 http://$(kubectl get service web -o jsonpath='{.spec.clusterIP}')/", SOON, |page| page == "httpd version 2");
+    kubectl.until("kubectl get --raw /api/v1/namespaces/default/services/web:80/proxy/", SOON, |page| page == "httpd version 2");
     let history = kubectl.sh("kubectl rollout history deployment/web").ok();
     assert!(history.contains("1         <none>") && history.contains("2         version 2"), "{history}");
     assert!(kubectl.sh("kubectl rollout history deployment/web --revision=1").ok().contains("httpd:1"));

@@ -114,7 +114,7 @@ fn tenants_have_the_same_names_and_addresses_and_meet_nowhere() {
 fn services_as_pod(cluster: &Cluster, kubectl: &Tool, address: &str) -> String {
     let read = |file: &str| in_client(kubectl, &format!("cat /var/run/secrets/kubernetes.io/serviceaccount/{file}"));
     let authority = cluster.server.directory.path().join("pod-ca.crt");
-    std::fs::write(&authority, read("ca.crt")).unwrap();
+    std::fs::write(&authority, read("ca.crt")).expect("a file can be written");
     let processes = cluster.remains().processes;
     let sleepers = processes.iter().filter(|process| process.command.starts_with("sleep 100000"));
     let script = sleepers.map(|process| {
