@@ -192,13 +192,13 @@ mod tests {
     fn a_number_is_one_clusters_at_a_time() {
         let (a, b) = (ClusterName::hosted("n", "a").unwrap(), ClusterName::hosted("n", "b").unwrap());
         let mut known = Known::default();
-        assert_eq!(known.take(b.clone(), facts_of(1)), [b.clone()]);
+        assert_eq!(known.take(b.clone(), facts_of(1)), std::slice::from_ref(&b));
         assert_eq!(known.take(b.clone(), facts_of(1)), []);
         assert_eq!(known.take(a.clone(), facts_of(1)), [a.clone(), b.clone()], "the first by name has it");
         assert_eq!(known.by_number[&1], a);
         assert_eq!(known.take(a.clone(), None), [a.clone(), b.clone()]);
         assert_eq!(known.by_number[&1], b);
-        assert_eq!(known.take(b.clone(), facts_of(2)), [b.clone()]);
+        assert_eq!(known.take(b.clone(), facts_of(2)), std::slice::from_ref(&b));
         assert_eq!(known.by_number, HashMap::from([(2, b)]));
     }
 }
