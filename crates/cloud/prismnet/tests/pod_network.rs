@@ -360,7 +360,7 @@ fn pods_of_many_clusters_come_and_go_at_once() {
     let conf = node.conf();
     let addresses: Vec<Ipv4Addr> = std::thread::scope(|scope| {
         let threads: Vec<_> = pods.iter().map(|(number, pod)| scope.spawn(|| node.add_to(*number, pod))).collect();
-        node.setup();
+        node.machine.namespace.enter(|| node::reap(&node.network).unwrap()).unwrap();
         threads.into_iter().map(|thread| thread.join().unwrap()).collect()
     });
     let rules = node.machine.sh("nft list table ip k8shost-prismnet");
