@@ -17,9 +17,6 @@ pub struct ClusterSettings {
     /// Its pods run on nodes with these labels, and only those are mirrored in it.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub node_selector: BTreeMap<String, String>,
-    /// A PriorityClass of the host cluster, by which its pods stand among all clusters'.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub priority_class: String,
     /// The Pod Security Standard that all its pods keep to, whatever its own namespaces say.
     #[serde(default)]
     pub pod_security: PodSecurityLevel,

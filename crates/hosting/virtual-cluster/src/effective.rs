@@ -62,7 +62,6 @@ pub fn effective(cluster: &Cluster, bound: &Bound) -> Result<Effective, String> 
         service_cidr: parse("serviceCIDR", "a network such as 10.43.0.0/16", &spec.service_cidr)?,
         cluster_dns: parse::<IpAddr>("clusterDNS", "an IP address", &spec.cluster_dns)?,
         node_selector: either(applied.as_ref().map(|policy| &policy.node_selector)),
-        priority_class: applied.as_ref().map(|policy| &policy.priority_class).filter(|class| !class.is_empty()).unwrap_or(&spec.priority_class).clone(),
         pod_security: policy.and_then(|policy| policy.spec.pod_security_admission_level).unwrap_or_default(),
         mirror_host_nodes: spec.mirror_host_nodes,
         own_nodes: spec.mode == Mode::Hcp,
@@ -123,11 +122,10 @@ mod tests {
         let cluster = cluster(json!({"nodeSelector": {"pool": "a"}, "priorityClass": "low", "serviceCIDR": "10.43.0.0/16"}));
         let alone = effective(&cluster, &Bound::ToNone).unwrap();
         assert_eq!((alone.cluster.as_str(), alone.settings.node_selector["pool"].as_str()), ("mine.team", "a"));
-        assert_eq!((alone.settings.priority_class.as_str(), alone.settings.pod_security), ("low", PodSecurityLevel::Baseline));
+        assert_eq!(alone.settings.pod_security, PodSecurityLevel::Baseline);
         let bound = policy(json!({"defaultNodeSelector": {"pool": "b"}, "podSecurityAdmissionLevel": "restricted", "sync": {"services": {"enabled": true}}}));
         let bound = effective(&cluster, &bound).unwrap();
-        assert_eq!((bound.settings.node_selector["pool"].as_str(), bound.settings.priority_class.as_str()), ("b", "low"));
-        assert_eq!(bound.settings.pod_security, PodSecurityLevel::Restricted);
+        assert_eq!((bound.settings.node_selector["pool"].as_str(), bound.settings.pod_security), ("b", PodSecurityLevel::Restricted));
         let applied = serde_json::to_value(bound.policy).unwrap();
         assert_eq!(applied, json!({"name": "gold", "nodeSelector": {"pool": "b"}, "sync": {"services": {"enabled": true}}}));
     }

@@ -143,6 +143,19 @@ fn the_hosts_nodes_are_out_of_reach() {
         assert_eq!(reply.code, 403, "{method} {path}: {}", reply.text());
     }
     assert_eq!(a.patch("merge", "/api/v1/nodes/n1", &json!({"metadata": {"labels": {"x": "y"}}})).code, 403);
+    // A pod on a node that is none of the cluster's, by its author or by whoever binds it.
+    let mut placed = pod("placed");
+    placed["spec"]["nodeName"] = json!("n2");
+    host.post("/api/v1/nodes", &json!({"metadata": {"name": "n2"}})).ok();
+    host.patch("merge", "/apis/k3k.io/v1beta1/namespaces/team-a/clusters/same", &json!({"spec": {"nodeSelector": {"pool": "a"}}})).ok();
+    host.patch("merge", "/api/v1/nodes/n1", &json!({"metadata": {"labels": {"pool": "a"}}})).ok();
+    wait_until("the cluster sees its own nodes alone", SOON, || names(&a.get("/api/v1/nodes").ok()) == ["n1"]);
+    assert_eq!(names(&b.get("/api/v1/nodes").ok()), ["n1", "n2"]);
+    assert_eq!(a.post("/api/v1/namespaces/default/pods", &placed).code, 403);
+    let made = a.post("/api/v1/namespaces/default/pods", &pod("bound")).ok();
+    assert_eq!(made["spec"]["nodeSelector"], json!({"pool": "a"}));
+    let binding = json!({"metadata": {"name": "bound"}, "target": {"kind": "Node", "name": "n2"}});
+    assert_eq!(a.post("/api/v1/namespaces/default/pods/bound/binding", &binding).code, 403);
     // Its own administrators can't lift what the host's pods have to keep to.
     a.patch("merge", "/api/v1/namespaces/default", &json!({"metadata": {"labels": {"pod-security.kubernetes.io/enforce": "privileged"}}})).ok();
     for spec in [

@@ -1,7 +1,7 @@
 //! VirtualCluster: what a virtual cluster may ask of the host's nodes, whatever its own administrators allow.
 use super::pod_security::{Level, Standard, Version, checks};
 use crate::{AdmissionRequest, Operation, Plugin};
-use api_meta::{PodSecurityLevel, Status};
+use api_meta::{GroupResource, PodSecurityLevel, Status};
 use api_resource::Lookup;
 use async_trait::async_trait;
 use serde_json::Value;
@@ -9,6 +9,9 @@ use std::collections::BTreeMap;
 
 /// Does nothing in the host cluster. It can't be turned off: it is the wall between tenants.
 pub struct VirtualCluster;
+
+/// A label of the nodes that belong to one virtual cluster alone, with its name. No node of the host has it.
+const OWN_NODE: &str = "k8shost.io/virtual-cluster";
 
 #[async_trait]
 impl Plugin for VirtualCluster {
@@ -18,21 +21,31 @@ impl Plugin for VirtualCluster {
 
     async fn mutate(&self, request: &mut AdmissionRequest<'_>, _: &dyn Lookup) -> Result<(), Status> {
         let Some(settings) = request.host.cluster_settings(request.cluster) else { return Ok(()) };
-        if request.is("", "pods") && request.operation == Operation::Create && !settings.node_selector.is_empty() {
-            let selector = selected(&request.object()["spec"]["nodeSelector"], &settings.node_selector).map_err(|why| request.forbidden(why))?;
+        let mut wanted = settings.node_selector.clone();
+        if settings.own_nodes {
+            wanted.insert(OWN_NODE.into(), request.cluster.as_str().into());
+        }
+        if request.is("", "pods") && request.operation == Operation::Create && !wanted.is_empty() {
+            let selector = selected(&request.object()["spec"]["nodeSelector"], &wanted).map_err(|why| request.forbidden(why))?;
             request.spec_mut().insert("nodeSelector".into(), selector);
         }
         Ok(())
     }
 
-    async fn validate(&self, request: &mut AdmissionRequest<'_>, _: &dyn Lookup) -> Result<(), Status> {
+    async fn validate(&self, request: &mut AdmissionRequest<'_>, lookup: &dyn Lookup) -> Result<(), Status> {
         let Some(settings) = request.host.cluster_settings(request.cluster) else { return Ok(()) };
+        // Who chooses a node past the scheduler chooses among those the cluster sees.
+        if let Some(node) = chosen_node(request)
+            && lookup.get(request.cluster, &GroupResource::new("", "nodes"), "", node).await?.is_none()
+        {
+            return Err(request.forbidden(format_args!("node {node:?} is none of the virtual cluster's")));
+        }
         let level = match settings.pod_security {
             PodSecurityLevel::Privileged => return Ok(()),
             PodSecurityLevel::Baseline => Level::Baseline,
             PodSecurityLevel::Restricted => Level::Restricted,
         };
-        if settings.own_nodes || !matches!(request.operation, Operation::Create | Operation::Update) {
+        if !matches!(request.operation, Operation::Create | Operation::Update) {
             return Ok(());
         }
         let why = match (request.group, request.resource, request.subresource) {
@@ -42,6 +55,16 @@ impl Plugin for VirtualCluster {
         };
         why.map_or(Ok(()), |why| Err(request.forbidden(why)))
     }
+}
+
+/// The node that a new pod or a binding names.
+fn chosen_node<'a>(request: &'a AdmissionRequest<'_>) -> Option<&'a str> {
+    let node = match (request.operation, request.subresource) {
+        (Operation::Create, "") if request.is("", "pods") => &request.object()["spec"]["nodeName"],
+        (Operation::Create, "binding") if request.is_part("", "pods", "binding") => &request.object()["target"]["name"],
+        _ => return None,
+    };
+    node.as_str().filter(|node| !node.is_empty())
 }
 
 /// A pod's node selector with the cluster's, which it must not contradict.
