@@ -68,7 +68,10 @@ spec: {containers: [{name: main, image: "busybox:1.36", command: [sleep, "100000
     }
     assert_eq!(names("kubectl exec client -- timeout 5 wget -qO- http://web/name"), 3);
     let address = kubectl.sh("kubectl get service web -o jsonpath='{.spec.clusterIP}'").ok();
-    assert_eq!(names(&format!("curl -sS --max-time 5 http://{address}/name")), 3, "from the node");
+    // The machine itself sees the host cluster's Services alone: others' may have the same addresses.
+    if !testkit::inside::is_wanted() {
+        assert_eq!(names(&format!("curl -sS --max-time 5 http://{address}/name")), 3, "from the node");
+    }
     let node = &cluster.host.address;
     assert_eq!(names(&format!("curl -sS --max-time 5 http://{node}:30081/name")), 3, "from the node through its port");
     let outside = cluster.outside();
