@@ -52,7 +52,7 @@ fn a_deployment_is_created_exposed_scaled_rolled_out_and_undone() {
 
     // A pod that is lost is made anew; all go with their Deployment.
     let lost = kubectl.sh("kubectl get pods -l app=web -o jsonpath='{.items[0].metadata.name}'").ok();
-    kubectl.sh(&format!("kubectl delete pod {lost} --wait=false")).ok();
+    kubectl.sh(&format!("kubectl delete pod {lost} --wait=false --ignore-not-found")).ok();
     kubectl.until("kubectl get pods -l app=web --field-selector=status.phase=Running -o name | sort", SOON, |names| {
         names.lines().count() == 3 && !names.contains(&lost)
     });
