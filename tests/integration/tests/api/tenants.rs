@@ -299,3 +299,19 @@ fn clusters_outlive_the_server() {
     assert_eq!(a.get("/api/v1/namespaces/kube-system").ok()["metadata"]["uid"], uid);
     assert_eq!(a.get("/apis/rbac.authorization.k8s.io/v1/clusterroles/admin").code, 200);
 }
+
+#[test]
+fn a_removal_that_was_cut_off_goes_on() {
+    let (mut server, host, [a, b]) = tenants();
+    let maps = (0..2000).map(|number| config_map(&format!("m{number}"), &json!({})));
+    assert!(a.post_all(CONFIG_MAPS, maps).into_iter().all(|code| code == 201));
+    let cluster = "/apis/k3k.io/v1beta1/namespaces/team-a/clusters/same";
+    host.delete(cluster);
+    server.end(nix::sys::signal::Signal::SIGKILL);
+    server.launch();
+    assert_eq!(a.get("/api/v1/namespaces").code, 401, "whether all of it is gone or not");
+    wait_until("the cluster is gone", SOON, || host.get(cluster).code == 404);
+    let again = Api::of_kubeconfig(&server.virtual_cluster("team-a", "same").kubeconfig);
+    assert!(names(&again.get(CONFIG_MAPS).ok()).iter().all(|name| !name.starts_with('m')));
+    assert_eq!(b.get("/api/v1/namespaces").code, 200);
+}

@@ -42,8 +42,11 @@ impl ApiServer {
         let scope = Scope::AllClusters(TenantRecord::resource());
         for record in self.store.range(RangeRequest { scope, after: None, limit: 0, revision: None }).await?.records {
             let tenant = TenantRecord::decode(&record)?;
-            if let (false, Ok(cluster)) = (tenant.removed, ClusterName::parse(record.key.cluster())) {
-                self.serve_tenant(&cluster, &tenant)?;
+            match ClusterName::parse(record.key.cluster()) {
+                // Its pods may still be there, and mean it by its number.
+                _ if tenant.removed => self.tenants.reserve(tenant.number),
+                Ok(cluster) => drop(self.serve_tenant(&cluster, &tenant)?),
+                Err(why) => return Err(refused(why)),
             }
         }
         Ok(())
@@ -96,8 +99,19 @@ impl ApiServer {
             }
         };
         CertificateAuthority::from_pem(&client_ca.certificate_pem, &client_ca.key_pem)?;
+        // What a request that was late for an earlier cluster of this name has left behind is nobody's.
+        self.sweep(cluster, &key, Precondition::Absent(key.clone())).await?;
         let number = self.tenants.free_number().ok_or_else(|| refused("the range of cluster addresses is full"))?;
         let record = TenantRecord { number, settings, service_cidr, cluster_dns, client_ca, removed: false };
+        let written = self.write_first(cluster, key, &record).await;
+        if written.is_err() {
+            self.tenants.release(number);
+        }
+        written.map(|()| record)
+    }
+
+    async fn write_first(&self, cluster: &ClusterName, key: Key, record: &TenantRecord) -> Result<(), ClusterError> {
+        let TenantRecord { number, service_cidr, cluster_dns, .. } = *record;
         // Pods reach their cluster at its own address; without nodes there are none, and the server's will do.
         let endpoint = self.tenants.address(number).map_or(self.tenancy.server, IpAddr::V4);
         let start = Bootstrap {
@@ -109,7 +123,7 @@ impl ApiServer {
         let mut ops = bootstrap::first_writes(self, cluster, bootstrap::virtual_objects(&start)).map_err(|status| refused(status.message))?;
         ops.push(Op::Put { key: key.clone(), value: record.encode() });
         self.store.txn(Txn { preconditions: vec![Precondition::Absent(key)], ops }).await?;
-        Ok(record)
+        Ok(())
     }
 
     fn cluster_access(&self, cluster: &ClusterName, record: &TenantRecord) -> Result<ClusterAccess, ClusterError> {
@@ -147,21 +161,27 @@ impl ApiServer {
         }
         self.tenants.remove(cluster);
         self.authentication.remove_authority(cluster);
+        self.sweep(cluster, &key, Precondition::Exists(key.clone())).await?;
+        self.store.txn(Txn { preconditions: vec![], ops: vec![Op::Delete { key }] }).await?;
+        self.tenants.release(record.number);
+        Ok(())
+    }
+
+    /// Deletes all that a cluster holds but its record, as long as that is there or not, as it has to be.
+    async fn sweep(&self, cluster: &ClusterName, record_key: &Key, holds: Precondition) -> Result<(), ClusterError> {
         loop {
             let scope = Scope::Cluster(cluster.clone());
             let found = self.store.range(RangeRequest { scope, after: None, limit: AT_ONCE, revision: None }).await?;
-            let mut ops: Vec<Op> = found.records.iter().filter(|record| record.key != key).map(|record| Op::Delete { key: record.key.clone() }).collect();
+            let mut ops: Vec<Op> =
+                found.records.iter().filter(|record| record.key != *record_key).map(|record| Op::Delete { key: record.key.clone() }).collect();
             if ops.is_empty() {
-                break;
+                return Ok(());
             }
             for record in found.records.iter().filter(|record| record.key.resource() == "services" && record.key.group().is_empty()) {
                 ops.extend(allocate::node_port_releases(&stored(record).object.to_value()));
             }
-            self.store.txn(Txn { preconditions: vec![], ops }).await?;
+            self.store.txn(Txn { preconditions: vec![holds.clone()], ops }).await?;
         }
-        self.store.txn(Txn { preconditions: vec![], ops: vec![Op::Delete { key }] }).await?;
-        self.tenants.release(record.number);
-        Ok(())
     }
 }
 

@@ -125,6 +125,14 @@ impl Tenants {
         }
     }
 
+    /// Keeps a number from being given out: its cluster is not served any more, and not gone yet.
+    pub(crate) fn reserve(&self, number: u32) {
+        let mut known = self.known.write();
+        known.newest = known.newest.max(number);
+        known.by_number.insert(number, None);
+    }
+
+    /// A number whose cluster is gone, or was never made.
     pub(crate) fn release(&self, number: u32) {
         self.known.write().by_number.remove(&number);
     }
@@ -179,6 +187,10 @@ mod tests {
         assert_eq!(tenants.at("100.64.0.1".parse().unwrap()), Some(None));
         assert_eq!(tenants.at("::ffff:100.64.0.2".parse().unwrap()), Some(Some(name("b"))));
         assert_eq!(tenants.free_number(), Some(1));
+        tenants.release(1);
+        tenants.reserve(1);
+        assert_eq!(tenants.free_number(), None, "nor after a restart in the middle of that");
+        assert_eq!(tenants.at("100.64.0.1".parse().unwrap()), Some(None));
         assert_eq!(tenants.at("192.0.2.1".parse().unwrap()), None);
     }
 }
