@@ -8,6 +8,7 @@ use clock::Clock;
 use flashdns::DnsSettings;
 use ipnet::{IpNet, Ipv4Net};
 use node_agent::{AgentSettings, EvictionThresholds, OnShutdown};
+use prismnet::policy::{self, PolicySettings, PolicyView};
 use prismnet::{NodeNetwork, PodClusters, VirtualClusters};
 use serde_json::Value;
 use service_proxy::ProxySettings;
@@ -25,12 +26,15 @@ const NODE_PREFIX: u8 = 24;
 const KUBELET_PORT: u16 = 10250;
 /// Not 53, which a resolver of the machine may hold on every address.
 const DNS_PORT: u16 = 10_053;
+/// How long the node agent waits for policies before it looks after its pods.
+const POLICIES_SOON: Duration = Duration::from_secs(5);
 /// How long pods get when everything is stopped.
 const STOP_GRACE: Duration = Duration::from_secs(10);
 
 pub struct NodeSettings {
     agent: AgentSettings,
     network: Option<NodeNetwork>,
+    policies: PolicyView,
     dns: Option<DnsSettings>,
     proxy: Option<ProxySettings>,
     cluster_dns: IpAddr,
@@ -56,13 +60,14 @@ impl NodeSettings {
         dns.cluster_dns = Some(settings.cluster_dns);
         dns.upstreams = flashdns::upstreams_of(&std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default(), &[gateway, settings.cluster_dns]);
         let mut agent = AgentSettings::new(&settings.node_name, address, &directory);
+        let policies = PolicyView::default();
         let mut proxy = ProxySettings::new(&settings.node_name, cluster_cidr);
         // Without our own pod network nothing keeps clusters apart, so none but the host's own is served here.
         if !settings.is_disabled("prismnet") {
             dns.virtual_cluster_cidr = Some(range);
             proxy.virtual_cluster_cidr = Some(range);
             agent.virtual_cluster_cidr = Some(range);
-            agent.pod_network = Some(Arc::new(PrismnetPods(PodClusters::new(&network.state_dir))));
+            agent.pod_network = Some(Arc::new(PrismnetPods { clusters: PodClusters::new(&network.state_dir), policies: policies.clone() }));
         }
         agent.cluster_dns = vec![settings.cluster_dns];
         agent.cluster_domain = settings.cluster_domain.clone();
@@ -90,6 +95,7 @@ impl NodeSettings {
             dns: enabled("flashdns").then_some(dns),
             proxy: enabled("service-proxy").then_some(proxy),
             network: enabled("prismnet").then_some(network),
+            policies,
             cluster_dns: settings.cluster_dns,
         })
     }
@@ -132,7 +138,7 @@ impl Node {
         source: Arc<dyn Source>,
         clock: Arc<dyn Clock>,
     ) -> Result<Self> {
-        let NodeSettings { mut agent, network, dns, proxy, .. } = settings;
+        let NodeSettings { mut agent, network, policies, dns, proxy, .. } = settings;
         if let Some(network) = &network {
             let executable = std::env::current_exe().context("finding this executable")?;
             let (network, conf_dir, bin_dir) = (network.clone(), agent.cni_conf_dir.clone(), agent.cni_bin_dir.clone());
@@ -143,6 +149,15 @@ impl Node {
         if let Some(dns) = dns {
             let stop = stop_services.clone();
             services.push(watched("flashdns", flashdns::run(dns, source.clone(), async move { stop.cancelled().await })));
+        }
+        if let Some(network) = &network {
+            let stop = stop_services.clone();
+            let settings = PolicySettings { node_name: agent.node_name.clone(), state_dir: network.state_dir.clone() };
+            services.push(watched("network policies", policy::run(settings, policies.clone(), source.clone(), async move { stop.cancelled().await })));
+            if tokio::time::timeout(POLICIES_SOON, policies.ready()).await.is_err() {
+                // Those that run are looked after all the same; new ones wait.
+                tracing::warn!("no pod is started until the network policies are known");
+            }
         }
         let proxy_table = proxy.as_ref().map(|proxy| proxy.table.clone());
         if let Some(proxy) = proxy {

@@ -88,7 +88,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     fn lease(container: usize) -> Lease {
-        Lease { container: container.to_string(), interface: "eth0".into(), namespace: String::new(), identity: (0, 0), cluster: 0, pod: None }
+        Lease { container: container.to_string(), interface: "eth0".into(), namespace: String::new(), identity: (0, 0), cluster: 0, pod: None, held: false }
     }
 
     #[test]

@@ -21,6 +21,9 @@ pub struct Lease {
     pub cluster: u16,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pod: Option<PodIdentity>,
+    /// Policies hold its pod back until its address is known.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub held: bool,
 }
 
 fn is_host_cluster(number: &u16) -> bool {
@@ -90,7 +93,15 @@ mod tests {
     use super::*;
 
     fn lease(container: &str) -> Lease {
-        Lease { container: container.into(), interface: "eth0".into(), namespace: format!("/run/netns/{container}"), identity: (1, 2), cluster: 0, pod: None }
+        Lease {
+            container: container.into(),
+            interface: "eth0".into(),
+            namespace: format!("/run/netns/{container}"),
+            identity: (1, 2),
+            cluster: 0,
+            pod: None,
+            held: false,
+        }
     }
 
     fn range() -> Ipv4Net {

@@ -6,6 +6,7 @@ use crate::loopback;
 use crate::network_namespace::identity_at;
 use crate::node::is_alive;
 use crate::plan::host_interface;
+use crate::policy::{self, Isolation};
 use crate::settings::check_interface_name;
 use crate::{
     AddressFile, AddressPool, Attachment, Engine, Error, Lease, NativeEngine, NetworkConf, NetworkNamespace, PodCluster, PodClusters, PortPlan, isolation, nft,
@@ -205,14 +206,21 @@ fn cluster_of(conf: &NetworkConf, pod: Option<&PodIdentity>) -> Result<PodCluste
 }
 
 fn host_cluster() -> PodCluster {
-    PodCluster { number: 0, name: "root".into() }
+    PodCluster { number: 0, name: "root".into(), isolation: Isolation::default() }
 }
 
 /// Lets go of a lease's place in the rules; before the lease, as the next holder of its address must not inherit it.
 fn withdraw(range: Option<Ipv4Net>, pool: &AddressPool, address: Ipv4Addr, lease: &Lease) -> Result<(), Error> {
+    if lease.held {
+        unless_gone(nft::run(&policy::let_go(address)))?;
+    }
     let Some(range) = range.filter(|_| lease.cluster != 0) else { return Ok(()) };
-    match nft::run(&isolation::withdraw(range, address, lease, !pool.has_other(lease.cluster, address))) {
-        // The table went before: with it, all that was in it.
+    unless_gone(nft::run(&isolation::withdraw(range, address, lease, !pool.has_other(lease.cluster, address))))
+}
+
+/// Where the table went before, all that was in it went too.
+fn unless_gone(done: Result<(), Error>) -> Result<(), Error> {
+    match done {
         Err(Error::Nft(text)) if text.contains("No such file or directory") => Ok(()),
         done => done,
     }
@@ -267,6 +275,7 @@ fn add(parameters: &Parameters, conf: &NetworkConf, engine: &dyn Engine) -> Resu
         identity,
         cluster: attachment.cluster.number,
         pod: attachment.pod.clone(),
+        held: attachment.cluster.isolation != Isolation::default(),
     };
     let addresses = AddressFile::new(&conf.state_dir);
     let address = addresses.change(|pool| match pool.lease(conf.pod_cidr, lease.clone()) {
@@ -281,10 +290,11 @@ fn add(parameters: &Parameters, conf: &NetworkConf, engine: &dyn Engine) -> Resu
     })?;
     let port = PortPlan::new(conf, &attachment, address);
     // First the rules, then the port: a pod's first packet is judged right.
-    let admitted = match conf.virtual_cluster_cidr.filter(|_| lease.cluster != 0) {
-        Some(range) => nft::run(&isolation::admit(range, address, &lease)),
-        None => Ok(()),
-    };
+    let mut rules = policy::hold(address, attachment.cluster.isolation);
+    if let Some(range) = conf.virtual_cluster_cidr.filter(|_| lease.cluster != 0) {
+        rules.push_str(&isolation::admit(range, address, &lease));
+    }
+    let admitted = if rules.is_empty() { Ok(()) } else { nft::run(&rules) };
     match admitted.and_then(|()| engine.attach(&port, &namespace)) {
         Ok(hardware_address) => Ok(result(conf, &port, &parameters.namespace, hardware_address)),
         Err(error) => {

@@ -130,7 +130,7 @@ mod tests {
 
     #[test]
     fn a_pod_is_a_few_elements_and_its_cluster_one_more() {
-        let lease = Lease { container: "c".into(), interface: "eth0".into(), namespace: String::new(), identity: (0, 0), cluster: 258, pod: None };
+        let lease = Lease { container: "c".into(), interface: "eth0".into(), namespace: String::new(), identity: (0, 0), cluster: 258, pod: None, held: false };
         let range = "100.64.0.0/16".parse().unwrap();
         let address = Ipv4Addr::new(10, 244, 0, 5);
         let admitted = admit(range, address, &lease);

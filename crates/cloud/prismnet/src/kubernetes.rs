@@ -42,7 +42,7 @@ mod tests {
         let pod =
             PodIdentity::from_cni_args("IgnoreUnknown=1;K8S_POD_NAMESPACE=shop;K8S_POD_NAME=web-0;K8S_POD_INFRA_CONTAINER_ID=abc;K8S_POD_UID=u1").unwrap();
         assert_eq!(pod, PodIdentity { namespace: "shop".into(), name: "web-0".into(), uid: "u1".into() });
-        assert_eq!(logical_switch(&pod.namespace, &PodCluster { number: 0, name: "root".into() }), "k8s-shop");
+        assert_eq!(logical_switch(&pod.namespace, &PodCluster { number: 0, name: "root".into(), isolation: Default::default() }), "k8s-shop");
         assert_eq!(logical_port(Some(&pod), "abc"), "web-0-abc");
         assert_eq!(PodIdentity::from_cni_args("IgnoreUnknown=1"), None);
     }

@@ -15,6 +15,7 @@ mod nft;
 pub mod node;
 mod plan;
 mod pod_clusters;
+pub mod policy;
 mod settings;
 
 pub use address_file::AddressFile;

@@ -6,6 +6,7 @@ use crate::netlink::{Hop, Netlink};
 use crate::network_namespace::identity_at;
 use crate::nft;
 use crate::plan::host_interface;
+use crate::policy;
 use crate::settings::DEFAULT_MTU;
 use crate::{AddressFile, AddressPool, Error, NetworkConf, NodeNetwork, PodClusters};
 use ipnet::Ipv4Net;
@@ -54,7 +55,7 @@ pub fn setup(network: &NodeNetwork) -> Result<(), Error> {
     reap(network)
 }
 
-/// Takes the router, its routes and its table away. Ports of pods that still run stay.
+/// Takes the router, its routes and its tables away. Ports of pods that still run stay.
 pub fn teardown(network: &NodeNetwork) -> Result<(), Error> {
     let mut netlink = Netlink::open()?;
     netlink.delete_route(network.pod_cidr, Hop::Unreachable, LAST_METRIC)?;
@@ -64,6 +65,7 @@ pub fn teardown(network: &NodeNetwork) -> Result<(), Error> {
         netlink.delete_route(virtual_clusters.range, Hop::Local, 0)?;
     }
     PodClusters::new(&network.state_dir).clear()?;
+    policy::teardown()?;
     nft::run(&format!("add table ip {TABLE}\ndelete table ip {TABLE}\n"))
 }
 

@@ -96,7 +96,7 @@ mod tests {
             container: "c1".into(),
             interface: "eth0".into(),
             pod: Some(PodIdentity { namespace: "shop".into(), name: "web-0".into(), uid: String::new() }),
-            cluster: PodCluster { number: 0, name: "root".into() },
+            cluster: PodCluster { number: 0, name: "root".into(), isolation: Default::default() },
         };
         let plan = PortPlan::new(&conf, &attachment, Ipv4Addr::new(10, 244, 1, 5));
         assert_eq!(plan.alias(), "k8s-shop/web-0-c1");
@@ -105,7 +105,7 @@ mod tests {
         assert_eq!(plan.hardware_address, [0x0a, 0x58, 10, 244, 1, 5]);
         assert_eq!(plan.host_interface.len(), 15);
         assert_ne!(host_interface("c1", "eth0"), host_interface("c1", "eth1"));
-        attachment.cluster = PodCluster { number: 3, name: "dev.team-a".into() };
+        attachment.cluster = PodCluster { number: 3, name: "dev.team-a".into(), isolation: Default::default() };
         assert_eq!(PortPlan::new(&conf, &attachment, plan.address).alias(), "k8s-shop@dev.team-a/web-0-c1");
     }
 }

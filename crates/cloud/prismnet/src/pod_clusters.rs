@@ -3,6 +3,7 @@
 //! A runtime passes a pod's namespace, name and uid on, but nothing of its cluster. A file named by the uid does, in a
 //! directory that is the node's alone, so no pod can say anything about itself.
 use crate::Error;
+use crate::policy::Isolation;
 use serde::{Deserialize, Serialize};
 use std::fs::{self, DirBuilder, OpenOptions};
 use std::io::{self, Write};
@@ -15,6 +16,9 @@ pub struct PodCluster {
     /// 0 is the host cluster.
     pub number: u16,
     pub name: String,
+    /// What policies keep from it from its first packet on.
+    #[serde(default)]
+    pub isolation: Isolation,
 }
 
 /// The pods whose sandboxes are being made.
@@ -41,9 +45,10 @@ impl PodClusters {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                 return match self.of(uid) {
-                    Ok(Some(other)) if other == *cluster => Ok(()),
-                    Ok(Some(other)) => Err(Error::Pod { uid: uid.into(), reason: format!("a pod of the same uid of cluster {:?} is being made", other.name) }),
-                    // Half a file of a process that died, or one that just went.
+                    Ok(Some(other)) if (other.number, &other.name) != (cluster.number, &cluster.name) => {
+                        Err(Error::Pod { uid: uid.into(), reason: format!("a pod of the same uid of cluster {:?} is being made", other.name) })
+                    }
+                    // The same once more, or half a file of a process that died, or one that just went.
                     _ => crate::address_file::replace(&path, &text, 0o600),
                 };
             }
@@ -96,7 +101,7 @@ mod tests {
     fn a_uid_is_one_clusters_until_forgotten() {
         let directory = tempfile::tempdir().unwrap();
         let pods = PodClusters::new(directory.path());
-        let cluster = |number| PodCluster { number, name: format!("c{number}.n") };
+        let cluster = |number| PodCluster { number, name: format!("c{number}.n"), isolation: Isolation::default() };
         assert_eq!(pods.of("u").unwrap(), None);
         pods.expect("u", &cluster(1)).unwrap();
         pods.expect("u", &cluster(1)).unwrap();

@@ -28,5 +28,5 @@ mod termination_message;
 pub use agent::run;
 pub use error::AgentError;
 pub use node::EvictionThresholds;
-pub use pod_network::PodNetwork;
+pub use pod_network::{ExpectedPod, PodNetwork};
 pub use settings::{AgentSettings, OnShutdown};

@@ -5,6 +5,7 @@ mod deployments;
 mod example;
 mod helm;
 mod jobs;
+mod network_policies;
 mod pod_failures;
 mod pod_lifecycle;
 mod pod_settings;

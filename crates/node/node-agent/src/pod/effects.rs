@@ -6,10 +6,10 @@ use super::resources::pod_resources;
 use super::runtime_state::PodRuntime;
 use super::start::{container_of, sandbox_config_of};
 use super::worker::PodMessage;
-use crate::PodNetwork;
 use crate::context::AgentContext;
 use crate::events::EventType;
 use crate::probe::{ActionTarget, run_hook};
+use crate::{ExpectedPod, PodNetwork};
 use cri::CriError;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::api::node::v1::RuntimeClass;
@@ -30,7 +30,7 @@ pub async fn create_sandbox(context: &AgentContext, id: &PodId, pod: &Pod, attem
         return Err(format!("failed to ensure that the pod: {} cgroups exist and are correctly applied: {error}", id.uid));
     }
     let handler = runtime_handler(context, id, pod).await?;
-    let told = tell_network(context, id)?;
+    let told = tell_network(context, id, pod)?;
     let sandbox = context.runtime.run_pod_sandbox(config, &handler).await.map_err(|error| error.to_string())?;
     drop(told);
     context.table.own(&sandbox, owner);
@@ -51,7 +51,7 @@ impl Drop for Told {
 
 /// Tells the pod network which cluster the pod is of. A virtual cluster's pod waits until its cluster's number and DNS
 /// are known: it must never be taken for another's, or ask another's names.
-fn tell_network(context: &AgentContext, id: &PodId) -> Result<Option<Told>, String> {
+fn tell_network(context: &AgentContext, id: &PodId, pod: &Pod) -> Result<Option<Told>, String> {
     let cluster = &id.cluster;
     let number = match &context.clusters {
         Some(clusters) => clusters.number_of(cluster),
@@ -65,7 +65,10 @@ fn tell_network(context: &AgentContext, id: &PodId) -> Result<Option<Told>, Stri
         // Then pods of the host cluster are all the network knows.
         return if number == 0 { Ok(None) } else { Err(format!("the pod network of this node keeps no clusters apart, so no pod of {cluster} can run here")) };
     };
-    network.expect(&id.uid, cluster.as_str(), number).map_err(|error| format!("failed to tell the pod network of the pod's cluster: {error}"))?;
+    let labels = pod.metadata.labels.clone().unwrap_or_default();
+    let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
+    let expected = ExpectedPod { uid: &id.uid, cluster, number, namespace, labels: &labels };
+    network.expect(&expected).map_err(|error| format!("failed to tell the pod network of the pod: {error}"))?;
     Ok(Some(Told { network, uid: id.uid.clone() }))
 }
 

@@ -1,0 +1,138 @@
+//! Pods and namespaces, as far as policies look at them: a node follows those of the whole cluster, so they are kept small.
+use k8s_openapi::api::core::v1::{Namespace, Pod};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::{Metadata, Resource};
+use serde::Deserialize;
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Protocol {
+    Tcp,
+    Udp,
+    Sctp,
+}
+
+impl Protocol {
+    /// As the API names it; absent means TCP.
+    pub fn of(name: Option<&str>) -> Option<Self> {
+        match name {
+            None | Some("" | "TCP") => Some(Self::Tcp),
+            Some("UDP") => Some(Self::Udp),
+            Some("SCTP") => Some(Self::Sctp),
+            Some(_) => None,
+        }
+    }
+
+    /// As nft names it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Tcp => "tcp",
+            Self::Udp => "udp",
+            Self::Sctp => "sctp",
+        }
+    }
+}
+
+/// What policies ask of a pod that has an address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PodFacts {
+    pub uid: String,
+    pub labels: BTreeMap<String, String>,
+    pub address: Ipv4Addr,
+    /// Named container ports.
+    pub ports: Vec<(String, Protocol, u16)>,
+    /// It runs here.
+    pub local: bool,
+}
+
+impl PodFacts {
+    /// `None` for pods that policies don't concern: without an address yet, at their end, or in the node's own network.
+    pub fn of(pod: &PolicyPod, node_name: &str) -> Option<Self> {
+        if pod.spec.host_network || matches!(pod.status.phase.as_str(), "Succeeded" | "Failed") {
+            return None;
+        }
+        let address = pod.status.pod_ip.parse().ok()?;
+        let sidecars = pod.spec.init_containers.iter().filter(|container| container.restart_policy == "Always");
+        let ports = pod.spec.containers.iter().chain(sidecars).flat_map(|container| &container.ports).filter(|port| !port.name.is_empty());
+        Some(Self {
+            uid: pod.metadata.uid.clone().unwrap_or_default(),
+            labels: pod.metadata.labels.clone().unwrap_or_default(),
+            address,
+            ports: ports.filter_map(|port| Some((port.name.clone(), Protocol::of(port.protocol.as_deref())?, port.container_port))).collect(),
+            local: pod.spec.node_name == node_name,
+        })
+    }
+}
+
+/// The parts of a Pod that [`PodFacts`] come from.
+#[derive(Debug, Deserialize)]
+pub struct PolicyPod {
+    metadata: ObjectMeta,
+    #[serde(default)]
+    spec: PodSpec,
+    #[serde(default)]
+    status: PodStatus,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct PodSpec {
+    node_name: String,
+    host_network: bool,
+    containers: Vec<Container>,
+    init_containers: Vec<Container>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Container {
+    restart_policy: String,
+    ports: Vec<ContainerPort>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct ContainerPort {
+    name: String,
+    container_port: u16,
+    protocol: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct PodStatus {
+    phase: String,
+    #[serde(rename = "podIP")]
+    pod_ip: String,
+}
+
+/// The part of a Namespace that selectors look at.
+#[derive(Debug, Deserialize)]
+pub struct PolicyNamespace {
+    metadata: ObjectMeta,
+}
+
+macro_rules! part_of {
+    ($part:ty, $whole:ty) => {
+        impl Resource for $part {
+            const API_VERSION: &'static str = <$whole as Resource>::API_VERSION;
+            const GROUP: &'static str = <$whole as Resource>::GROUP;
+            const KIND: &'static str = <$whole as Resource>::KIND;
+            const VERSION: &'static str = <$whole as Resource>::VERSION;
+            const URL_PATH_SEGMENT: &'static str = <$whole as Resource>::URL_PATH_SEGMENT;
+            type Scope = <$whole as Resource>::Scope;
+        }
+        impl Metadata for $part {
+            type Ty = ObjectMeta;
+            fn metadata(&self) -> &ObjectMeta {
+                &self.metadata
+            }
+            fn metadata_mut(&mut self) -> &mut ObjectMeta {
+                &mut self.metadata
+            }
+        }
+    };
+}
+part_of!(PolicyPod, Pod);
+part_of!(PolicyNamespace, Namespace);

@@ -1,0 +1,6 @@
+//! PrismNET in the kernel: real network namespaces, real packets.
+#![allow(clippy::unwrap_used, reason = "a test may")]
+
+mod node;
+mod pod_network;
+mod policies;
