@@ -15,6 +15,7 @@ mod discovery;
 mod events;
 mod fields;
 mod flowcontrol;
+mod metrics;
 mod networking;
 
 mod node;

@@ -1,6 +1,6 @@
 //! The registry: every built-in kind, one line each, in the order discovery lists the groups.
 use crate::{
-    admissionregistration, apiextensions, apiregistration, apps, autoscaling, batch, certificates, coordination, core, discovery, events, flowcontrol,
+    admissionregistration, apiextensions, apiregistration, apps, autoscaling, batch, certificates, coordination, core, discovery, events, flowcontrol, metrics,
     networking, node, policy, rbac, resource, reviews, scheduling, storage,
 };
 use api_resource::AnyResource;
@@ -69,6 +69,8 @@ pub static BUILTINS: &[&dyn AnyResource] = &[
     &resource::ResourceSlices,
     &apiextensions::CustomResourceDefinitions,
     &apiregistration::APIServices,
+    &metrics::NodeMetrics,
+    &metrics::PodMetrics,
     &reviews::TokenReviews,
     &reviews::SelfSubjectReviews,
     &reviews::SubjectAccessReviews,

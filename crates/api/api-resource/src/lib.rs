@@ -9,5 +9,5 @@ mod versions;
 pub use column::{BuiltinCell, Cell, CellMaker, Column, Row, TableColumn, age, at_path, human_duration};
 pub use lookup::Lookup;
 pub use names::{ALL, Names, ResourceScope, Text, text};
-pub use resource::{ALL_VERBS, AnyResource, Field, NameRule, Resource, SCALE, STATUS, Subresource, SubresourceKind, WriteContext, spec};
+pub use resource::{ALL_VERBS, AnyResource, Field, NameRule, Resource, SCALE, STATUS, Subresource, SubresourceKind, WriteContext, WrittenSchema, spec};
 pub use versions::{Versions, WebhookConversion};

@@ -107,6 +107,21 @@ pub const SCALE: Subresource = Subresource {
     verbs: &["get", "patch", "update"],
 };
 
+/// A schema somebody wrote, as OpenAPI v3, and what is made of it.
+pub struct WrittenSchema {
+    pub document: Arc<Value>,
+    pub schema: SchemaRef,
+}
+
+impl WrittenSchema {
+    /// # Panics
+    /// Where the document is no structural schema, which a test of its kind shows.
+    pub fn new(document: Value) -> Self {
+        let schema = api_schema::Schema::of_custom_resource(&document).expect("a built-in kind's schema is structural");
+        Self { document: Arc::new(document), schema: SchemaRef::new(schema) }
+    }
+}
+
 /// One kind. Everything but the names has a default.
 ///
 /// Values reach these functions decoded and schema-checked: field types can be relied on.
@@ -138,6 +153,10 @@ pub trait Resource: Send + Sync + 'static {
     /// How its objects become what is stored and back, when that is another version's form.
     const VERSIONS: Option<&'static dyn Versions> = None;
 
+    /// The schema of a kind that upstream serves from outside its own API server; those from inside have generated ones.
+    fn written() -> Option<&'static WrittenSchema> {
+        None
+    }
     /// Fills in what the user left out, as upstream's defaulting does. Runs on every decoded object, old ones included.
     fn default(_object: &mut Value) {}
     /// Before create: clears what users may not set. Status is cleared generically where there is a status subresource.
@@ -182,7 +201,7 @@ pub trait AnyResource: Send + Sync {
     fn versions(&self) -> Option<&dyn Versions> {
         None
     }
-    /// The OpenAPI v3 schema as its author wrote it (custom resources).
+    /// The OpenAPI v3 schema as its author wrote it (custom resources, and what upstream serves by other servers).
     fn document(&self) -> Option<Arc<Value>> {
         None
     }
@@ -247,10 +266,16 @@ impl<R: Resource> AnyResource for R {
     fn versions(&self) -> Option<&dyn Versions> {
         R::VERSIONS
     }
+    fn document(&self) -> Option<Arc<Value>> {
+        R::written().map(|written| written.document.clone())
+    }
     fn scope(&self) -> ResourceScope {
         R::SCOPE
     }
     fn schema(&self) -> SchemaRef {
+        if let Some(written) = R::written() {
+            return written.schema.clone();
+        }
         let names = &R::NAMES;
         api_schema::builtin::for_kind(&names.group, &names.version, &names.kind).expect("every built-in kind has a generated schema")
     }

@@ -7,7 +7,7 @@ use crate::query::Query;
 use crate::request_record::{RequestRecord, path_attributes};
 use crate::route::{ResourceRoute, Route, Target};
 use crate::server::{ApiServer, ArrivedAt, Requester};
-use crate::{compress, discovery, errors, health, impersonate, inflight, openapi, special};
+use crate::{compress, discovery, errors, health, impersonate, inflight, measure, openapi, special};
 use api_auth::{Attributes, AuthError, Decision, MASTERS, User, forbidden};
 use api_meta::{ClusterName, Status};
 use api_resource::{ALL_VERBS, SubresourceKind};
@@ -300,6 +300,9 @@ impl ApiServer {
             let body = read_body(parts, incoming).await?;
             context.record.request_body(&parts.headers, route.verb, &body);
             return self.special(context, &kind, special, &body).await;
+        }
+        if route.group == measure::GROUP {
+            return self.measured(context, &kind).await;
         }
         match route.verb {
             "list" => return self.list(context, &kind).await,

@@ -32,6 +32,7 @@ mod list_body;
 mod list_options;
 mod listener;
 mod lookup;
+mod measure;
 mod metadata;
 mod metrics;
 mod negotiate;

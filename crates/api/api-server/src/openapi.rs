@@ -60,7 +60,7 @@ pub fn document(path: &str, protobuf: bool, kinds: &[Kind]) -> Result<Option<Doc
 fn served(kind: &Kind, whole: bool) -> Served {
     let names = kind.names();
     let (schema, document, fingerprint) = match kind {
-        Kind::Builtin(kind) => (kind.schema(), None, None),
+        Kind::Builtin(kind) => (kind.schema(), kind.document(), None),
         Kind::Custom(custom) => {
             let document = if whole { custom.resource.document() } else { Some(Arc::default()) };
             (SchemaRef::new(Schema::default()), document, Some(Versions::settled_by(&*custom.resource)))

@@ -5,6 +5,7 @@ use crate::documents::Documents;
 use crate::inflight::Inflight;
 use crate::kinds::Kinds;
 use crate::lookup::StoreLookup;
+use crate::measure::Samples;
 use crate::metrics::Metrics;
 use crate::policy::{self, Policy};
 use crate::server_options::ServerOptions;
@@ -86,6 +87,7 @@ pub struct ApiServer {
     pub(crate) definitions: Definitions,
     pub(crate) converter: Arc<Converter>,
     pub(crate) documents: Documents,
+    pub(crate) samples: Samples,
     pub(crate) admission: AdmissionChain,
     pub(crate) clock: Arc<dyn Clock>,
     /// Of the host cluster.
@@ -120,6 +122,7 @@ impl ApiServer {
             definitions,
             converter,
             documents: Documents::default(),
+            samples: Samples::default(),
             admission,
             clock,
             service_cidr,

@@ -13,6 +13,7 @@ mod pod_volumes;
 mod services;
 mod stop;
 mod streams;
+mod top;
 mod unprivileged;
 mod virtual_clusters;
 

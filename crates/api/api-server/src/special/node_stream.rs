@@ -8,9 +8,11 @@ use api_meta::Status;
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, StatusCode, header, request::Parts};
 use http_body_util::{BodyExt, Empty};
+use hyper::client::conn::http1::SendRequest;
 use hyper_util::rt::TokioIo;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value;
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 use tokio::net::TcpStream;
@@ -50,13 +52,7 @@ impl ApiServer {
         }
         request.headers_mut().insert(header::HOST, HeaderValue::from_str(&address.to_string()).map_err(Status::internal)?);
         let unreachable = |error: &dyn std::fmt::Display| Status::internal(format!("error dialing backend: {error}"));
-        let connecting = tokio::time::timeout(DIAL_TIMEOUT, TcpStream::connect(address)).await;
-        let stream = connecting.map_err(|_| unreachable(&"i/o timeout"))?.map_err(|e| unreachable(&e))?;
-        stream.set_nodelay(true).map_err(|e| unreachable(&e))?;
-        let name = rustls::pki_types::ServerName::IpAddress(address.ip().into());
-        let stream = TlsConnector::from(self.nodes.tls.clone()).connect(name, stream).await.map_err(|e| unreachable(&e))?;
-        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|e| unreachable(&e))?;
-        tokio::spawn(connection.with_upgrades());
+        let mut sender = self.dial_node(address).await.map_err(|error| unreachable(&error))?;
         let upgrade = hyper::upgrade::on(Request::from_parts(parts.clone(), ()));
         let mut answer = sender.send_request(request).await.map_err(|e| unreachable(&e))?;
         if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
@@ -81,8 +77,20 @@ impl ApiServer {
         Ok(Answer::from_parts(parts, body::full(Bytes::new())))
     }
 
+    /// A connection to a node, for one request.
+    pub(crate) async fn dial_node(&self, address: SocketAddr) -> io::Result<SendRequest<Empty<Bytes>>> {
+        let connecting = tokio::time::timeout(DIAL_TIMEOUT, TcpStream::connect(address)).await;
+        let stream = connecting.map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "i/o timeout"))??;
+        stream.set_nodelay(true)?;
+        let name = rustls::pki_types::ServerName::IpAddress(address.ip().into());
+        let stream = TlsConnector::from(self.nodes.tls.clone()).connect(name, stream).await?;
+        let (sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(io::Error::other)?;
+        tokio::spawn(connection.with_upgrades());
+        Ok(sender)
+    }
+
     /// Where a node's streaming server listens. Nodes belong to the host cluster.
-    pub(super) async fn node_address(&self, name: &str) -> Result<SocketAddr, Status> {
+    pub(crate) async fn node_address(&self, name: &str) -> Result<SocketAddr, Status> {
         use api_resource::Lookup;
         let resource = api_meta::GroupResource::new("", "nodes");
         let found = Lookup::get(self, &api_meta::ClusterName::root(), &resource, "", name).await?;

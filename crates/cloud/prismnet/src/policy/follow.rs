@@ -10,7 +10,6 @@ use k8s_openapi::api::core::v1::{Namespace, Pod};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use std::collections::BTreeMap;
 use std::future::Future;
-use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -83,7 +82,7 @@ async fn follow(settings: &PolicySettings, view: &PolicyView, source: &dyn Sourc
     policies.synced().await;
     if policies.is_empty() {
         // Those of an earlier run are gone.
-        patiently(async || blocking(teardown).await).await;
+        patiently(|| blocking(teardown)).await;
         view.ready.send_replace(true);
         while policies.is_empty() {
             // Whatever it tells, what the cache holds now counts.
@@ -102,19 +101,7 @@ async fn follow(settings: &PolicySettings, view: &PolicyView, source: &dyn Sourc
         // The changes told so far are part of what is looked at next.
         (policy_changes, pods, namespaces) = (policy_changes.resubscribe(), pods.resubscribe(), namespaces.resubscribe());
         *view.policies.lock().expect("no holder of this lock panics") = everything(&caches, settings);
-        patiently(async || {
-            let state_dir = settings.state_dir.clone();
-            let leases = blocking(move || AddressFile::new(&state_dir).read()).await?;
-            let update = {
-                let mut policies = view.policies.lock().expect("no holder of this lock panics");
-                let known = policies.local_addresses();
-                // Which pod a lease is for is told by its status; until then the worst is supposed.
-                let unknown = leases.leases.keys().filter(|address| !known.contains(address));
-                policies.reload(&unknown.map(|address| (*address, Isolation { ingress: true, egress: true })).collect::<BTreeMap<Ipv4Addr, _>>())
-            };
-            apply(update).await
-        })
-        .await;
+        patiently(|| reload(view.clone(), settings.state_dir.clone())).await;
         view.ready.send_replace(true);
         tracing::info!(policies = caches.policies.len(), "network policies are in place");
         if let Err(error) = changes(settings, view, (&mut policy_changes, &mut pods, &mut namespaces)).await {
@@ -199,8 +186,21 @@ async fn apply(update: Update) -> Result<(), Error> {
     .await
 }
 
+/// Makes all tables anew.
+async fn reload(view: PolicyView, state_dir: PathBuf) -> Result<(), Error> {
+    let leases = blocking(move || AddressFile::new(&state_dir).read()).await?;
+    let update = {
+        let mut policies = view.policies.lock().expect("no holder of this lock panics");
+        let known = policies.local_addresses();
+        // Which pod a lease is for is told by its status; until then the worst is supposed.
+        let unknown = leases.leases.keys().filter(|address| !known.contains(address));
+        policies.reload(&unknown.map(|address| (*address, Isolation { ingress: true, egress: true })).collect())
+    };
+    apply(update).await
+}
+
 /// Tries until it works: nothing can be let through meanwhile that was not before.
-async fn patiently(mut attempt: impl AsyncFnMut() -> Result<(), Error>) {
+async fn patiently<F: Future<Output = Result<(), Error>>>(mut attempt: impl FnMut() -> F) {
     let mut retry = FIRST_RETRY;
     while let Err(error) = attempt().await {
         tracing::error!(error = &error as &dyn std::error::Error, "network policies could not be put in place; trying again in {retry:?}");
