@@ -1,8 +1,8 @@
 //! Starts every controller and waits for their end.
 use crate::{
     ControllersSettings, cluster_role_aggregation, cron_job, daemon_set, deployment, disruption, endpoint_slice, endpoint_slice_mirroring, endpoints,
-    garbage_collector, job, namespace, node_lifecycle, pod_gc, replica_set, resource_quota, root_ca, service_account, stateful_set, taint_eviction,
-    volume_binder, volume_protection,
+    garbage_collector, horizontal_pod_autoscaler, job, namespace, node_lifecycle, pod_gc, replica_set, resource_quota, root_ca, service_account, stateful_set,
+    taint_eviction, volume_binder, volume_protection,
 };
 use controller_kit::{CancellationToken, Kit};
 use futures::future::{BoxFuture, FutureExt, join_all};
@@ -23,6 +23,7 @@ pub async fn run(settings: ControllersSettings, kit: Kit, shutdown: Cancellation
         job::ttl::runner(&kit).run(stop()).boxed(),
         disruption::runner(&kit).run(stop()).boxed(),
         disruption::stale::runner(&kit).run(stop()).boxed(),
+        horizontal_pod_autoscaler::runner(&kit).run(stop()).boxed(),
         cron_job::runner(&kit).run(stop()).boxed(),
         resource_quota::runner(&kit).run(stop()).boxed(),
         volume_binder::claims::runner(&kit).run(stop()).boxed(),

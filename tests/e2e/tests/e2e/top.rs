@@ -46,3 +46,47 @@ spec:
     let refused = kubectl.k("delete podmetrics busy");
     assert!(!refused.success && refused.stderr.contains("MethodNotAllowed"), "{refused:?}");
 }
+
+#[test]
+fn an_autoscaler_adds_pods_under_load_and_takes_them_away_again() {
+    let cluster = Cluster::start();
+    let kubectl = cluster.tool();
+    kubectl.apply(
+        r#"
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: work}
+spec:
+  selector: {matchLabels: {app: work}}
+  template:
+    metadata: {labels: {app: work}}
+    spec:
+      terminationGracePeriodSeconds: 1
+      containers:
+      - name: main
+        image: busybox:1.36
+        command: [sh, -c, "while true; do [ -f /load ] || sleep 0.2; done"]
+        resources: {requests: {cpu: 100m}, limits: {cpu: 200m}}
+---
+apiVersion: autoscaling/v2
+kind: HorizontalPodAutoscaler
+metadata: {name: work}
+spec:
+  scaleTargetRef: {apiVersion: apps/v1, kind: Deployment, name: work}
+  minReplicas: 1
+  maxReplicas: 2
+  metrics: [{type: Resource, resource: {name: cpu, target: {type: Utilization, averageUtilization: 60}}}]
+  behavior: {scaleDown: {stabilizationWindowSeconds: 0}}
+"#,
+    );
+    let replicas = |wanted: &str| kubectl.sh("kubectl get deployment work -o jsonpath='{.spec.replicas}'").stdout == wanted;
+    let condition = |name: &str| kubectl.sh(&format!("kubectl get hpa work -o jsonpath='{{.status.conditions[?(@.type==\"{name}\")].reason}}'")).stdout;
+    wait_until("its load is known", SOON, || condition("ScalingActive") == "ValidMetricFound");
+    kubectl.sh("kubectl exec deployment/work -- touch /load").ok();
+    wait_until("a second pod comes", SOON, || replicas("2"));
+    wait_until("it is told", SOON, || kubectl.sh("kubectl get events --field-selector reason=SuccessfulRescale").stdout.contains("New size: 2"));
+    kubectl.sh("for pod in $(kubectl get pods -l app=work -o name); do kubectl exec $pod -- rm -f /load; done").ok();
+    wait_until("and goes when nothing is to be done", SOON, || replicas("1"));
+    let shown = kubectl.sh("kubectl get hpa work").ok();
+    assert!(shown.contains("Deployment/work") && shown.contains("/60%"), "{shown}");
+}

@@ -10,7 +10,7 @@ static SCHEMA: LazyLock<WrittenSchema> =
     LazyLock::new(|| WrittenSchema::new(measured(json!({"usage": usage("node")}), "NodeMetrics sets resource usage metrics of a node.")));
 
 impl Resource for NodeMetrics {
-    const NAMES: Names = Names::new("metrics.k8s.io", "v1beta1", "NodeMetrics", "nodes", "");
+    const NAMES: Names = Names::new("metrics.k8s.io", "v1beta1", "NodeMetrics", "nodes", "nodemetrics");
     const SCOPE: ResourceScope = ResourceScope::Cluster;
     const VERBS: &'static [&'static str] = &["get", "list"];
     const OWN_COLUMNS: bool = true;

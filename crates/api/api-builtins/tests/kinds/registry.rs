@@ -16,7 +16,8 @@ fn no_two_kinds_share_a_path_or_a_name() {
 #[test]
 fn every_kind_has_a_schema() {
     for resource in BUILTINS {
-        assert!(resource.schema().definition.is_some(), "{}", resource.names().kind);
+        // Generated, or written here for what upstream serves from elsewhere.
+        assert!(resource.schema().definition.is_some() || resource.document().is_some(), "{}", resource.names().kind);
     }
 }
 

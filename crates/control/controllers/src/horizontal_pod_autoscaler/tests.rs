@@ -1,0 +1,223 @@
+//! Cases of upstream's replica calculator, limits of speed, and an autoscaler's way from measure to scale.
+use super::behavior::{Memory, limit, scaled};
+use super::facts::{Facts, PodUsage, Scale};
+use super::reconcile::{Action, World, reconcile};
+use super::replicas::{Measured, Target, Tolerances, propose};
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::autoscaling::v2::{HorizontalPodAutoscaler, HorizontalPodAutoscalerBehavior};
+use k8s_openapi::api::core::v1::Pod;
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+fn now() -> Timestamp {
+    "2026-01-01T12:00:00Z".parse().unwrap()
+}
+
+/// `about`: how the pod is: `ready`, `unready`, `failed`, `deleted`, `pending`, or `hot` (ready, but started a minute ago).
+fn pod(number: usize, request: &str, about: &str) -> Arc<Pod> {
+    let began = if about == "hot" { "2026-01-01T11:59:30Z" } else { "2026-01-01T10:00:00Z" };
+    let phase = match about {
+        "failed" => "Failed",
+        "pending" => "Pending",
+        _ => "Running",
+    };
+    let ready = if matches!(about, "ready" | "hot") { "True" } else { "False" };
+    let mut pod = json!({
+        "metadata": {"name": format!("p{number}"), "labels": {"app": "web"}},
+        "spec": {"containers": [{"name": "main", "resources": {"requests": {"cpu": request, "memory": "1Gi"}}}]},
+        "status": {"phase": phase, "startTime": began, "conditions": [{"type": "Ready", "status": ready, "lastTransitionTime": began}]},
+    });
+    if request.is_empty() {
+        pod["spec"]["containers"][0]["resources"] = json!({});
+    }
+    if about == "deleted" {
+        pod["metadata"]["deletionTimestamp"] = json!("2026-01-01T11:59:59Z");
+    }
+    Arc::new(serde_json::from_value(pod).unwrap())
+}
+
+/// Pod p0 uses the first level, p1 the second, ...
+fn usage(resource: &str, levels: &[i64]) -> BTreeMap<String, PodUsage> {
+    let of = |(number, level): (usize, &i64)| {
+        let containers = BTreeMap::from([("main".to_owned(), BTreeMap::from([(resource.to_owned(), *level)]))]);
+        (format!("p{number}"), PodUsage { timestamp: now() - SignedDuration::from_secs(10), window: Duration::from_secs(30), containers })
+    };
+    levels.iter().enumerate().map(of).collect()
+}
+
+#[test]
+fn replicas_are_those_upstream_calculates() {
+    let all = |about: &'static str, count: usize| vec![about; count];
+    // What is tried: replicas now, how the pods are, what they use (thousandths), percent asked for; replicas, percent.
+    let cases: Vec<(&str, i32, Vec<&str>, Vec<i64>, i32, Result<(i32, i32), &str>)> = vec![
+        ("up", 3, all("ready", 3), vec![300, 500, 700], 30, Ok((5, 50))),
+        ("up, less for the unready", 3, vec!["unready", "ready", "ready"], vec![300, 500, 700], 30, Ok((4, 60))),
+        ("up, less for those that start", 3, vec!["hot", "ready", "ready"], vec![300, 500, 700], 30, Ok((4, 60))),
+        ("not up for the unready", 3, vec!["ready", "unready", "unready"], vec![400, 500, 700], 30, Ok((3, 40))),
+        ("the failed are ignored", 2, vec!["ready", "ready", "failed", "failed"], vec![500, 700], 30, Ok((4, 60))),
+        ("the deleted are ignored", 2, vec!["ready", "ready", "deleted", "deleted"], vec![500, 700], 30, Ok((4, 60))),
+        ("the pending count as unready", 3, vec!["ready", "ready", "pending"], vec![500, 700], 30, Ok((4, 60))),
+        ("down", 5, all("ready", 5), vec![100, 300, 500, 250, 250], 50, Ok((3, 28))),
+        ("within tolerance", 3, all("ready", 3), vec![1010, 1030, 1020], 100, Ok((3, 102))),
+        ("missing, at the target", 2, all("ready", 2), vec![1000], 100, Ok((2, 100))),
+        ("missing, above", 2, all("ready", 2), vec![1900], 100, Ok((2, 190))),
+        ("missing, below", 2, all("ready", 2), vec![600], 100, Ok((2, 60))),
+        ("missing and unready, no change", 3, vec!["unready", "ready", "ready"], vec![100, 450], 50, Ok((3, 45))),
+        ("missing and unready, up", 3, vec!["unready", "ready", "ready"], vec![100, 2000], 50, Ok((4, 200))),
+        ("missing and unready, down", 4, vec!["unready", "ready", "ready", "ready"], vec![100, 100, 100], 50, Ok((3, 10))),
+        ("nothing measured", 2, all("ready", 2), vec![], 50, Err("no metrics returned from resource metrics API")),
+        ("nobody is ready", 2, all("unready", 2), vec![1, 1], 50, Err("did not receive metrics for targeted pods (pods might be unready)")),
+    ];
+    for (case, replicas, pods, levels, percent, expected) in cases {
+        let pods: Vec<_> = pods.iter().enumerate().map(|(number, about)| pod(number, "1", about)).collect();
+        let usage = usage("cpu", &levels);
+        let tolerances = Tolerances { up: 0.1, down: 0.1 };
+        let measured = Measured { replicas, pods: &pods, usage: &usage, resource: "cpu", container: None, tolerances, now: now() };
+        match (propose(&measured, Target::Utilization(percent)), expected) {
+            (Ok(got), Ok(expected)) => assert_eq!((got.replicas, got.utilization.unwrap()), expected, "{case}"),
+            (Err(got), Err(expected)) => assert!(got.contains(expected), "{case}: {got}"),
+            (got, expected) => panic!("{case}: {got:?} instead of {expected:?}"),
+        }
+    }
+}
+
+#[test]
+fn average_values_need_no_requests_and_utilization_does() {
+    let pods: Vec<_> = (0..3).map(|number| pod(number, "", "ready")).collect();
+    let usage = usage("cpu", &[20_000, 10_000, 30_000]);
+    let tolerances = Tolerances { up: 0.1, down: 0.1 };
+    let mut measured = Measured { replicas: 3, pods: &pods, usage: &usage, resource: "cpu", container: None, tolerances, now: now() };
+    let got = propose(&measured, Target::AverageValue(15_000)).unwrap();
+    assert_eq!((got.replicas, got.utilization, got.average), (4, None, 20_000));
+    assert_eq!(propose(&measured, Target::Utilization(50)).unwrap_err(), "missing request for cpu in container main of Pod p0");
+    measured.container = Some("other");
+    assert_eq!(propose(&measured, Target::AverageValue(1)).unwrap_err(), "container other not present in metrics for pod p0");
+}
+
+fn behavior(value: Value) -> HorizontalPodAutoscalerBehavior {
+    serde_json::from_value(value).unwrap()
+}
+
+#[test]
+fn a_scale_follows_no_faster_than_it_may() {
+    let at = |seconds: i64| now() + SignedDuration::from_secs(seconds);
+    // Without a behavior: twice as many at most, four if that is more; down only to the most asked for in five minutes.
+    let mut memory = Memory::default();
+    assert_eq!(limit(&mut memory, None, (1, 10), (1, 20), at(0)).replicas, 4);
+    assert_eq!(limit(&mut memory, None, (4, 30), (1, 20), at(15)).limit.unwrap().0, "ScaleUpLimit");
+    assert_eq!(limit(&mut memory, None, (8, 30), (1, 15), at(30)).limit.unwrap().0, "TooManyReplicas");
+    let held = limit(&mut memory, None, (15, 2), (1, 15), at(100));
+    assert_eq!((held.replicas, held.stabilized.0), (15, "ScaleDownStabilized"));
+    let later = limit(&mut memory, None, (15, 0), (1, 15), at(500));
+    assert_eq!((later.replicas, later.limit.unwrap().0), (1, "TooFewReplicas"));
+
+    // With one: at most two pods in a minute, whatever came in that minute counted.
+    let careful = behavior(json!({
+        "scaleUp": {"stabilizationWindowSeconds": 0, "selectPolicy": "Max", "policies": [{"type": "Pods", "value": 2, "periodSeconds": 60}]},
+        "scaleDown": {"stabilizationWindowSeconds": 0, "selectPolicy": "Min", "policies": [{"type": "Percent", "value": 50, "periodSeconds": 60},
+            {"type": "Pods", "value": 1, "periodSeconds": 60}]},
+    }));
+    let mut memory = Memory::default();
+    let first = limit(&mut memory, Some(&careful), (4, 10), (1, 20), at(0));
+    assert_eq!((first.replicas, first.limit.unwrap().0), (6, "ScaleUpLimit"));
+    scaled(&mut memory, 4, 6, at(0));
+    assert_eq!(limit(&mut memory, Some(&careful), (6, 10), (1, 20), at(30)).replicas, 6, "two have come in this minute");
+    assert_eq!(limit(&mut memory, Some(&careful), (6, 10), (1, 20), at(61)).replicas, 8);
+    let down = limit(&mut memory, Some(&careful), (6, 1), (1, 20), at(120));
+    assert_eq!((down.replicas, down.limit.unwrap().0), (5, "ScaleDownLimit"), "the policy that changes least");
+    let never = behavior(json!({"scaleDown": {"selectPolicy": "Disabled", "stabilizationWindowSeconds": 0}}));
+    assert_eq!(limit(&mut Memory::default(), Some(&never), (6, 1), (1, 20), at(0)).replicas, 6);
+}
+
+fn world(levels: &[i64], replicas: i32) -> World {
+    let autoscaler = json!({
+        "metadata": {"name": "web", "namespace": "default", "generation": 1},
+        "spec": {"scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "web"}, "minReplicas": 1, "maxReplicas": 5,
+            "metrics": [{"type": "Resource", "resource": {"name": "cpu", "target": {"type": "Utilization", "averageUtilization": 50}}}]},
+    });
+    let autoscaler: HorizontalPodAutoscaler = serde_json::from_value(autoscaler).unwrap();
+    World {
+        autoscaler: Arc::new(autoscaler),
+        facts: Some(Facts { taken: now(), scale: Ok(Scale { replicas, selector: "app=web".into() }), usage: Ok(usage("cpu", levels)) }),
+        pods: (0..levels.len()).map(|number| pod(number, "1", "ready")).collect(),
+        memory: Memory::default(),
+        now: now(),
+    }
+}
+
+/// Does what was decided: the target has the replicas, the autoscaler its status.
+fn apply(world: &mut World, action: Action) {
+    match action {
+        Action::Scale { replicas, .. } => world.facts.as_mut().unwrap().scale.as_mut().unwrap().replicas = replicas,
+        Action::SetStatus(status) => Arc::make_mut(&mut world.autoscaler).status = Some(*status),
+        Action::Remember(memory) => world.memory = memory,
+        Action::Measure | Action::Tell { .. } => {}
+    }
+}
+
+fn conditions(world: &World) -> Vec<String> {
+    let conditions = world.autoscaler.status.iter().flat_map(|status| status.conditions.iter().flatten());
+    conditions.map(|c| format!("{}={} {}", c.type_, c.status, c.reason.as_deref().unwrap_or_default())).collect()
+}
+
+#[test]
+fn it_measures_decides_once_and_waits() {
+    let mut world = world(&[900, 900], 2);
+    let first = World { facts: None, ..self::world(&[], 2) };
+    assert_eq!(reconcile(&first).actions, [Action::Measure]);
+    let plan = reconcile(&world);
+    assert_eq!(plan.actions[0], Action::Scale { replicas: 4, reason: "cpu resource utilization (percentage of request) above target".into() });
+    assert!(
+        matches!(&plan.actions[1], Action::Tell { warning: false, reason: "SuccessfulRescale", message } if message.starts_with("New size: 4; reason: cpu"))
+    );
+    plan.actions.into_iter().for_each(|action| apply(&mut world, action));
+    assert_eq!(conditions(&world), ["AbleToScale=True SucceededRescale", "ScalingActive=True ValidMetricFound", "ScalingLimited=False DesiredWithinRange"]);
+    let status = world.autoscaler.status.clone().unwrap();
+    assert_eq!((status.current_replicas, status.desired_replicas), (Some(2), 4));
+    let shown = serde_json::to_value(status.current_metrics).unwrap();
+    assert_eq!(shown, json!([{"type": "Resource", "resource": {"name": "cpu", "current": {"averageUtilization": 90, "averageValue": "900m"}}}]));
+    let again = reconcile(&world);
+    assert!(again.actions.is_empty() && again.again_after == Some(Duration::from_secs(15)), "{again:?}");
+    world.now = now() + SignedDuration::from_secs(15);
+    assert_eq!(reconcile(&world).actions, [Action::Measure]);
+}
+
+#[test]
+fn what_can_not_be_known_is_told_and_nothing_is_scaled() {
+    let mut unmeasured = world(&[900], 1);
+    unmeasured.facts.as_mut().unwrap().usage = Err("unable to fetch metrics from resource metrics API: the server is gone".into());
+    let mut gone = world(&[900], 1);
+    gone.facts.as_mut().unwrap().scale = Err("deployments.apps \"web\" not found".into());
+    let mut off = world(&[], 0);
+    off.facts.as_mut().unwrap().usage = Ok(BTreeMap::new());
+    let mut custom = world(&[900], 1);
+    Arc::make_mut(&mut custom.autoscaler).spec.metrics =
+        serde_json::from_value(json!([{"type": "Pods", "pods": {"metric": {"name": "qps"}, "target": {"type": "AverageValue", "averageValue": "1"}}}]))
+            .unwrap();
+    for (mut world, condition, event) in [
+        (unmeasured, "ScalingActive=False FailedGetResourceMetric", "FailedComputeMetricsReplicas"),
+        (gone, "AbleToScale=False FailedGetScale", "FailedGetScale"),
+        (off, "ScalingActive=False ScalingDisabled", ""),
+        (custom, "ScalingActive=False FailedGetPodsMetric", "FailedGetPodsMetric"),
+    ] {
+        let plan = reconcile(&world);
+        assert!(!plan.actions.iter().any(|action| matches!(action, Action::Scale { .. })), "{condition}");
+        let told = plan.actions.iter().any(|action| matches!(action, Action::Tell { warning: true, reason, .. } if *reason == event));
+        assert!(told || event.is_empty(), "{:?}", plan.actions);
+        plan.actions.into_iter().for_each(|action| apply(&mut world, action));
+        assert!(conditions(&world).iter().any(|found| found == condition), "{condition}: {:?}", conditions(&world));
+        assert!(reconcile(&world).actions.is_empty(), "decided once");
+    }
+}
+
+#[test]
+fn out_of_bounds_comes_back_in_without_looking_at_metrics() {
+    for (replicas, expected, why) in [(9, 5, "Current number of replicas above Spec.MaxReplicas"), (1, 2, "Current number of replicas below Spec.MinReplicas")]
+    {
+        let mut world = world(&[], replicas);
+        Arc::make_mut(&mut world.autoscaler).spec.min_replicas = Some(2);
+        assert_eq!(reconcile(&world).actions[0], Action::Scale { replicas: expected, reason: why.into() });
+    }
+}
