@@ -1,5 +1,6 @@
 //! k8shost: Kubernetes hosting in one binary. Reads arguments, starts components; no logic of its own.
 mod api_arguments;
+mod balancing;
 mod certificates;
 mod cli;
 mod component_clients;

@@ -1,4 +1,5 @@
 //! This machine as a node: pod network, DNS, Service proxy and agent, started and stopped in order.
+use crate::balancing::Balancing;
 use crate::certificates::Certificates;
 use crate::pod_network::PrismnetPods;
 use anyhow::{Context, Result, anyhow};
@@ -23,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 
 /// The prefix length of a node's share of the cluster's pod range.
 const NODE_PREFIX: u8 = 24;
-const KUBELET_PORT: u16 = 10250;
+pub const KUBELET_PORT: u16 = 10250;
 /// Not 53, which a resolver of the machine may hold on every address.
 const DNS_PORT: u16 = 10_053;
 /// How long the node agent waits for policies before it looks after its pods.
@@ -37,11 +38,12 @@ pub struct NodeSettings {
     policies: PolicyView,
     dns: Option<DnsSettings>,
     proxy: Option<ProxySettings>,
+    balancing: Option<fiberlb::NodeSettings>,
     cluster_dns: IpAddr,
 }
 
 impl NodeSettings {
-    pub fn of(settings: &ServerSettings, address: IpAddr) -> Result<Self> {
+    pub fn of(settings: &ServerSettings, address: IpAddr, balancing: Option<&Balancing>) -> Result<Self> {
         let IpNet::V4(cluster_cidr) = settings.cluster_cidr else {
             return Err(anyhow!("the pod network is IPv4 only: cluster-cidr {}", settings.cluster_cidr));
         };
@@ -62,12 +64,17 @@ impl NodeSettings {
         let mut agent = AgentSettings::new(&settings.node_name, address, &directory);
         let policies = PolicyView::default();
         let mut proxy = ProxySettings::new(&settings.node_name, cluster_cidr);
+        let mut balancing = match (balancing, address) {
+            (Some(balancing), IpAddr::V4(address)) => Some(fiberlb::NodeSettings::new(&settings.node_name, address, balancing.pool().clone())),
+            _ => None,
+        };
         // Without our own pod network nothing keeps clusters apart, so none but the host's own is served here.
         if !settings.is_disabled("prismnet") {
             dns.virtual_cluster_cidr = Some(range);
             proxy.virtual_cluster_cidr = Some(range);
             agent.virtual_cluster_cidr = Some(range);
             agent.pod_network = Some(Arc::new(PrismnetPods { clusters: PodClusters::new(&network.state_dir), policies: policies.clone() }));
+            balancing.iter_mut().for_each(|balancing| balancing.virtual_cluster_cidr = Some(range));
         }
         agent.cluster_dns = vec![settings.cluster_dns];
         agent.cluster_domain = settings.cluster_domain.clone();
@@ -96,6 +103,7 @@ impl NodeSettings {
             proxy: enabled("service-proxy").then_some(proxy),
             network: enabled("prismnet").then_some(network),
             policies,
+            balancing,
             cluster_dns: settings.cluster_dns,
         })
     }
@@ -128,6 +136,8 @@ pub struct Node {
     stop_services: CancellationToken,
     network: Option<NodeNetwork>,
     proxy_table: Option<String>,
+    /// FiberLB's table and device.
+    balancing: Option<(String, String)>,
 }
 
 impl Node {
@@ -138,7 +148,7 @@ impl Node {
         source: Arc<dyn Source>,
         clock: Arc<dyn Clock>,
     ) -> Result<Self> {
-        let NodeSettings { mut agent, network, policies, dns, proxy, .. } = settings;
+        let NodeSettings { mut agent, network, policies, dns, proxy, balancing, .. } = settings;
         if let Some(network) = &network {
             let executable = std::env::current_exe().context("finding this executable")?;
             let (network, conf_dir, bin_dir) = (network.clone(), agent.cni_conf_dir.clone(), agent.cni_bin_dir.clone());
@@ -164,6 +174,11 @@ impl Node {
             let stop = stop_services.clone();
             services.push(watched("service-proxy", service_proxy::run(proxy, source.clone(), async move { stop.cancelled().await })));
         }
+        let balanced = balancing.as_ref().map(|balancing| (balancing.table.clone(), balancing.device.clone()));
+        if let Some(balancing) = balancing {
+            let stop = stop_services.clone();
+            services.push(watched("fiberlb", fiberlb::run(balancing, source.clone(), clock.clone(), async move { stop.cancelled().await })));
+        }
         agent.serving_certificate_pem = certificates.node_serving.certificate_pem.clone();
         agent.serving_key_pem = certificates.node_serving.key_pem.clone();
         agent.client_ca_pem = certificates.client_ca.certificate_pem().to_owned();
@@ -171,7 +186,7 @@ impl Node {
         // A sender that is gone without a word means the process ends hard: pods run on.
         let shutdown = async move { stopped.await.unwrap_or(OnShutdown::LeavePods) };
         let agent = watched("node-agent", node_agent::run(agent, clients, source, clock, shutdown));
-        Ok(Self { agent, stop_agent, services, stop_services, network, proxy_table })
+        Ok(Self { agent, stop_agent, services, stop_services, network, proxy_table, balancing: balanced })
     }
 
     /// Stops the node; with `stop_pods` nothing of it stays on the machine.
@@ -192,6 +207,11 @@ impl Node {
             && let Err(error) = service_proxy::teardown(&table).await
         {
             tracing::error!(error = &error as &dyn std::error::Error, "taking down the Service rules failed");
+        }
+        if let Some((table, device)) = self.balancing
+            && let Err(error) = fiberlb::teardown(&table, &device).await
+        {
+            tracing::error!(error = &error as &dyn std::error::Error, "taking down the load balancers' addresses failed");
         }
         if let Some(network) = self.network {
             match tokio::task::spawn_blocking(move || prismnet::node::teardown(&network)).await {

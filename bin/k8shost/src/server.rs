@@ -7,7 +7,7 @@ use crate::secrets_keys::SecretsKeys;
 use crate::server_hosting::ServerHosting;
 use crate::store_source::StoreSource;
 use crate::token_webhook::RemoteReviewer;
-use crate::{kubeconfig, node};
+use crate::{balancing, kubeconfig, node};
 use anyhow::{Context, Result};
 use api_auth::{Authentication, Authorizer, RbacIndex, ServiceAccountTokens, TokenWebhook};
 use api_meta::{ClusterName, GroupResource};
@@ -62,7 +62,8 @@ async fn run(settings: ServerSettings) -> Result<()> {
     let encryption = Arc::new(Encryption::load_or_create(&keys.join("encryption-config.json"), &*clock)?);
     let store: Arc<SqliteStore> =
         SqliteStore::open_sealed(&database, options, encryption.clone()).with_context(|| format!("opening the store at {database:?}"))?;
-    let agent = if settings.disable_agent { None } else { Some(node::NodeSettings::of(&settings, node_address)?) };
+    let balancing = balancing::Balancing::of(&settings)?;
+    let agent = if settings.disable_agent { None } else { Some(node::NodeSettings::of(&settings, node_address, balancing.as_ref())?) };
     // Without pods nobody is there to ask at a cluster's own address.
     let tenants = Arc::new(Tenants::new(agent.as_ref().map(|_| settings.virtual_cluster_cidr), node_address));
     let tenancy = Tenancy {
@@ -82,12 +83,13 @@ async fn run(settings: ServerSettings) -> Result<()> {
     let tls = pki::server_config_for_any_client(&certificates.serving.certificate_pem, &certificates.serving.key_pem, &[b"h2", b"http/1.1"])?;
     let serving = tokio::spawn(api_server::serve(server.clone(), listener, Arc::new(tls), shutdown.clone()));
     let dns = agent.as_ref().map(node::NodeSettings::dns_objects).unwrap_or_default();
-    let bootstrap_settings = Bootstrap { service_address: first_service_address(&settings), advertise_address: node_address, port, objects: dns };
+    let bootstrap_settings = Bootstrap { service_address: first_service_address(&settings), advertise_address: node_address, port, objects: dns, shared: balancing::shared_objects(balancing.as_ref()) };
     bootstrap(&server, &bootstrap_settings).await?;
     write_kubeconfig(&settings, &certificates, port)?;
 
     let source = Arc::new(StoreSource::new(store.clone(), kinds));
     let mut tasks = components(&settings, &certificates, &server, source.clone(), &clock, &shutdown).await?;
+    tasks.extend(balancing.map(|balancing| balancing.run(&server, source.clone(), &clock, &shutdown)));
     tasks.extend(compaction(&api_arguments, &store, &shutdown));
     let node = match agent {
         Some(agent) => {
@@ -175,7 +177,8 @@ async fn api_server(
 /// What all virtual clusters start with alike.
 fn layered() -> Vec<GroupResource> {
     let rbac = ["clusterroles", "clusterrolebindings", "roles", "rolebindings"].map(|resource| GroupResource::new("rbac.authorization.k8s.io", resource));
-    rbac.into_iter().chain([GroupResource::new("scheduling.k8s.io", "priorityclasses")]).collect()
+    let others = [GroupResource::new("scheduling.k8s.io", "priorityclasses"), GroupResource::new("networking.k8s.io", "ingressclasses")];
+    rbac.into_iter().chain(others).collect()
 }
 
 /// Forgets the store's history as it is told to.

@@ -68,9 +68,9 @@ impl Layer {
             Self::Base => &[],
             Self::Store | Self::Client => &[Self::Base],
             Self::Api => &[Self::Base, Self::Store],
-            Self::Control | Self::Node | Self::Cloud | Self::Front => &[Self::Base, Self::Client],
-            // Its controllers run on controller-kit, so that there is one runner.
-            Self::Hosting => &[Self::Base, Self::Client, Self::Control],
+            Self::Control | Self::Node | Self::Front => &[Self::Base, Self::Client],
+            // Their controllers run on controller-kit, so that there is one runner.
+            Self::Cloud | Self::Hosting => &[Self::Base, Self::Client, Self::Control],
             Self::Top => return true,
         };
         self == other || below.contains(&other)

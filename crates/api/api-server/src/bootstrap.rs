@@ -15,6 +15,8 @@ pub struct Bootstrap {
     pub port: u16,
     /// More objects the cluster starts with (DNS Service, ...).
     pub objects: Vec<Value>,
+    /// Objects without a namespace that all clusters share (IngressClass, ...), of layered resources.
+    pub shared: Vec<Value>,
 }
 
 /// How an object that a cluster starts with is kept.
@@ -33,12 +35,12 @@ enum Keep {
 /// What exists in the host cluster is left as it is, but for the API's own endpoints, which follow the settings.
 pub async fn bootstrap(server: &ApiServer, settings: &Bootstrap) -> Result<(), Status> {
     let (root, base) = (ClusterName::root(), ClusterName::base());
-    let host = namespaces().into_iter().chain(shared_objects()).map(|object| (&root, object, Keep::Existing));
+    let host = namespaces().into_iter().chain(shared_objects()).chain(settings.shared.iter().cloned()).map(|object| (&root, object, Keep::Existing));
     let own = own_objects(settings).into_iter().map(|object| {
         let leads = matches!(object["kind"].as_str(), Some("EndpointSlice" | "Endpoints"));
         (&root, object, if leads { Keep::Endpoints } else { Keep::Existing })
     });
-    let shared = shared_objects().into_iter().map(|object| (&base, object, Keep::Whole));
+    let shared = shared_objects().into_iter().chain(settings.shared.iter().cloned()).map(|object| (&base, object, Keep::Whole));
     // All at once: the store commits what waits together, and a start waits for few writes to reach the disk.
     futures::future::try_join_all(host.chain(own).chain(shared).map(|(cluster, object, keep)| ensure(server, cluster, object, keep))).await?;
     server.set_ready();

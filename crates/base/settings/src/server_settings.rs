@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 pub const DEFAULT_CONFIG_FILE: &str = "/etc/k8shost/config.yaml";
 
 /// What `--disable` can leave out.
-pub const COMPONENTS: &[&str] = &["controllers", "flashdns", "hosting", "prismnet", "scheduler", "service-proxy"];
+pub const COMPONENTS: &[&str] = &["controllers", "fiberlb", "flashdns", "hosting", "prismnet", "scheduler", "service-proxy"];
 
 /// Ports from `first` to `last`, both included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,6 +45,8 @@ pub struct ServerSettings {
     pub cluster_dns: IpAddr,
     pub cluster_domain: String,
     pub service_node_port_range: PortRange,
+    /// CIDRs and ranges, as they were written; empty: the nodes' own addresses.
+    pub external_ip_pool: Vec<String>,
     pub disable: Vec<String>,
     pub disable_agent: bool,
     pub write_kubeconfig: PathBuf,
@@ -249,6 +251,7 @@ impl Layers {
             cluster_dns,
             cluster_domain,
             service_node_port_range,
+            external_ip_pool: self.list("external-ip-pool"),
             disable,
             disable_agent: self.switch("disable-agent")?,
             write_kubeconfig: self.needed("write-kubeconfig")?.into(),

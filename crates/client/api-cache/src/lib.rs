@@ -1,10 +1,12 @@
 //! Informers with indexes: fed by the store in-process, or by a remote cluster.
 
+mod balancer_addresses;
 mod cache;
 mod hosted_clusters;
 mod managed_fields;
 mod source;
 
+pub use balancer_addresses::{AddressGrant, AddressHolding, AddressLedger, BalancerAddresses, Held};
 pub use cache::{Cache, Cached, Change, IndexFunction, Listening, ObjectKey};
 pub use hosted_clusters::HostedClusters;
 pub use source::{Selection, Source, SourceEvent};

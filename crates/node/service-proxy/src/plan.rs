@@ -1,6 +1,7 @@
 //! What one Service or one Pod asks of the node's packet rules. Pure.
 use crate::endpoints::{choose, of_port};
 use crate::settings::ProxySettings;
+use api_cache::Held;
 use ipnet::Ipv4Net;
 use k8s_openapi::api::core::v1::{Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
@@ -112,8 +113,9 @@ pub struct Rules {
 /// The rules of a Service with its EndpointSlices, in the cluster of this number. Headless and ExternalName Services have none.
 ///
 /// External and balancer addresses of a virtual cluster's Service are seen by its own pods alone: whoever administers a
-/// cluster writes them at will, and must not take other clusters' or the machine's own traffic by that.
-pub fn service_rules(number: u16, service: &Service, slices: &[impl AsRef<EndpointSlice>], settings: &ProxySettings) -> Rules {
+/// cluster writes them at will, and must not take other clusters' or the machine's own traffic by that. Balancer addresses
+/// that are `held`, because the host's load balancer gave them to this very Service, are everybody's.
+pub fn service_rules(number: u16, service: &Service, slices: &[impl AsRef<EndpointSlice>], held: &Held, settings: &ProxySettings) -> Rules {
     let mut rules = Rules { cluster: number, ..Rules::default() };
     let Some(spec) = &service.spec else { return rules };
     let another_proxys = service.metadata.labels.iter().flatten().any(|(key, _)| key == "service.kubernetes.io/service-proxy-name");
@@ -162,13 +164,21 @@ pub fn service_rules(number: u16, service: &Service, slices: &[impl AsRef<Endpoi
             sources: Vec::new(),
         };
         let at = |address: Ipv4Addr| Frontend { cluster: number, address: Some(address), protocol, port: port_number };
+        let guarded = Target { sources: sources(spec.load_balancer_source_ranges.as_deref().unwrap_or_default()), ..outer.clone() };
         if number == 0 {
-            let guarded = Target { sources: sources(spec.load_balancer_source_ranges.as_deref().unwrap_or_default()), ..outer.clone() };
             rules.frontends.extend(balanced.iter().map(|address| (at(*address), guarded.clone())));
             rules.frontends.extend(external.iter().map(|address| (at(*address), outer.clone())));
         } else {
             let own = Target { translation: Translation::Cluster, outside: None, ..outer.clone() };
-            rules.frontends.extend(balanced.union(&external).map(|address| (at(*address), own.clone())));
+            let given = |address: &&Ipv4Addr| held.contains_key(address);
+            rules.frontends.extend(balanced.union(&external).filter(|address| !given(address)).map(|address| (at(*address), own.clone())));
+            let public = |address: &Ipv4Addr| Frontend { cluster: 0, address: Some(*address), protocol, port: port_number };
+            rules.frontends.extend(balanced.iter().filter(given).map(|address| (public(address), guarded.clone())));
+        }
+        // What a process of the node serves is left to it.
+        let name = format!("{}/{port_number}", port.protocol.as_deref().unwrap_or("TCP"));
+        for address in held.iter().filter(|(_, proxied)| proxied.contains(&name)).map(|(address, _)| *address) {
+            rules.frontends.remove(&Frontend { cluster: 0, address: Some(address), protocol, port: port_number });
         }
         if let Some(node_port) = port.node_port.filter(|_| exposed).and_then(|port| u16::try_from(port).ok()).filter(|port| *port != 0) {
             rules.frontends.insert(Frontend { cluster: 0, address: None, protocol, port: node_port }, outer);

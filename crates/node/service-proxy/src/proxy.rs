@@ -4,7 +4,7 @@ use crate::error::Error;
 use crate::plan::{Rules, host_port_rules, service_rules};
 use crate::ruleset::{Owner, Ruleset};
 use crate::settings::ProxySettings;
-use api_cache::{Cache, Cached, Change, HostedClusters, ObjectKey, Selection, Source};
+use api_cache::{BalancerAddresses, Cache, Cached, Change, HostedClusters, ObjectKey, Selection, Source};
 use api_meta::ClusterName;
 use k8s_openapi::api::core::v1::{Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
@@ -23,6 +23,7 @@ struct Caches {
     slices: Arc<Cache<EndpointSlice>>,
     pods: Arc<Cache<Pod>>,
     clusters: Option<Arc<HostedClusters>>,
+    balancers: Arc<BalancerAddresses>,
 }
 
 /// Serves until `shutdown`, in the network namespace of the process. The rules stay when it ends, and serve on.
@@ -48,12 +49,15 @@ async fn serve(settings: ProxySettings, source: &dyn Source) {
         slices: Cache::start(source, Selection::of::<EndpointSlice>("endpointslices"), &[(BY_SERVICE, service_of)]),
         pods: Cache::start(source, on_this_node, &[]),
         clusters: settings.virtual_cluster_cidr.map(|range| HostedClusters::start(source, range)),
+        balancers: BalancerAddresses::start(source),
     };
+    let mut balancers = caches.balancers.subscribe();
     let (mut services, mut slices, mut pods) = (caches.services.subscribe(), caches.slices.subscribe(), caches.pods.subscribe());
     let mut clusters = caches.clusters.as_ref().map(|clusters| clusters.subscribe());
     if let Some(clusters) = &caches.clusters {
         clusters.synced().await;
     }
+    caches.balancers.synced().await;
     caches.services.synced().await;
     caches.slices.synced().await;
     caches.pods.synced().await;
@@ -102,6 +106,10 @@ async fn serve(settings: ProxySettings, source: &dyn Source) {
                 Ok(cluster) => { dirty.extend(all_of(&caches, &cluster)); false }
                 Err(RecvError::Lagged(_) | RecvError::Closed) => true,
             },
+            change = balancers.recv() => match change {
+                Ok(service) => { dirty.insert(Owner::Service(service)); false }
+                Err(RecvError::Lagged(_) | RecvError::Closed) => true,
+            },
         };
         let lost = lost | drain(&mut services, &mut dirty, of_service) | drain(&mut slices, &mut dirty, of_slice) | drain(&mut pods, &mut dirty, of_pod);
         if lost {
@@ -142,7 +150,7 @@ fn rules_of(owner: &Owner, caches: &Caches, settings: &ProxySettings) -> Rules {
         Owner::Service(key) => {
             let Some(service) = caches.services.get(key) else { return Rules::default() };
             let slices = caches.slices.by_index(BY_SERVICE, &key.cluster, &format!("{}/{}", key.namespace, key.name));
-            service_rules(number, &service, &slices, settings)
+            service_rules(number, &service, &slices, &caches.balancers.held_by(key).unwrap_or_default(), settings)
         }
         Owner::Pod(key) => caches.pods.get(key).map(|pod| host_port_rules(number, &pod)).unwrap_or_default(),
     }

@@ -1,5 +1,6 @@
 //! What Services and Pods ask for, case by case.
 #![allow(clippy::unwrap_used, reason = "a test may")]
+use api_cache::Held;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use serde_json::{Value, json};
 use service_proxy::{ProxySettings, Rules, host_port_rules, service_rules};
@@ -49,7 +50,7 @@ fn check(service: Value, slices: &[Arc<EndpointSlice>], expected: &str) {
     if service["spec"].get("ports").is_none() {
         service["spec"]["ports"] = json!([{ "name": "http", "port": 80, "nodePort": 30080 }]);
     }
-    let rules = service_rules(0, &serde_json::from_value(service).unwrap(), slices, &settings());
+    let rules = service_rules(0, &serde_json::from_value(service).unwrap(), slices, &Held::new(), &settings());
     let expected: Vec<&str> = expected.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
     assert_eq!(show(&rules).lines().collect::<Vec<_>>(), expected);
 }
@@ -130,4 +131,19 @@ fn host_ports_lead_to_pods_that_run() {
     );
     assert_eq!(pod("Succeeded", false), "");
     assert_eq!(pod("Running", true), "");
+}
+
+#[test]
+fn a_tenants_balancer_address_is_everybodys_once_it_was_given() {
+    let service = json!({
+        "spec": { "type": "LoadBalancer", "clusterIP": "10.96.0.1", "ports": [{ "name": "http", "port": 80 }], "loadBalancerSourceRanges": ["198.51.100.0/24"] },
+        "status": { "loadBalancer": { "ingress": [{ "ip": "192.0.2.50" }, { "ip": "192.0.2.60" }] } }
+    });
+    let service = serde_json::from_value(service).unwrap();
+    let held = |proxied: &[&str]| Held::from([([192, 0, 2, 50].into(), proxied.iter().map(|port| (*port).to_owned()).collect())]);
+    let lines = |held: &Held| show(&service_rules(3, &service, &[two()], held, &settings())).lines().map(str::to_owned).collect::<Vec<_>>();
+    let own = ["0x30000 . 10.96.0.1 . tcp . 80 Cluster 10.244.1.1:8080* 10.244.2.1:8080", "0x30000 . 192.0.2.60 . tcp . 80 Cluster 10.244.1.1:8080* 10.244.2.1:8080"];
+    let given = "192.0.2.50 . tcp . 80 External 10.244.1.1:8080* 10.244.2.1:8080 from=198.51.100.0/24";
+    assert_eq!(lines(&held(&[])), [given, own[0], own[1]]);
+    assert_eq!(lines(&held(&["TCP/80"])), own, "another serves that port");
 }

@@ -119,6 +119,7 @@ impl ApiServer {
             advertise_address: endpoint,
             port: self.tenancy.port,
             objects: (self.tenancy.dns_objects)(cluster_dns, endpoint),
+            shared: Vec::new(),
         };
         let mut ops = bootstrap::first_writes(self, cluster, bootstrap::virtual_objects(&start)).map_err(|status| refused(status.message))?;
         ops.push(Op::Put { key: key.clone(), value: record.encode() });

@@ -1,0 +1,34 @@
+//! FiberLB: external addresses for Services and Ingresses, and the proxies behind them.
+
+mod address_pool;
+mod allocation;
+
+mod announcement;
+mod annotations;
+mod backends;
+mod engine;
+mod error;
+mod health;
+mod http_body;
+mod http_connections;
+mod http_proxy;
+mod ingress_plan;
+pub mod kubernetes;
+mod listening;
+mod metrics;
+mod model;
+mod node;
+mod node_network;
+mod plan;
+mod route_table;
+mod settings;
+mod tls;
+
+pub use address_pool::AddressPool;
+pub use engine::Engine;
+pub use error::Error;
+pub use model::{Algorithm, BackendProtocol, Certificates, Configuration, HealthCheck, Listener, Member, Pool, PoolId};
+pub use node::run;
+pub use node_network::teardown;
+pub use route_table::{PathMatch, Route, RouteTable};
+pub use settings::{ControllerSettings, DEFAULT_DEVICE, DEFAULT_TABLE, NodeSettings};

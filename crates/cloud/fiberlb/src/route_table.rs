@@ -1,0 +1,149 @@
+//! RouteTable: which pool a request goes to, by its host and path. Pure.
+//!
+//! Hosts: an exact one before a wildcard, which stands for one label, before none. Paths of the host: the longest first,
+//! Exact before Prefix. <https://kubernetes.io/docs/concepts/services-networking/ingress/#multiple-matches>
+use crate::PoolId;
+use std::collections::HashMap;
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PathMatch {
+    Exact(String),
+    /// Whole elements: `/a` takes `/a` and `/a/b`, not `/ab`.
+    Prefix(String),
+}
+
+impl PathMatch {
+    fn takes(&self, path: &str) -> bool {
+        match self {
+            Self::Exact(exact) => path == exact,
+            Self::Prefix(prefix) => {
+                let prefix = prefix.trim_end_matches('/');
+                path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+            }
+        }
+    }
+    /// Greater is tried first.
+    fn rank(&self) -> (usize, bool) {
+        match self {
+            Self::Exact(path) => (path.len(), true),
+            Self::Prefix(path) => (path.trim_end_matches('/').len(), false),
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Route {
+    pub path: PathMatch,
+    pub pool: PoolId,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RouteTable {
+    exact: HashMap<String, Vec<Route>>,
+    /// By what follows `*.`.
+    wildcard: HashMap<String, Vec<Route>>,
+    any: Vec<Route>,
+    default: Option<PoolId>,
+}
+
+impl RouteTable {
+    /// Adds a route; of two with the same host and path, the first added counts. A host is "" (any), a name, or `*.` and a name.
+    pub fn add(&mut self, host: &str, route: Route) {
+        let routes = match host.strip_prefix("*.") {
+            _ if host.is_empty() => &mut self.any,
+            Some(suffix) => self.wildcard.entry(suffix.to_ascii_lowercase()).or_default(),
+            None => self.exact.entry(host.to_ascii_lowercase()).or_default(),
+        };
+        if routes.iter().all(|known| known.path != route.path) {
+            let place = routes.partition_point(|known| known.path.rank() >= route.path.rank());
+            routes.insert(place, route);
+        }
+    }
+
+    /// Where goes what no route takes; the first said counts.
+    pub fn set_default(&mut self, pool: PoolId) {
+        self.default.get_or_insert(pool);
+    }
+
+    /// The pool of a request. `host` is without its port and in lower case, `path` without the query.
+    pub fn pool_of(&self, host: &str, path: &str) -> Option<&PoolId> {
+        let of_host = self.exact.get(host).or_else(|| self.wildcard.get(host.split_once('.')?.1));
+        let find = |routes: &'_ Vec<Route>| routes.iter().position(|route| route.path.takes(path));
+        if let Some(routes) = of_host
+            && let Some(place) = find(routes)
+        {
+            return Some(&routes[place].pool);
+        }
+        find(&self.any).map(|place| &self.any[place].pool).or(self.default.as_ref())
+    }
+
+    pub fn pools(&self) -> impl Iterator<Item = &PoolId> {
+        self.exact.values().chain(self.wildcard.values()).chain([&self.any]).flatten().map(|route| &route.pool).chain(&self.default)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// From lines like `host exact|prefix path pool`; `-` is no host.
+    fn table(text: &str) -> RouteTable {
+        let mut table = RouteTable::default();
+        for line in text.lines().map(str::trim).filter(|line| !line.is_empty()) {
+            let words: Vec<&str> = line.split_whitespace().collect();
+            let path = if words[1] == "exact" { PathMatch::Exact(words[2].into()) } else { PathMatch::Prefix(words[2].into()) };
+            table.add(if words[0] == "-" { "" } else { words[0] }, Route { path, pool: words[3].into() });
+        }
+        table
+    }
+
+    #[test]
+    fn paths_match_as_the_api_documents_it() {
+        for (kind, path, asked, takes) in [
+            ("prefix", "/", "/any/path", true),
+            ("exact", "/foo", "/foo", true),
+            ("exact", "/foo", "/bar", false),
+            ("exact", "/foo", "/foo/", false),
+            ("exact", "/foo/", "/foo", false),
+            ("prefix", "/foo", "/foo", true),
+            ("prefix", "/foo", "/foo/", true),
+            ("prefix", "/foo/", "/foo", true),
+            ("prefix", "/foo/", "/foo/", true),
+            ("prefix", "/aaa/bb", "/aaa/bbb", false),
+            ("prefix", "/aaa/bbb", "/aaa/bbb", true),
+            ("prefix", "/aaa/bbb/", "/aaa/bbb", true),
+            ("prefix", "/aaa/bbb", "/aaa/bbb/", true),
+            ("prefix", "/aaa/bbb", "/aaa/bbb/ccc", true),
+            ("prefix", "/aaa/bbb", "/aaa/bbbxyz", false),
+        ] {
+            let table = table(&format!("- {kind} {path} p"));
+            assert_eq!(table.pool_of("h", asked).is_some(), takes, "{kind} {path} {asked}");
+        }
+    }
+
+    #[test]
+    fn the_nearest_host_and_the_longest_path_win() {
+        let mut table = table(
+            "a.example.com prefix / exact-host
+             a.example.com prefix /api api
+             a.example.com exact /api api-alone
+             A.example.com prefix /api late
+             *.example.com prefix / wildcard
+             - prefix /only any",
+        );
+        for (host, path, pool) in [
+            ("a.example.com", "/", "exact-host"),
+            ("a.example.com", "/api/x", "api"),
+            ("a.example.com", "/api", "api-alone"),
+            ("b.example.com", "/api", "wildcard"),
+            ("b.c.example.com", "/", "none"),
+            ("example.com", "/", "none"),
+            ("example.com", "/only", "any"),
+        ] {
+            assert_eq!(table.pool_of(host, path).map_or("none", |pool| pool), pool, "{host}{path}");
+        }
+        table.set_default("fallback".into());
+        table.set_default("late".into());
+        assert_eq!(table.pool_of("x", "/").map(|pool| &**pool), Some("fallback"));
+    }
+}
