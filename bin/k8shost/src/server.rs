@@ -83,7 +83,13 @@ async fn run(settings: ServerSettings) -> Result<()> {
     let tls = pki::server_config_for_any_client(&certificates.serving.certificate_pem, &certificates.serving.key_pem, &[b"h2", b"http/1.1"])?;
     let serving = tokio::spawn(api_server::serve(server.clone(), listener, Arc::new(tls), shutdown.clone()));
     let dns = agent.as_ref().map(node::NodeSettings::dns_objects).unwrap_or_default();
-    let bootstrap_settings = Bootstrap { service_address: first_service_address(&settings), advertise_address: node_address, port, objects: dns, shared: balancing::shared_objects(balancing.as_ref()) };
+    let bootstrap_settings = Bootstrap {
+        service_address: first_service_address(&settings),
+        advertise_address: node_address,
+        port,
+        objects: dns,
+        shared: balancing::shared_objects(balancing.as_ref()),
+    };
     bootstrap(&server, &bootstrap_settings).await?;
     write_kubeconfig(&settings, &certificates, port)?;
 

@@ -58,7 +58,11 @@ pub const SERVER: &[Setting] = &[
     Setting::text("cluster-dns", "ADDRESS", "", "Address of the cluster's DNS [default: the tenth of service-cidr]"),
     Setting::text("cluster-domain", "DOMAIN", "cluster.local", "The cluster's DNS domain"),
     Setting::text("service-node-port-range", "RANGE", "30000-32767", "Ports for Services of type NodePort"),
-    Setting::list("external-ip-pool", "RANGE", "Addresses for LoadBalancer Services and Ingresses: 192.0.2.0/24, 192.0.2.10-192.0.2.20 [default: the nodes' own, port by port]"),
+    Setting::list(
+        "external-ip-pool",
+        "RANGE",
+        "Addresses for LoadBalancer Services and Ingresses: 192.0.2.0/24, 192.0.2.10-192.0.2.20 [default: the nodes' own, port by port]",
+    ),
     Setting::list("disable", "COMPONENT", "Parts not to start"),
     Setting::switch("disable-agent", "Run no pods on this machine"),
     Setting::text("write-kubeconfig", "FILE", "/etc/k8shost/kubeconfig.yaml", "Where the admin's kubeconfig is written"),

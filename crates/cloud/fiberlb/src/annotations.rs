@@ -51,7 +51,9 @@ impl Wishes {
         if path.is_some() || ["health-check-interval", "health-check-timeout", "health-check-retries"].iter().any(|name| annotation(name).is_some()) {
             let retries = match annotation("health-check-retries") {
                 None => RETRIES,
-                Some(text) => text.parse().ok().filter(|count| (1..=100).contains(count)).ok_or_else(|| wrong("health-check-retries", text, "a number of 1 to 100"))?,
+                Some(text) => {
+                    text.parse().ok().filter(|count| (1..=100).contains(count)).ok_or_else(|| wrong("health-check-retries", text, "a number of 1 to 100"))?
+                }
             };
             let (interval, timeout) = (duration("health-check-interval", INTERVAL)?, duration("health-check-timeout", TIMEOUT)?);
             wishes.health_check = Some(HealthCheck { path: path.map(str::to_owned), interval, timeout, retries });

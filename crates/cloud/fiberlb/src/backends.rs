@@ -123,7 +123,9 @@ impl Backends {
                     candidates.cycle().skip(turn % count).take(count).min_by_key(load).map(|(_, backend)| backend.clone())
                 }
                 // The highest of weighted hashes: a member that goes moves its own clients alone.
-                Algorithm::IpHash => candidates.max_by(|left, right| score(client, left.0).total_cmp(&score(client, right.0))).map(|(_, backend)| backend.clone()),
+                Algorithm::IpHash => {
+                    candidates.max_by(|left, right| score(client, left.0).total_cmp(&score(client, right.0))).map(|(_, backend)| backend.clone())
+                }
             };
         }
         None

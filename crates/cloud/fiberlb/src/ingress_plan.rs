@@ -167,8 +167,18 @@ mod tests {
     fn a_host_is_the_clusters_that_asked_first() {
         let plan = plan(&[
             ingress("b.t2", "late", 2, json!({ "rules": [rule("shop.example.com", "/", "evil"), rule("own.example.com", "/", "web")] })),
-            ingress("a.t1", "first", 1, json!({ "rules": [rule("shop.example.com", "/", "web")], "tls": [{ "hosts": ["shop.example.com"], "secretName": "s" }] })),
-            ingress("b.t2", "tls", 3, json!({ "tls": [{ "hosts": ["SHOP.example.com"], "secretName": "mine" }], "rules": [rule("tls.example.com", "/", "web")] })),
+            ingress(
+                "a.t1",
+                "first",
+                1,
+                json!({ "rules": [rule("shop.example.com", "/", "web")], "tls": [{ "hosts": ["shop.example.com"], "secretName": "s" }] }),
+            ),
+            ingress(
+                "b.t2",
+                "tls",
+                3,
+                json!({ "tls": [{ "hosts": ["SHOP.example.com"], "secretName": "mine" }], "rules": [rule("tls.example.com", "/", "web")] }),
+            ),
             ingress("a.t1", "more", 9, json!({ "rules": [rule("shop.example.com", "/more", "more")] })),
         ]);
         assert_eq!(pool(&plan, "shop.example.com", "/"), "a.t1:d/web:80");

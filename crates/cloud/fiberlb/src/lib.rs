@@ -3,8 +3,8 @@
 mod address_pool;
 mod allocation;
 
-mod announcement;
 mod annotations;
+mod announcement;
 mod backends;
 mod engine;
 mod error;

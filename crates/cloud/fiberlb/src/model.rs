@@ -53,11 +53,13 @@ pub struct Certificates {
     pub exact: HashMap<String, Arc<CertifiedKey>>,
     /// By what follows `*.`.
     pub wildcard: HashMap<String, Arc<CertifiedKey>>,
+    /// For all other names.
+    pub only: Option<Arc<CertifiedKey>>,
 }
 
 impl Certificates {
     pub fn of(&self, name: &str) -> Option<&Arc<CertifiedKey>> {
-        self.exact.get(name).or_else(|| self.wildcard.get(name.split_once('.')?.1))
+        self.exact.get(name).or_else(|| self.wildcard.get(name.split_once('.')?.1)).or(self.only.as_ref())
     }
 }
 

@@ -206,7 +206,8 @@ impl Caches {
 
     fn plan(&self, settings: &NodeSettings) -> NodePlan {
         let nodes = self.nodes.all().into_iter().filter(|(_, node)| is_candidate(node)).map(|(key, _)| key.name.to_string()).collect();
-        let ingresses: Vec<_> = self.ingresses.all().into_iter().filter(|(key, ingress)| is_ours(ingress, |class| controller_of(&self.classes, key, class))).collect();
+        let ingresses: Vec<_> =
+            self.ingresses.all().into_iter().filter(|(key, ingress)| is_ours(ingress, |class| controller_of(&self.classes, key, class))).collect();
         let plan = plan(settings, &self.balancers.ledger(), &nodes, &ingresses, self);
         self.parsed.lock().retain(|key, _| plan.secrets.contains(key));
         plan

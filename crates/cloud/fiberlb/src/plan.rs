@@ -168,7 +168,9 @@ fn members(slices: &[Arc<EndpointSlice>], port: &ServicePort, node: Option<&str>
     let name = port.name.as_deref().unwrap_or_default();
     let mut found: BTreeMap<SocketAddrV4, (bool, bool)> = BTreeMap::new();
     for slice in slices.iter().filter(|slice| slice.address_type == "IPv4") {
-        for number in slice.ports.iter().flatten().filter(|port| port.name.as_deref().unwrap_or_default() == name).filter_map(|port| u16::try_from(port.port?).ok()) {
+        for number in
+            slice.ports.iter().flatten().filter(|port| port.name.as_deref().unwrap_or_default() == name).filter_map(|port| u16::try_from(port.port?).ok())
+        {
             for endpoint in slice.endpoints.iter().flatten().filter(|endpoint| node.is_none() || endpoint.node_name.as_deref() == node) {
                 let Some(address) = endpoint.addresses.first().and_then(|address| address.parse::<Ipv4Addr>().ok()) else { continue };
                 let (ready, leaving) = state(endpoint);
@@ -177,7 +179,8 @@ fn members(slices: &[Arc<EndpointSlice>], port: &ServicePort, node: Option<&str>
             }
         }
     }
-    let of = |wanted: fn(&(bool, bool)) -> bool| found.iter().filter(|(_, state)| wanted(state)).map(|(at, _)| Member { at: *at, weight: 1 }).collect::<Vec<_>>();
+    let of =
+        |wanted: fn(&(bool, bool)) -> bool| found.iter().filter(|(_, state)| wanted(state)).map(|(at, _)| Member { at: *at, weight: 1 }).collect::<Vec<_>>();
     let ready = of(|state| state.0);
     if ready.is_empty() { of(|state| state.1) } else { ready }
 }

@@ -17,8 +17,7 @@ const FALLBACK_VALIDITY: Duration = Duration::from_secs(3650 * 24 * 3600);
 /// A certificate with its key, as a `kubernetes.io/tls` Secret holds them in PEM.
 pub fn certified_key(certificate_pem: &[u8], key_pem: &[u8], provider: &CryptoProvider) -> Result<CertifiedKey, Error> {
     let wrong = |error: &dyn std::fmt::Display| Error::Certificate(error.to_string());
-    let chain: Vec<CertificateDer<'static>> =
-        CertificateDer::pem_slice_iter(certificate_pem).collect::<Result<_, _>>().map_err(|error| wrong(&error))?;
+    let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_slice_iter(certificate_pem).collect::<Result<_, _>>().map_err(|error| wrong(&error))?;
     if chain.is_empty() {
         return Err(Error::Certificate("the PEM text holds none".into()));
     }
@@ -47,8 +46,8 @@ impl Resolver {
 
 impl ResolvesServerCert for Resolver {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        let name = hello.server_name().map(str::to_ascii_lowercase);
-        let found = name.and_then(|name| self.certificates.read().of(&name).cloned());
+        let name = hello.server_name().map(str::to_ascii_lowercase).unwrap_or_default();
+        let found = self.certificates.read().of(&name).cloned();
         Some(found.unwrap_or_else(|| self.fallback.clone()))
     }
 }

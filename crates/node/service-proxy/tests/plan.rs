@@ -142,7 +142,8 @@ fn a_tenants_balancer_address_is_everybodys_once_it_was_given() {
     let service = serde_json::from_value(service).unwrap();
     let held = |proxied: &[&str]| Held::from([([192, 0, 2, 50].into(), proxied.iter().map(|port| (*port).to_owned()).collect())]);
     let lines = |held: &Held| show(&service_rules(3, &service, &[two()], held, &settings())).lines().map(str::to_owned).collect::<Vec<_>>();
-    let own = ["0x30000 . 10.96.0.1 . tcp . 80 Cluster 10.244.1.1:8080* 10.244.2.1:8080", "0x30000 . 192.0.2.60 . tcp . 80 Cluster 10.244.1.1:8080* 10.244.2.1:8080"];
+    let own =
+        ["0x30000 . 10.96.0.1 . tcp . 80 Cluster 10.244.1.1:8080* 10.244.2.1:8080", "0x30000 . 192.0.2.60 . tcp . 80 Cluster 10.244.1.1:8080* 10.244.2.1:8080"];
     let given = "192.0.2.50 . tcp . 80 External 10.244.1.1:8080* 10.244.2.1:8080 from=198.51.100.0/24";
     assert_eq!(lines(&held(&[])), [given, own[0], own[1]]);
     assert_eq!(lines(&held(&["TCP/80"])), own, "another serves that port");

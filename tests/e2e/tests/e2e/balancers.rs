@@ -30,7 +30,9 @@ spec:
 }
 
 fn service(name: &str, app: &str, more: &str) -> String {
-    format!("---\napiVersion: v1\nkind: Service\nmetadata: {{name: {name}}}\nspec: {{type: LoadBalancer, selector: {{app: {app}}}, ports: [{{name: http, port: 80, targetPort: http}}]{more}}}\n")
+    format!(
+        "---\napiVersion: v1\nkind: Service\nmetadata: {{name: {name}}}\nspec: {{type: LoadBalancer, selector: {{app: {app}}}, ports: [{{name: http, port: 80, targetPort: http}}]{more}}}\n"
+    )
 }
 
 fn address_of(kubectl: &Tool, what: &str) -> String {
@@ -107,7 +109,8 @@ spec: {selector: {app: other}, ports: [{port: 80, targetPort: http}]}
     outside.until(&get("/"), SOON, |page| page == "one");
     outside.until(&get("/api/"), SOON, |page| page == "two");
     assert!(outside.sh(&format!("curl -sS --max-time 3 http://{ingress}/")).ok().contains("404"), "no rule has this host");
-    let https = format!("curl -sS --max-time 3 --cacert {authority} --resolve shop.example.com:443:{ingress} https://shop.example.com/api/ -w ' %{{http_version}}'");
+    let https =
+        format!("curl -sS --max-time 3 --cacert {authority} --resolve shop.example.com:443:{ingress} https://shop.example.com/api/ -w ' %{{http_version}}'");
     outside.until(&https, SOON, |page| page.split_whitespace().eq(["two", "2"]));
 
     // While its pods are replaced, no request is lost.
@@ -143,7 +146,7 @@ fn a_health_check_takes_a_pod_out_and_lets_it_in_again() {
     kubectl.sh("kubectl rollout status deployment/web --timeout=90s").ok();
     let address = address_of(&kubectl, "service web");
     outside.until(&format!("curl -sS --max-time 2 http://{address}/"), SOON, |page| page == "one");
-    let names = || outside.sh(&format!("for i in $(seq 12); do curl -s --max-time 5 http://{address}/name; done | sort -u | wc -l")).ok();
+    let names = || outside.sh(&format!("for i in $(seq 12); do curl -s --max-time 5 http://{address}/name; done | sort -u | wc -l")).ok().trim().to_owned();
     assert_eq!(names(), "2");
     let first = kubectl.sh("kubectl get pods -l app=web -o jsonpath='{.items[0].metadata.name}'").ok();
     // It stays ready for Kubernetes: only the balancer's own check sees that it is ill.
@@ -179,7 +182,9 @@ fn tenants_share_the_pool_and_keep_their_hosts() {
     let (a, b) = (cluster.server.virtual_cluster("team-a", "one"), cluster.server.virtual_cluster("team-b", "two"));
     let ingress = |host: &str| {
         let path = "{path: /, pathType: Prefix, backend: {service: {name: web, port: {number: 80}}}}";
-        format!("---\napiVersion: networking.k8s.io/v1\nkind: Ingress\nmetadata: {{name: web}}\nspec: {{rules: [{{host: {host}, http: {{paths: [{path}]}}}}, {{host: both.example.com, http: {{paths: [{path}]}}}}]}}\n")
+        format!(
+            "---\napiVersion: networking.k8s.io/v1\nkind: Ingress\nmetadata: {{name: web}}\nspec: {{rules: [{{host: {host}, http: {{paths: [{path}]}}}}, {{host: both.example.com, http: {{paths: [{path}]}}}}]}}\n"
+        )
     };
     let mut addresses = Vec::new();
     for (kubectl, page) in [(&a, "team-a"), (&b, "team-b")] {

@@ -67,7 +67,8 @@ impl IngressController {
             keys.push(change.key.clone());
             keys
         };
-        let runner = Runner::new(controller).workers(1).watch(&ingresses, own).watch(&classes, move |_| for_class()).watch(&ledger.objects, move |_| for_ledger());
+        let runner =
+            Runner::new(controller).workers(1).watch(&ingresses, own).watch(&classes, move |_| for_class()).watch(&ledger.objects, move |_| for_ledger());
         if !by_nodes {
             return runner;
         }

@@ -26,12 +26,14 @@ impl NodePorts {
         }
         let nodes = self.nodes.all();
         let addresses = nodes.iter().filter(|(key, node)| key.cluster.is_root() && is_candidate(node)).filter_map(|(_, node)| address_of(node)).collect();
-        let mut taken = self.settings.reserved_ports.clone();
+        let mut taken = BTreeMap::new();
         // Of ports that are held the listener is our own.
         if !wanted.is_subset(held) {
             taken.extend(listening().into_iter().map(|port| (port, "a process of the node".to_owned())));
             taken.extend(self.pods.all().iter().flat_map(|(_, pod)| host_ports(pod)).map(|port| (port, "a pod's host port".to_owned())));
         }
+        // Last: these say best who it is.
+        taken.extend(self.settings.reserved_ports.clone());
         taken.retain(|port, _| !held.contains(port));
         Supply::Nodes { addresses, taken }
     }

@@ -45,10 +45,22 @@ pub struct World {
 
 #[derive(Debug, PartialEq)]
 pub enum Action {
-    Tell { about: Box<ObjectReference>, kind: EventKind, reason: &'static str, message: String },
+    Tell {
+        about: Box<ObjectReference>,
+        kind: EventKind,
+        reason: &'static str,
+        message: String,
+    },
     /// A merge patch of the object ("") or its status ("/status").
-    Patch { part: &'static str, patch: Value, preconditions: Preconditions },
-    WriteLedger { read: Option<Arc<ConfigMap>>, ledger: AddressLedger },
+    Patch {
+        part: &'static str,
+        patch: Value,
+        preconditions: Preconditions,
+    },
+    WriteLedger {
+        read: Option<Arc<ConfigMap>>,
+        ledger: AddressLedger,
+    },
 }
 
 impl ServiceController {
@@ -243,7 +255,12 @@ fn give(world: &World, service: &Service, next: AddressLedger, write: impl Fn(Ad
 fn refuse(world: &World, service: &Service, reason: &str, message: &str) -> Plan<Action> {
     let mut plan = Plan::nothing();
     if let Some(conditions) = conditions(world, service, "False", reason, message) {
-        plan.push(tell(service, EventKind::Warning, "SyncLoadBalancerFailed", format!("Error syncing load balancer: failed to ensure load balancer: {message}")));
+        plan.push(tell(
+            service,
+            EventKind::Warning,
+            "SyncLoadBalancerFailed",
+            format!("Error syncing load balancer: failed to ensure load balancer: {message}"),
+        ));
         plan.push(patch_status(service, json!({ "conditions": conditions })));
     }
     if reason == "PortInUse" && matches!(world.supply, Supply::Nodes { .. }) {
@@ -390,7 +407,10 @@ mod tests {
         assert_eq!(told(&full), ["SyncLoadBalancerFailed"]);
         let full = settled(full);
         let condition = full.service.as_ref().unwrap().status.as_ref().unwrap().conditions.as_ref().unwrap()[0].clone();
-        assert_eq!((condition.status.as_str(), condition.reason.as_str(), condition.message.as_str()), ("False", "AddressPoolExhausted", "no address is free in the pool"));
+        assert_eq!(
+            (condition.status.as_str(), condition.reason.as_str(), condition.message.as_str()),
+            ("False", "AddressPoolExhausted", "no address is free in the pool")
+        );
         let freed = settled(World { ledger: AddressLedger::default(), ..full });
         assert_eq!(freed.service.as_ref().unwrap().status.as_ref().unwrap().conditions.as_ref().unwrap()[0].status, "True");
     }
@@ -401,9 +421,13 @@ mod tests {
         assert_eq!(ServiceController::reconcile(&other).actions, []);
         let ours = world(service(json!({ "spec": { "loadBalancerClass": LOAD_BALANCER_CLASS } })), "192.0.2.50", AddressLedger::default());
         assert_eq!(told(&ours), ["EnsuringLoadBalancer", "EnsuredLoadBalancer"]);
-        let bad = world(service(json!({ "metadata": { "annotations": { "fiberlb.plasmacloud.io/algorithm": "magic" } } })), "192.0.2.50", AddressLedger::default());
+        let bad =
+            world(service(json!({ "metadata": { "annotations": { "fiberlb.plasmacloud.io/algorithm": "magic" } } })), "192.0.2.50", AddressLedger::default());
         let Some(Action::Tell { message, .. }) = ServiceController::reconcile(&bad).actions.into_iter().next() else { panic!("nothing is told") };
-        assert!(message.ends_with("annotation \"fiberlb.plasmacloud.io/algorithm\" is \"magic\", which is not one of \"round-robin\", \"least-conn\", \"ip-hash\""), "{message}");
+        assert!(
+            message.ends_with("annotation \"fiberlb.plasmacloud.io/algorithm\" is \"magic\", which is not one of \"round-robin\", \"least-conn\", \"ip-hash\""),
+            "{message}"
+        );
         settled(bad);
     }
 
