@@ -50,6 +50,8 @@ enum Command {
         #[command(subcommand)]
         command: ImageCommand,
     },
+    /// Run the load balancer alone, by its gRPC API
+    Fiberlb(Box<crate::fiberlb_alone::FiberlbArgs>),
     /// Encryption of Secrets at rest
     SecretsEncrypt {
         #[command(subcommand)]
@@ -82,6 +84,7 @@ pub fn main() -> ExitCode {
         Command::Kubeconfig { connection, command } => client_command(command.run(&connection)),
         Command::Policy { connection, command } => client_command(command.run(&connection)),
         Command::Image { command } => image(command),
+        Command::Fiberlb(args) => crate::fiberlb_alone::main(*args),
         Command::SecretsEncrypt { command } => crate::secrets_encrypt::main(command),
         Command::Completion { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "k8shost", &mut std::io::stdout());

@@ -4,6 +4,7 @@ mod balancing;
 mod certificates;
 mod cli;
 mod component_clients;
+mod fiberlb_alone;
 mod kubeconfig;
 mod node;
 mod notify;

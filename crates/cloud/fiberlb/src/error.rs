@@ -1,6 +1,7 @@
 //! What can go wrong while load balancers are served.
 use std::io;
 use std::net::SocketAddrV4;
+use std::path::PathBuf;
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -12,6 +13,8 @@ pub enum Error {
     Run { program: &'static str, source: io::Error },
     #[error("{program} refused: {message}")]
     Refused { program: &'static str, message: String },
+    #[error("the records in {path:?} can't be used: {why}")]
+    Records { path: PathBuf, why: String },
     #[error("the certificate can't be used: {0}")]
     Certificate(String),
 }

@@ -20,7 +20,10 @@ mod model;
 mod node;
 mod node_network;
 mod plan;
+pub mod proto;
+mod records;
 mod route_table;
+mod server;
 mod settings;
 mod tls;
 
@@ -31,4 +34,5 @@ pub use model::{Algorithm, BackendProtocol, Certificates, Configuration, HealthC
 pub use node::run;
 pub use node_network::teardown;
 pub use route_table::{PathMatch, Route, RouteTable};
+pub use server::{LoadBalancers, ServiceSettings, serve};
 pub use settings::{ControllerSettings, DEFAULT_DEVICE, DEFAULT_TABLE, NodeSettings};

@@ -107,6 +107,7 @@ impl LoadBalancers {
         };
         std::fs::create_dir_all(data_dir).map_err(|error| failed(error.to_string()))?;
         let latest = watch::channel(Arc::new(records.clone())).0;
+        Ok(Self { shared: Arc::new(Shared { file, settings, records: Mutex::new(records), latest }) })
     }
 
     /// Changes the records: on disk first, then for everybody to see. What is refused changes nothing.

@@ -4,6 +4,7 @@ mod apply;
 mod conntrack;
 mod endpoints;
 mod error;
+mod health_ports;
 mod plan;
 mod proxy;
 mod ruleset;

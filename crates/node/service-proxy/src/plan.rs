@@ -110,6 +110,14 @@ pub struct Rules {
     pub addresses: BTreeSet<Ipv4Addr>,
 }
 
+impl Rules {
+    /// Endpoints on this node that clients outside are led to, of Services whose outside traffic stays local.
+    pub fn local_endpoints(&self) -> usize {
+        let outside = self.frontends.values().flat_map(|target| target.outside.iter().flatten());
+        outside.map(|backend| backend.at.ip()).collect::<BTreeSet<_>>().len()
+    }
+}
+
 /// The rules of a Service with its EndpointSlices, in the cluster of this number. Headless and ExternalName Services have none.
 ///
 /// External and balancer addresses of a virtual cluster's Service are seen by its own pods alone: whoever administers a

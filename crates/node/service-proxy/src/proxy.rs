@@ -1,6 +1,7 @@
 //! The proxy's runner: follows Services, EndpointSlices and the node's Pods, and keeps the kernel's rules as they ask.
 use crate::apply::{apply, forget};
 use crate::error::Error;
+use crate::health_ports::{HealthPorts, health_port};
 use crate::plan::{Rules, host_port_rules, service_rules};
 use crate::ruleset::{Owner, Ruleset};
 use crate::settings::ProxySettings;
@@ -65,10 +66,14 @@ async fn serve(settings: ProxySettings, source: &dyn Source) {
     let table = settings.table.clone();
     let mut ruleset = Ruleset::new(settings.clone());
     let mut dirty = everybody(&caches, &ruleset);
+    let mut health_ports = HealthPorts::default();
     let (mut reload, mut retry) = (true, FIRST_RETRY);
     loop {
         for owner in std::mem::take(&mut dirty) {
             let rules = rules_of(&owner, &caches, &settings);
+            if let Owner::Service(key) = &owner {
+                health_ports.set(key, caches.services.get(key).and_then(|service| health_port(&service)).map(|port| (port, rules.local_endpoints())));
+            }
             ruleset.set(&owner, rules);
         }
         let script = if reload { Some(ruleset.reload()) } else { ruleset.commit() };
