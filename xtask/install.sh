@@ -9,7 +9,7 @@ sudo=""
 
 # command or file : Debian package that brings it
 needs=(
-  cc:build-essential containerd:containerd runc:runc nft:nftables ip:iproute2 conntrack:conntrack
+  cc:build-essential containerd:containerd runc:runc nft:nftables ip:iproute2 conntrack:conntrack nginx:nginx-light
   pip3:python3-pip python3:python3 unzip:unzip mount:mount nsenter:util-linux
   /bin/busybox:busybox-static /etc/ssl/certs/ca-certificates.crt:ca-certificates
 )

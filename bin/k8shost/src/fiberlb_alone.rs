@@ -31,6 +31,9 @@ pub struct FiberlbArgs {
     /// Only tokens of this issuer
     #[arg(long, value_name = "NAME")]
     iam_issuer: Option<String>,
+    /// Only tokens that name this audience
+    #[arg(long, value_name = "NAME")]
+    iam_audience: Option<String>,
     /// Certificate (PEM) of the API [default: one of an authority made in the data directory]
     #[arg(long, value_name = "FILE", requires = "tls_key")]
     tls_cert: Option<PathBuf>,
@@ -51,6 +54,9 @@ async fn run(args: FiberlbArgs) -> Result<()> {
     let mut verifier = JwksVerifier::new(&keys, clock.clone()).with_context(|| format!("reading {:?}", args.iam_jwks))?;
     if let Some(issuer) = &args.iam_issuer {
         verifier = verifier.of_issuer(issuer);
+    }
+    if let Some(audience) = &args.iam_audience {
+        verifier = verifier.for_audience(audience);
     }
     let (certificate, key) = certificate(&args, &*clock)?;
     let tls = pki::server_config(&certificate, &key, &[], &[b"h2"])?;

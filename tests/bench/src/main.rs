@@ -1,5 +1,6 @@
 //! Measures the budgets of the design, prints them as a table and writes them as JSON.
 mod api;
+mod balancer;
 mod bare;
 mod figure;
 mod http1;
@@ -39,12 +40,24 @@ enum Command {
         #[arg(long)]
         body: PathBuf,
     },
+    /// FiberLB's engine alone, in front of one backend
+    #[command(hide = true)]
+    Balancer {
+        #[arg(long)]
+        certificate: PathBuf,
+        #[arg(long)]
+        key: PathBuf,
+        #[arg(long)]
+        backend: u16,
+    },
 }
 
 fn main() -> Result<()> {
     let cli = Cli::parse();
-    if let Some(Command::Bare { certificate, key, client_ca, body }) = cli.command {
-        return bare::main(&certificate, &key, &client_ca, &body);
+    match cli.command {
+        Some(Command::Bare { certificate, key, client_ca, body }) => return bare::main(&certificate, &key, &client_ca, &body),
+        Some(Command::Balancer { certificate, key, backend }) => return balancer::main(&certificate, &key, backend),
+        None => {}
     }
     println!("measuring {}", testkit::binary().display());
     let (mut figures, mut failed) = (Vec::<Figure>::new(), Vec::new());

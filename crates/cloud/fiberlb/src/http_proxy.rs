@@ -2,6 +2,7 @@
 use crate::backends::{Backend, Backends, Busy};
 use crate::http_body::{AnswerBody, OutgoingBody};
 use crate::metrics::METRICS;
+use crate::rate_limits::RateLimits;
 use crate::{BackendProtocol, RouteTable};
 use http::header::{CONNECTION, CONTENT_LENGTH, HOST, TE, TRANSFER_ENCODING, UPGRADE};
 use http::uri::{Authority, PathAndQuery};
@@ -44,14 +45,22 @@ pub trait Pools: Send + Sync {
 }
 
 /// Leads a request to where the routes say, and its answer back. What fails is answered with an error of our own.
-pub async fn serve(request: Request<Incoming>, arrival: Arrival, routes: &RouteTable, pools: &dyn Pools) -> Response<AnswerBody> {
+pub async fn serve(request: Request<Incoming>, arrival: Arrival, routes: &RouteTable, pools: &dyn Pools, limits: &RateLimits) -> Response<AnswerBody> {
     let started = Instant::now();
     let logged = tracing::enabled!(target: "fiberlb::access", tracing::Level::DEBUG);
     let line = logged.then(|| (request.method().clone(), request.uri().clone(), request.headers().get(HOST).cloned(), request.version()));
+    let version = request.version();
     let mut backend = None;
-    let response = match lead(request, arrival, routes, pools, &mut backend).await {
+    let response = match lead(request, arrival, routes, pools, limits, &mut backend).await {
         Ok(response) => response,
-        Err(code) => refusal(code),
+        Err(code) => {
+            let mut refusal = refusal(code);
+            // What follows such a request on its connection may be part of it.
+            if code == StatusCode::BAD_REQUEST && version <= Version::HTTP_11 {
+                refusal.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            }
+            refusal
+        }
     };
     METRICS.answered(response.status(), started.elapsed());
     if let Some((method, uri, host, version)) = line {
@@ -76,12 +85,16 @@ async fn lead(
     arrival: Arrival,
     routes: &RouteTable,
     pools: &dyn Pools,
+    limits: &RateLimits,
     served_by: &mut Option<SocketAddrV4>,
 ) -> Result<Response<AnswerBody>, StatusCode> {
     let authority = check(&request)?;
     let host = authority.host().trim_end_matches('.').to_ascii_lowercase();
-    let pool = routes.pool_of(&host, request.uri().path()).ok_or(StatusCode::NOT_FOUND)?;
-    let backends = pools.backends(pool).ok_or(StatusCode::SERVICE_UNAVAILABLE)?;
+    let route = routes.route_of(&host, request.uri().path()).ok_or(StatusCode::NOT_FOUND)?;
+    if route.limit.as_ref().is_some_and(|limit| !limits.allow(limit, client_address(arrival.client), tokio::time::Instant::now())) {
+        return Err(StatusCode::TOO_MANY_REQUESTS);
+    }
+    let backends = pools.backends(&route.pool).ok_or(StatusCode::SERVICE_UNAVAILABLE)?;
     let pool = backends.pool();
     let upgrade = wanted_upgrade(&request);
     if upgrade.is_some() && pool.protocol == BackendProtocol::Http2 {

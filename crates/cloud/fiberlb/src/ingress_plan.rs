@@ -1,5 +1,5 @@
 //! What all Ingresses together ask for: routes, certificates, and who of several clusters has a host. Pure.
-use crate::{PathMatch, PoolId, Route, RouteTable};
+use crate::{PathMatch, PoolId, RateLimit, Route, RouteTable};
 use api_cache::ObjectKey;
 use api_meta::ClusterName;
 use k8s_openapi::api::networking::v1::{Ingress, IngressBackend};
@@ -10,6 +10,8 @@ use std::sync::Arc;
 pub const CLASS: &str = "fiberlb";
 /// What other IngressClasses name to be served too.
 pub const CONTROLLER: &str = "fiberlb.plasmacloud.io/ingress-controller";
+/// Requests a second that each client may make to an Ingress.
+pub const RATE_LIMIT: &str = "fiberlb.plasmacloud.io/rate-limit";
 const CLASS_ANNOTATION: &str = "kubernetes.io/ingress.class";
 
 /// A port of a Service that a request may be led to.
@@ -56,6 +58,15 @@ pub fn is_ours(ingress: &Ingress, controller_of: impl Fn(&str) -> Option<String>
     }
 }
 
+/// The limit an Ingress asks for, or what is wrong with it.
+pub fn rate_limit(ingress: &Ingress) -> Result<Option<u32>, String> {
+    let Some(text) = ingress.metadata.annotations.as_ref().and_then(|all| all.get(RATE_LIMIT)) else { return Ok(None) };
+    match text.trim().parse() {
+        Ok(number) if (1..=1_000_000).contains(&number) => Ok(Some(number)),
+        _ => Err(format!("annotation \"{RATE_LIMIT}\" is {text:?}, which is not a number of 1 to 1000000")),
+    }
+}
+
 /// The plan of Ingresses that are ours. The eldest has what several ask for; a host is one cluster's alone.
 pub fn plan(ingresses: &[(ObjectKey, Arc<Ingress>)]) -> IngressPlan {
     let mut ordered: Vec<&(ObjectKey, Arc<Ingress>)> = ingresses.iter().filter(|(_, ingress)| ingress.metadata.deletion_timestamp.is_none()).collect();
@@ -64,6 +75,8 @@ pub fn plan(ingresses: &[(ObjectKey, Arc<Ingress>)]) -> IngressPlan {
     let mut holders: HashMap<String, ClusterName> = HashMap::new();
     for (key, ingress) in ordered {
         let Some(spec) = &ingress.spec else { continue };
+        // One that can't be right is told by the controller.
+        let limit = rate_limit(ingress).ok().flatten().map(|per_second| RateLimit { scope: key.to_string().into(), per_second });
         let mut may_have = |host: &str, plan: &mut IngressPlan| {
             let granted = claim(&mut holders, host, &key.cluster);
             if !granted {
@@ -79,7 +92,7 @@ pub fn plan(ingresses: &[(ObjectKey, Arc<Ingress>)]) -> IngressPlan {
             let Some(http) = &rule.http else {
                 // A rule that names no paths leads all of its host to the default backend.
                 if let Some(pool) = spec.default_backend.as_ref().and_then(|backend| plan.backend(key, backend)) {
-                    plan.routes.add(&host, Route { path: PathMatch::Prefix("/".into()), pool });
+                    plan.routes.add(&host, Route { path: PathMatch::Prefix("/".into()), pool, limit: limit.clone() });
                 }
                 continue;
             };
@@ -88,7 +101,7 @@ pub fn plan(ingresses: &[(ObjectKey, Arc<Ingress>)]) -> IngressPlan {
                 // What an implementation makes of its own type is up to it: Prefix.
                 let path_match = if path.path_type == "Exact" { PathMatch::Exact(text) } else { PathMatch::Prefix(text) };
                 if let Some(pool) = plan.backend(key, &path.backend) {
-                    plan.routes.add(&host, Route { path: path_match, pool });
+                    plan.routes.add(&host, Route { path: path_match, pool, limit: limit.clone() });
                 }
             }
         }
@@ -97,7 +110,7 @@ pub fn plan(ingresses: &[(ObjectKey, Arc<Ingress>)]) -> IngressPlan {
             && may_have("", &mut plan)
             && let Some(pool) = plan.backend(key, backend)
         {
-            plan.routes.set_default(pool);
+            plan.routes.set_default(pool, limit.clone());
         }
         for tls in spec.tls.iter().flatten() {
             let Some(secret) = tls.secret_name.as_deref().filter(|name| !name.is_empty()) else { continue };
@@ -160,7 +173,7 @@ mod tests {
         json!({ "host": host, "http": { "paths": [{ "path": path, "pathType": "Prefix", "backend": backend }] } })
     }
     fn pool(plan: &IngressPlan, host: &str, path: &str) -> String {
-        plan.routes.pool_of(host, path).map(ToString::to_string).unwrap_or_default()
+        plan.routes.route_of(host, path).map(|route| route.pool.to_string()).unwrap_or_default()
     }
 
     #[test]

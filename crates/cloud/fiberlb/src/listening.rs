@@ -1,6 +1,7 @@
 //! Listening: one address's socket, its connections, and what serves them.
 use crate::http_proxy::{self, Arrival, Pools, client_address};
 use crate::metrics::OpenConnection;
+use crate::rate_limits::RateLimits;
 use crate::tls::Resolver;
 use crate::{Error, Listener, PoolId, RouteTable};
 use hyper::service::service_fn;
@@ -68,12 +69,13 @@ impl TcpService {
 pub(crate) struct HttpService {
     routes: RwLock<Arc<RouteTable>>,
     pools: Arc<dyn Pools>,
+    limits: RateLimits,
     tls: Option<(Arc<Resolver>, TlsAcceptor)>,
 }
 
 impl HttpService {
     pub fn new(routes: Arc<RouteTable>, pools: Arc<dyn Pools>, tls: Option<(Arc<Resolver>, Arc<rustls::ServerConfig>)>) -> Self {
-        Self { routes: RwLock::new(routes), pools, tls: tls.map(|(resolver, config)| (resolver, TlsAcceptor::from(config))) }
+        Self { routes: RwLock::new(routes), pools, limits: RateLimits::default(), tls: tls.map(|(resolver, config)| (resolver, TlsAcceptor::from(config))) }
     }
 
     async fn serve(self: Arc<Self>, stream: TcpStream, client: SocketAddr, graceful: CancellationToken) {
@@ -96,7 +98,7 @@ impl HttpService {
             let this = self.clone();
             async move {
                 let routes = this.routes.read().clone();
-                Ok::<_, Infallible>(http_proxy::serve(request, arrival, &routes, &*this.pools).await)
+                Ok::<_, Infallible>(http_proxy::serve(request, arrival, &routes, &*this.pools, &this.limits).await)
             }
         });
         let mut builder = Builder::new(TokioExecutor::new());

@@ -101,7 +101,7 @@ async fn follow(settings: &NodeSettings, source: &dyn Source, engine: &mut Engin
 /// Puts a plan in force; says whether all of it is.
 async fn apply(network: &mut NodeNetwork, engine: &mut Engine, plan: &NodePlan) -> bool {
     let mut errors = Vec::new();
-    errors.extend(network.add(&plan.addresses, &plan.doors).await.err());
+    errors.extend(network.add(&plan.doors()).await.err());
     errors.extend(engine.apply(&plan.configuration).await);
     errors.extend(network.retain(&plan.addresses).await.err());
     for error in &errors {

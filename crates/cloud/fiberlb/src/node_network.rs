@@ -17,13 +17,28 @@ use tokio::process::Command;
 const ANNOUNCEMENTS: u32 = 3;
 const BETWEEN: Duration = Duration::from_millis(500);
 
+/// The part of a packet's mark that is the number of the cluster it travels for, and the other part.
+const CLUSTER_MASK: u32 = 0xffff_0000;
+const REST_MASK: u32 = 0x0000_ffff;
+
 /// An address, a protocol in lower case, and a port.
 pub type Door = (Ipv4Addr, String, u16);
 
 pub struct NodeNetwork {
     settings: NodeSettings,
-    /// The doors in the kernel; `None`: not known.
-    doors: Option<(BTreeSet<Ipv4Addr>, BTreeSet<Door>)>,
+    /// What is in the kernel; `None`: not known.
+    doors: Option<Doors>,
+}
+
+/// What rules are made of.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Doors {
+    /// Addresses whose other ports are shut.
+    pub addresses: BTreeSet<Ipv4Addr>,
+    /// Their ports that may be connected to.
+    pub open: BTreeSet<Door>,
+    /// Where a process of the node listens, also at other addresses: as open to the pods of virtual clusters as to everybody.
+    pub proxied: BTreeSet<Door>,
 }
 
 impl NodeNetwork {
@@ -32,13 +47,13 @@ impl NodeNetwork {
     }
 
     /// Answers for these addresses besides those it has, with these doors open.
-    pub async fn add(&mut self, addresses: &BTreeSet<Ipv4Addr>, doors: &BTreeSet<Door>) -> Result<(), Error> {
-        let wanted = (addresses.clone(), doors.clone());
-        if self.doors.as_ref() != Some(&wanted) {
+    pub async fn add(&mut self, doors: &Doors) -> Result<(), Error> {
+        if self.doors.as_ref() != Some(doors) {
             self.doors = None;
-            run("nft", &["-f", "-"], &rules(&self.settings.table, addresses, doors)).await?;
-            self.doors = Some(wanted);
+            run("nft", &["-f", "-"], &rules(&self.settings.table, doors)).await?;
+            self.doors = Some(doors.clone());
         }
+        let addresses = &doors.addresses;
         let here = held(&self.settings.device);
         let new: Vec<Ipv4Addr> = addresses.iter().filter(|address| !here.contains(address)).copied().collect();
         if new.is_empty() {
@@ -96,26 +111,33 @@ pub async fn teardown(table: &str, device: &str) -> Result<(), Error> {
 }
 
 /// The rules as one transaction. New connections to other ports are refused before anything translates or takes them.
-fn rules(table: &str, addresses: &BTreeSet<Ipv4Addr>, doors: &BTreeSet<Door>) -> String {
+///
+/// Packets from pods of virtual clusters bear their cluster's mark, which leads to nothing of the node. To what everybody
+/// may connect to they go without it, as if they came from outside.
+fn rules(table: &str, doors: &Doors) -> String {
     let mut text = format!("add table ip {table}\ndelete table ip {table}\n");
-    if addresses.is_empty() {
+    if *doors == Doors::default() {
         return text;
     }
     let list = |elements: Vec<String>| if elements.is_empty() { String::new() } else { format!("\n  elements = {{ {} }}", elements.join(", ")) };
-    let all = list(addresses.iter().map(ToString::to_string).collect());
-    let open = list(doors.iter().map(|(address, protocol, port)| format!("{address} . {protocol} . {port}")).collect());
+    let ports = |doors: &BTreeSet<Door>| list(doors.iter().map(|(address, protocol, port)| format!("{address} . {protocol} . {port}")).collect());
+    let (all, open, proxied) = (list(doors.addresses.iter().map(ToString::to_string).collect()), ports(&doors.open), ports(&doors.proxied));
     write!(
         text,
         "table ip {table} {{
  set addresses {{
   type ipv4_addr{all}
  }}
- set doors {{
+ set open {{
   type ipv4_addr . inet_proto . inet_service{open}
+ }}
+ set proxied {{
+  type ipv4_addr . inet_proto . inet_service{proxied}
  }}
  chain guard {{
   type filter hook prerouting priority dstnat - 15; policy accept;
-  ip daddr @addresses ct state new meta l4proto {{ tcp, udp, sctp }} ip daddr . meta l4proto . th dport != @doors jump refuse
+  ip daddr @addresses ct state new meta l4proto {{ tcp, udp, sctp }} ip daddr . meta l4proto . th dport != @open jump refuse
+  meta mark & {CLUSTER_MASK:#x} != 0 meta l4proto tcp ip daddr . meta l4proto . th dport @proxied meta mark set meta mark & {REST_MASK:#x}
  }}
  chain refuse {{
   meta l4proto tcp reject with tcp reset
@@ -166,9 +188,10 @@ mod tests {
     #[test]
     fn only_doors_are_open() {
         let address = Ipv4Addr::new(192, 0, 2, 50);
-        let text = rules("t", &BTreeSet::from([address]), &BTreeSet::from([(address, "tcp".to_owned(), 80), (address, "udp".to_owned(), 53)]));
+        let open = BTreeSet::from([(address, "tcp".to_owned(), 80), (address, "udp".to_owned(), 53)]);
+        let text = rules("t", &Doors { addresses: BTreeSet::from([address]), open, proxied: BTreeSet::new() });
         assert!(text.starts_with("add table ip t\ndelete table ip t\ntable ip t {"), "{text}");
         assert!(text.contains("elements = { 192.0.2.50 . tcp . 80, 192.0.2.50 . udp . 53 }"), "{text}");
-        assert_eq!(rules("t", &BTreeSet::new(), &BTreeSet::new()), "add table ip t\ndelete table ip t\n");
+        assert_eq!(rules("t", &Doors::default()), "add table ip t\ndelete table ip t\n");
     }
 }

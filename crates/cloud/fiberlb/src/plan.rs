@@ -1,6 +1,7 @@
 //! What a node is to serve: listeners, pools and addresses, from the ledger, Services, endpoints and Ingresses. Pure.
 use crate::annotations::Wishes;
 use crate::ingress_plan::{self, BackendPort, IngressPlan, PortName};
+use crate::node_network::{Door, Doors};
 use crate::{BackendProtocol, Certificates, Configuration, Listener, Member, NodeSettings, Pool, PoolId};
 use api_cache::{AddressLedger, ObjectKey};
 use api_meta::ClusterName;
@@ -38,7 +39,7 @@ pub struct NodePlan {
     /// Addresses of the pool that this node answers for.
     pub addresses: BTreeSet<Ipv4Addr>,
     /// The ports of those that may be connected to: address, protocol in lower case, port.
-    pub doors: BTreeSet<(Ipv4Addr, String, u16)>,
+    pub open: BTreeSet<Door>,
     /// The Services whose change may change the plan.
     pub services: BTreeSet<ObjectKey>,
     /// The Secrets whose change may.
@@ -57,7 +58,7 @@ pub fn plan(settings: &NodeSettings, ledger: &AddressLedger, nodes: &BTreeSet<St
         if of_pool {
             plan.addresses.insert(*address);
             let ports = grant.holders.values().flat_map(|holding| &holding.ports);
-            plan.doors.extend(ports.filter_map(|port| parse_port(port)).map(|(protocol, port)| (*address, protocol.to_ascii_lowercase(), port)));
+            plan.open.extend(ports.filter_map(|port| parse_port(port)).map(|(protocol, port)| (*address, protocol.to_ascii_lowercase(), port)));
         }
         for (holder, holding) in &grant.holders {
             if holder == INGRESS_HOLDER {
@@ -89,6 +90,12 @@ pub fn is_candidate(node: &Node) -> bool {
 }
 
 impl NodePlan {
+    /// What the node's rules are made of.
+    pub fn doors(&self) -> Doors {
+        let proxied = self.configuration.listeners.keys().map(|at| (*at.ip(), "tcp".to_owned(), at.port())).collect();
+        Doors { addresses: self.addresses.clone(), open: self.open.clone(), proxied }
+    }
+
     fn serve_ingresses(&mut self, address: Ipv4Addr, ingress: &IngressPlan, view: &impl View) {
         for (id, backend) in &ingress.backends {
             self.services.insert(backend.service.clone());
@@ -248,7 +255,7 @@ mod tests {
         let ledger = ledger("c.team-a:default/web", &["TCP/80", "UDP/53"], &["TCP/80"]);
         let plan = plan(&settings(), &ledger, &nodes(&["n1"]), &[], &objects());
         let address = Ipv4Addr::new(192, 0, 2, 50);
-        assert_eq!(plan.doors, BTreeSet::from([(address, "tcp".to_owned(), 80), (address, "udp".to_owned(), 53)]));
+        assert_eq!(plan.open, BTreeSet::from([(address, "tcp".to_owned(), 80), (address, "udp".to_owned(), 53)]));
         assert_eq!(plan.configuration.listeners.keys().map(ToString::to_string).collect::<Vec<_>>(), ["192.0.2.50:80"]);
         let pool = plan.configuration.pools.values().next().unwrap();
         assert_eq!(pool.members, [Member { at: "10.244.0.5:8080".parse().unwrap(), weight: 1 }]);

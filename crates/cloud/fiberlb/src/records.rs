@@ -78,8 +78,6 @@ pub enum Wrong {
     #[error("{0}")]
     Invalid(String),
     #[error("{0}")]
-    NotFound(String),
-    #[error("{0}")]
     Exists(String),
     #[error("{0}")]
     Exhausted(String),
@@ -190,14 +188,15 @@ impl Records {
             configuration.pools.insert(pool_id.clone(), Arc::new(pool));
             let routes = || {
                 let mut routes = RouteTable::default();
-                routes.add("", Route { path: PathMatch::Prefix("/".into()), pool: pool_id.clone() });
+                routes.add("", Route { path: PathMatch::Prefix("/".into()), pool: pool_id.clone(), limit: None });
                 Arc::new(routes)
             };
             let served = match listener.protocol {
                 ListenerProtocol::Tcp => Listener::Tcp { pool: pool_id.clone(), sources: Vec::new() },
                 ListenerProtocol::Http => Listener::Http { routes: routes() },
                 ListenerProtocol::Https => {
-                    let certificates = listener.certificate.as_ref().and_then(certified).map(|only| Certificates { only: Some(only), ..Certificates::default() });
+                    let certificates =
+                        listener.certificate.as_ref().and_then(certified).map(|only| Certificates { only: Some(only), ..Certificates::default() });
                     Listener::Https { routes: routes(), certificates: Arc::new(certificates.unwrap_or_default()) }
                 }
             };

@@ -2,7 +2,7 @@
 //!
 //! Hosts: an exact one before a wildcard, which stands for one label, before none. Paths of the host: the longest first,
 //! Exact before Prefix. <https://kubernetes.io/docs/concepts/services-networking/ingress/#multiple-matches>
-use crate::PoolId;
+use crate::{PoolId, RateLimit};
 use std::collections::HashMap;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,6 +35,7 @@ impl PathMatch {
 pub struct Route {
     pub path: PathMatch,
     pub pool: PoolId,
+    pub limit: Option<RateLimit>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -43,7 +44,7 @@ pub struct RouteTable {
     /// By what follows `*.`.
     wildcard: HashMap<String, Vec<Route>>,
     any: Vec<Route>,
-    default: Option<PoolId>,
+    default: Option<Route>,
 }
 
 impl RouteTable {
@@ -61,24 +62,15 @@ impl RouteTable {
     }
 
     /// Where goes what no route takes; the first said counts.
-    pub fn set_default(&mut self, pool: PoolId) {
-        self.default.get_or_insert(pool);
+    pub fn set_default(&mut self, pool: PoolId, limit: Option<RateLimit>) {
+        self.default.get_or_insert(Route { path: PathMatch::Prefix("/".into()), pool, limit });
     }
 
-    /// The pool of a request. `host` is without its port and in lower case, `path` without the query.
-    pub fn pool_of(&self, host: &str, path: &str) -> Option<&PoolId> {
+    /// The route of a request. `host` is without its port and in lower case, `path` without the query.
+    pub fn route_of(&self, host: &str, path: &str) -> Option<&Route> {
         let of_host = self.exact.get(host).or_else(|| self.wildcard.get(host.split_once('.')?.1));
-        let find = |routes: &'_ Vec<Route>| routes.iter().position(|route| route.path.takes(path));
-        if let Some(routes) = of_host
-            && let Some(place) = find(routes)
-        {
-            return Some(&routes[place].pool);
-        }
-        find(&self.any).map(|place| &self.any[place].pool).or(self.default.as_ref())
-    }
-
-    pub fn pools(&self) -> impl Iterator<Item = &PoolId> {
-        self.exact.values().chain(self.wildcard.values()).chain([&self.any]).flatten().map(|route| &route.pool).chain(&self.default)
+        let routes = of_host.into_iter().flatten().chain(&self.any);
+        routes.into_iter().find(|route| route.path.takes(path)).or(self.default.as_ref())
     }
 }
 
@@ -92,7 +84,7 @@ mod tests {
         for line in text.lines().map(str::trim).filter(|line| !line.is_empty()) {
             let words: Vec<&str> = line.split_whitespace().collect();
             let path = if words[1] == "exact" { PathMatch::Exact(words[2].into()) } else { PathMatch::Prefix(words[2].into()) };
-            table.add(if words[0] == "-" { "" } else { words[0] }, Route { path, pool: words[3].into() });
+            table.add(if words[0] == "-" { "" } else { words[0] }, Route { path, pool: words[3].into(), limit: None });
         }
         table
     }
@@ -117,7 +109,7 @@ mod tests {
             ("prefix", "/aaa/bbb", "/aaa/bbbxyz", false),
         ] {
             let table = table(&format!("- {kind} {path} p"));
-            assert_eq!(table.pool_of("h", asked).is_some(), takes, "{kind} {path} {asked}");
+            assert_eq!(table.route_of("h", asked).is_some(), takes, "{kind} {path} {asked}");
         }
     }
 
@@ -140,10 +132,10 @@ mod tests {
             ("example.com", "/", "none"),
             ("example.com", "/only", "any"),
         ] {
-            assert_eq!(table.pool_of(host, path).map_or("none", |pool| pool), pool, "{host}{path}");
+            assert_eq!(table.route_of(host, path).map_or("none", |route| &*route.pool), pool, "{host}{path}");
         }
-        table.set_default("fallback".into());
-        table.set_default("late".into());
-        assert_eq!(table.pool_of("x", "/").map(|pool| &**pool), Some("fallback"));
+        table.set_default("fallback".into(), None);
+        table.set_default("late".into(), None);
+        assert_eq!(table.route_of("x", "/").map(|route| &*route.pool), Some("fallback"));
     }
 }

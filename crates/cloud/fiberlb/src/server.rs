@@ -1,10 +1,10 @@
 //! The gRPC API: who may do what, records kept on disk before an answer, and an engine that follows them.
 use crate::engine::Engine;
-use crate::node_network::NodeNetwork;
+use crate::node_network::{Doors, NodeNetwork, teardown};
 use crate::proto::load_balancer_service_server::{LoadBalancerService, LoadBalancerServiceServer};
 use crate::proto::{
     CreateListenerRequest, CreateLoadBalancerRequest, DeleteListenerRequest, DeleteLoadBalancerRequest, DeletePoolRequest, Empty, GetLoadBalancerRequest,
-    HealthCheck, Listener, ListLoadBalancersRequest, ListLoadBalancersResponse, LoadBalancer, Pool, PoolMember, UpdateLoadBalancerRequest, UpdatePoolRequest,
+    HealthCheck, ListLoadBalancersRequest, ListLoadBalancersResponse, Listener, LoadBalancer, Pool, PoolMember, UpdateLoadBalancerRequest, UpdatePoolRequest,
 };
 use crate::records::{CheckRecord, ListenerProtocol, ListenerRecord, LoadBalancerWish, Ownership, PoolRecord, Records, Wrong};
 use crate::{Error, NodeSettings};
@@ -59,7 +59,7 @@ pub async fn serve(
     let routes = Routes::new(LoadBalancerServiceServer::new(service.clone()));
     let serving = tokio::spawn(cloud_api::serve(listener, tls, routes, verifier, stop.clone()));
     let mut engine = Engine::new(clock);
-    let mut network = NodeNetwork::new(settings.node);
+    let mut network = NodeNetwork::new(settings.node.clone());
     let mut latest = service.shared.latest.subscribe();
     while !stop.is_cancelled() {
         let records = latest.borrow_and_update().clone();
@@ -74,7 +74,7 @@ pub async fn serve(
         }
     }
     engine.stop().await;
-    network.retain(&BTreeSet::new()).await?;
+    teardown(&settings.node.table, &settings.node.device).await?;
     if let Err(error) = serving.await {
         tracing::error!(%error, "the API panicked");
     }
@@ -83,13 +83,10 @@ pub async fn serve(
 
 async fn apply(records: &Records, engine: &mut Engine, network: &mut NodeNetwork) -> Vec<Error> {
     let configuration = records.configuration();
-    // Addresses of this machine itself need no place; what the pool gives does.
-    let addresses: BTreeSet<Ipv4Addr> = records.addresses().into_iter().filter(|address| !address.is_loopback()).collect();
-    let doors = configuration.listeners.keys().map(|at| (*at.ip(), "tcp".to_owned(), at.port())).filter(|door| addresses.contains(&door.0)).collect();
+    let addresses = records.addresses();
+    let open = configuration.listeners.keys().map(|at| (*at.ip(), "tcp".to_owned(), at.port())).collect();
     let mut errors = Vec::new();
-    if !addresses.is_empty() {
-        errors.extend(network.add(&addresses, &doors).await.err());
-    }
+    errors.extend(network.add(&Doors { addresses: addresses.clone(), open, proxied: BTreeSet::new() }).await.err());
     errors.extend(engine.apply(&configuration).await);
     errors.extend(network.retain(&addresses).await.err());
     errors
@@ -135,7 +132,6 @@ fn status(wrong: Wrong) -> Status {
     let message = wrong.to_string();
     match wrong {
         Wrong::Invalid(_) => Status::invalid_argument(message),
-        Wrong::NotFound(_) => Status::not_found(message),
         Wrong::Exists(_) => Status::already_exists(message),
         Wrong::Exhausted(_) => Status::resource_exhausted(message),
         Wrong::InUse(_) => Status::failed_precondition(message),
@@ -222,7 +218,8 @@ fn wanted_member(member: &PoolMember) -> Result<(SocketAddrV4, u32), Status> {
         return Err(wrong("this address can't be a backend's"));
     }
     let port = u16::try_from(member.port).ok().filter(|port| *port != 0).ok_or_else(|| wrong("its port is not between 1 and 65535"))?;
-    let weight = u32::try_from(member.weight.unwrap_or(1)).ok().filter(|weight| *weight <= 1000).ok_or_else(|| wrong("its weight is not between 0 and 1000"))?;
+    let weight =
+        u32::try_from(member.weight.unwrap_or(1)).ok().filter(|weight| *weight <= 1000).ok_or_else(|| wrong("its weight is not between 0 and 1000"))?;
     Ok((SocketAddrV4::new(address, port), weight))
 }
 
@@ -343,7 +340,8 @@ impl LoadBalancerService for LoadBalancers {
             let record = PoolRecord { owner, members, algorithm: wanted.algorithm };
             records.set_pool(&wanted.pool_id, record).map_err(status)?;
             let pool = &records.pools[&wanted.pool_id];
-            let member = |(at, weight): (&SocketAddrV4, &u32)| PoolMember { address: at.ip().to_string(), port: at.port().into(), weight: i32::try_from(*weight).ok() };
+            let member =
+                |(at, weight): (&SocketAddrV4, &u32)| PoolMember { address: at.ip().to_string(), port: at.port().into(), weight: i32::try_from(*weight).ok() };
             Ok(Pool { id: wanted.pool_id, members: pool.members.iter().map(member).collect(), algorithm: pool.algorithm.clone() })
         });
         Ok(Response::new(made.await?))

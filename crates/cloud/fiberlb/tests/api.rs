@@ -145,7 +145,12 @@ async fn what_is_made_is_the_projects_and_outlives_the_service() {
     let id = || made.id.clone();
     let not_found = [
         client.get_load_balancer(of("q1", GetLoadBalancerRequest { id: id() })).await.map(|_| ()).unwrap_err().code(),
-        client.update_load_balancer(of("q1", UpdateLoadBalancerRequest { id: id(), name: "x".into(), ..Default::default() })).await.map(|_| ()).unwrap_err().code(),
+        client
+            .update_load_balancer(of("q1", UpdateLoadBalancerRequest { id: id(), name: "x".into(), ..Default::default() }))
+            .await
+            .map(|_| ())
+            .unwrap_err()
+            .code(),
         client.delete_load_balancer(of("q1", DeleteLoadBalancerRequest { id: id() })).await.map(|_| ()).unwrap_err().code(),
         client.create_listener(of("q1", CreateListenerRequest { port: 81, ..listener.clone() })).await.map(|_| ()).unwrap_err().code(),
         client.delete_listener(of("q1", DeleteListenerRequest { id: listener_made.id.clone() })).await.map(|_| ()).unwrap_err().code(),
@@ -163,7 +168,10 @@ async fn what_is_made_is_the_projects_and_outlives_the_service() {
     }
     assert_eq!(client.create_listener(of("p1", listener.clone())).await.unwrap_err().code(), Code::AlreadyExists);
     assert_eq!(client.create_listener(of("p1", CreateListenerRequest { port: 70_000, ..listener.clone() })).await.unwrap_err().code(), Code::InvalidArgument);
-    assert_eq!(client.create_listener(of("p1", CreateListenerRequest { protocol: "SCTP".into(), ..listener })).await.unwrap_err().code(), Code::InvalidArgument);
+    assert_eq!(
+        client.create_listener(of("p1", CreateListenerRequest { protocol: "SCTP".into(), ..listener })).await.unwrap_err().code(),
+        Code::InvalidArgument
+    );
     assert_eq!(client.delete_pool(of("p1", DeletePoolRequest { pool_id: "web".into() })).await.unwrap_err().code(), Code::FailedPrecondition);
 
     // The pool is exhausted, and what is freed can be had again.

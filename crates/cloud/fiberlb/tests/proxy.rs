@@ -91,7 +91,7 @@ async fn free() -> SocketAddrV4 {
 
 fn configuration(at: SocketAddrV4, pool: Pool) -> Configuration {
     let mut routes = RouteTable::default();
-    routes.add("a.example.com", Route { path: PathMatch::Prefix("/".into()), pool: "p".into() });
+    routes.add("a.example.com", Route { path: PathMatch::Prefix("/".into()), pool: "p".into(), limit: None });
     let mut configuration = Configuration::default();
     configuration.listeners.insert(at, Listener::Http { routes: Arc::new(routes) });
     configuration.pools.insert("p".into(), Arc::new(pool));
@@ -118,7 +118,7 @@ async fn talk(at: SocketAddrV4, text: &str) -> String {
 }
 
 fn codes(answers: &str) -> Vec<&str> {
-    answers.lines().filter_map(|line| line.strip_prefix("HTTP/1.1 ")?.get(..3)).collect()
+    answers.split("HTTP/1.1 ").filter_map(|rest| rest.get(..3).filter(|code| code.bytes().all(|byte| byte.is_ascii_digit()))).collect()
 }
 
 #[tokio::test]

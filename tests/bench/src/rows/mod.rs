@@ -1,4 +1,5 @@
 //! The rows of the budget table: one file each.
+mod balancer;
 mod clusters;
 mod create;
 mod memory;
@@ -23,6 +24,7 @@ pub const ALL: &[(&str, Measure)] = &[
     ("watch", watch::measure),
     ("scheduler", scheduler::measure),
     ("clusters", clusters::measure),
+    ("balancer", balancer::measure),
     ("pods", pods::measure),
 ];
 

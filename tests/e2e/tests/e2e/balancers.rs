@@ -197,6 +197,8 @@ fn tenants_share_the_pool_and_keep_their_hosts() {
         let shared = address_of(kubectl, "ingress web");
         let get = format!("curl -sS --max-time 3 --resolve {page}.example.com:80:{shared} http://{page}.example.com/");
         outside.until(&get, SOON, |text| text == page);
+        // A tenant's own pods reach it as those outside do.
+        kubectl.sh(&format!("kubectl exec deployment/web -- timeout 5 wget -qO- --header 'Host: {page}.example.com' http://{shared}/")).ok();
         // Who asked first keeps the name.
         outside.until(&format!("curl -sS --max-time 3 --resolve both.example.com:80:{shared} http://both.example.com/"), SOON, |text| text == "team-a");
     }

@@ -1,5 +1,6 @@
 //! End to end: real clusters with real containers, used as people use them, through kubectl and helm.
 mod apply;
+mod balancer_alone;
 mod balancers;
 mod crash;
 mod deployments;

@@ -122,6 +122,9 @@ impl Controller for IngressController {
         if !world.is_ours {
             return plan;
         }
+        if let Err(wrong) = ingress_plan::rate_limit(ingress) {
+            plan.push(Action::Tell { ingress: ingress.clone(), reason: "InvalidAnnotation", message: wrong });
+        }
         let told = ingress.metadata.annotations.as_ref().and_then(|all| all.get(REFUSED_HOSTS)).cloned();
         let refused = world.refused.iter().map(|host| if host.is_empty() { "*" } else { host }).collect::<Vec<_>>().join(",");
         if told.clone().unwrap_or_default() != refused {
