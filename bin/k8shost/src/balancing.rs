@@ -1,17 +1,12 @@
 //! Balancing: FiberLB as the server's settings ask for it.
-use crate::component_clients::ComponentClients;
 use crate::node::KUBELET_PORT;
-use crate::store_source::StoreSource;
 use anyhow::{Context, Result, bail};
-use api_server::ApiServer;
-use clock::Clock;
 use controller_kit::Kit;
 use fiberlb::{AddressPool, ControllerSettings};
 use ipnet::IpNet;
 use serde_json::Value;
 use settings::ServerSettings;
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -50,9 +45,8 @@ impl Balancing {
     }
 
     /// Starts the controllers.
-    pub fn run(self, server: &Arc<ApiServer>, source: Arc<StoreSource>, clock: &Arc<dyn Clock>, shutdown: &CancellationToken) -> JoinHandle<()> {
-        let clients = ComponentClients::new(server.clone(), "system:serviceaccount:kube-system:fiberlb", &["system:masters"]);
-        tokio::spawn(fiberlb::kubernetes::run(self.settings, Kit::new(clients, source, clock.clone()), shutdown.clone()))
+    pub fn run(self, kit: &Kit, shutdown: &CancellationToken) -> JoinHandle<()> {
+        tokio::spawn(fiberlb::kubernetes::run(self.settings, kit.clone(), shutdown.clone()))
     }
 }
 

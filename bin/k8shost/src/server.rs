@@ -94,8 +94,7 @@ async fn run(settings: ServerSettings) -> Result<()> {
     write_kubeconfig(&settings, &certificates, port)?;
 
     let source = Arc::new(StoreSource::new(store.clone(), kinds));
-    let mut tasks = components(&settings, &certificates, &server, source.clone(), &clock, &shutdown).await?;
-    tasks.extend(balancing.map(|balancing| balancing.run(&server, source.clone(), &clock, &shutdown)));
+    let mut tasks = components(&settings, &certificates, &server, source.clone(), &clock, balancing, &shutdown).await?;
     tasks.extend(compaction(&api_arguments, &store, &shutdown));
     let node = match agent {
         Some(agent) => {
@@ -205,16 +204,18 @@ async fn components(
     server: &Arc<ApiServer>,
     source: Arc<StoreSource>,
     clock: &Arc<dyn Clock>,
+    balancing: Option<balancing::Balancing>,
     shutdown: &CancellationToken,
 ) -> Result<Vec<JoinHandle<()>>> {
     let mut tasks = vec![tokio::spawn(api_server::expire_events(server.clone()))];
     let clients = ComponentClients::new(server.clone(), "system:kube-controller-manager", &["system:masters"]);
-    // One kit for both, so that what both look at is cached once.
+    // One kit for all, so that what several look at is cached once.
     let kit = Kit::new(clients, source.clone(), clock.clone());
     if !settings.is_disabled("controllers") {
         let controllers = controllers::ControllersSettings::new(certificates.server_ca.certificate_pem());
         tasks.push(tokio::spawn(controllers::run(controllers, kit.clone(), shutdown.clone())));
     }
+    tasks.extend(balancing.map(|balancing| balancing.run(&kit, shutdown)));
     if !settings.is_disabled("scheduler") {
         let clients = ComponentClients::new(server.clone(), "system:kube-scheduler", &["system:masters"]);
         let kit = Kit::new(clients, source, clock.clone());

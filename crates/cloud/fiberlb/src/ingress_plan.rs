@@ -73,6 +73,7 @@ pub fn plan(ingresses: &[(ObjectKey, Arc<Ingress>)]) -> IngressPlan {
     ordered.sort_by_cached_key(|(key, ingress)| (ingress.metadata.creation_timestamp.as_ref().map(|time| time.0), key.clone()));
     let mut plan = IngressPlan::default();
     let mut holders: HashMap<String, ClusterName> = HashMap::new();
+    let mut defaults: Vec<(String, Route)> = Vec::new();
     for (key, ingress) in ordered {
         let Some(spec) = &ingress.spec else { continue };
         // One that can't be right is told by the controller.
@@ -89,14 +90,11 @@ pub fn plan(ingresses: &[(ObjectKey, Arc<Ingress>)]) -> IngressPlan {
             if !may_have(&host, &mut plan) {
                 continue;
             }
-            let Some(http) = &rule.http else {
-                // A rule that names no paths leads all of its host to the default backend.
-                if let Some(pool) = spec.default_backend.as_ref().and_then(|backend| plan.backend(key, backend)) {
-                    plan.routes.add(&host, Route { path: PathMatch::Prefix("/".into()), pool, limit: limit.clone() });
-                }
-                continue;
-            };
-            for path in &http.paths {
+            // What no path of the host takes goes to its Ingress's default backend, unless another Ingress has a path for it.
+            if let Some(pool) = spec.default_backend.as_ref().and_then(|backend| plan.backend(key, backend)) {
+                defaults.push((host.clone(), Route { path: PathMatch::Prefix("/".into()), pool, limit: limit.clone() }));
+            }
+            for path in rule.http.iter().flat_map(|http| &http.paths) {
                 let text = path.path.clone().filter(|path| !path.is_empty()).unwrap_or_else(|| "/".into());
                 // What an implementation makes of its own type is up to it: Prefix.
                 let path_match = if path.path_type == "Exact" { PathMatch::Exact(text) } else { PathMatch::Prefix(text) };
@@ -124,6 +122,9 @@ pub fn plan(ingresses: &[(ObjectKey, Arc<Ingress>)]) -> IngressPlan {
                 }
             }
         }
+    }
+    for (host, route) in defaults {
+        plan.routes.add(&host, route);
     }
     plan
 }
@@ -216,6 +217,19 @@ mod tests {
         assert_eq!(pool(&plan, "old.example.com", "/x"), "a.t1:d/x:80");
         assert_eq!(pool(&plan, "elsewhere", "/"), "root:d/web:http");
         assert_eq!(plan.refused.values().flatten().map(String::as_str).collect::<Vec<_>>(), ["", "new.example.com"]);
+    }
+
+    #[test]
+    fn a_default_backend_has_what_no_path_of_its_hosts_takes() {
+        let default = json!({ "service": { "name": "fallback", "port": { "number": 80 } } });
+        let plan = plan(&[
+            ingress("root", "a", 1, json!({ "rules": [rule("a.example.com", "/api", "api"), { "host": "b.example.com" }], "defaultBackend": default })),
+            ingress("root", "b", 2, json!({ "rules": [rule("b.example.com", "/", "web")] })),
+        ]);
+        assert_eq!(pool(&plan, "a.example.com", "/api"), "root:d/api:80");
+        assert_eq!(pool(&plan, "a.example.com", "/"), "root:d/fallback:80");
+        assert_eq!(pool(&plan, "b.example.com", "/"), "root:d/web:80");
+        assert_eq!(pool(&plan, "c.example.com", "/"), "");
     }
 
     #[test]
