@@ -131,9 +131,7 @@ fn a_load_balancer_made_by_grpc_leads_to_its_members() {
 }
 
 fn listens(network: &Network, address: &str) -> bool {
-    let probe = std::process::Command::new("nsenter")
-        .arg(format!("--net=/run/netns/{}", network.namespace()))
-        .args(["busybox", "nc", "-z", "-w", "1", address, "7000"])
-        .output();
-    probe.is_ok_and(|outcome| outcome.status.success())
+    let mut probe = std::process::Command::new("nsenter");
+    probe.arg(format!("--net=/run/netns/{}", network.namespace())).args(["busybox", "nc", "-w", "1", address, "7000"]).stdin(Stdio::null());
+    probe.output().is_ok_and(|outcome| outcome.status.success())
 }
