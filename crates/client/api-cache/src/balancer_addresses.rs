@@ -50,6 +50,13 @@ impl AddressLedger {
         service.to_string()
     }
 
+    /// The Service a holder is; `None` for what is none.
+    pub fn service_of(holder: &str) -> Option<ObjectKey> {
+        let (cluster, place) = holder.split_once(':')?;
+        let (namespace, name) = place.split_once('/')?;
+        Some(ObjectKey::new(&ClusterName::parse(cluster).ok()?, namespace, name))
+    }
+
     /// What an entry does not say readably is held by nobody.
     pub fn read(object: &ConfigMap) -> Self {
         let mut grants = BTreeMap::new();
@@ -145,7 +152,7 @@ impl Known {
         let mut by_service: HashMap<ObjectKey, Held> = HashMap::new();
         for (address, grant) in &ledger.grants {
             for (holder, holding) in &grant.holders {
-                if let Some(service) = service_of(holder) {
+                if let Some(service) = AddressLedger::service_of(holder) {
                     by_service.entry(service).or_default().insert(*address, holding.proxied.clone());
                 }
             }
@@ -157,13 +164,6 @@ impl Known {
         self.ledger = Arc::new(ledger);
         changed
     }
-}
-
-/// The Service a holder is; `None` for what is none.
-fn service_of(holder: &str) -> Option<ObjectKey> {
-    let (cluster, place) = holder.split_once(':')?;
-    let (namespace, name) = place.split_once('/')?;
-    Some(ObjectKey::new(&ClusterName::parse(cluster).ok()?, namespace, name))
 }
 
 #[cfg(test)]

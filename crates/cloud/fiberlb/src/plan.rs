@@ -120,7 +120,7 @@ impl NodePlan {
 
     /// The ports of a Service's address that are proxied.
     fn serve_ports(&mut self, settings: &NodeSettings, address: Ipv4Addr, holder: &str, proxied: &BTreeSet<String>, view: &impl View) {
-        let Some(key) = service_key(holder).filter(|_| !proxied.is_empty()) else { return };
+        let Some(key) = AddressLedger::service_of(holder).filter(|_| !proxied.is_empty()) else { return };
         self.services.insert(key.clone());
         let (Some(service), Some(number)) = (view.service(&key), view.number(&key.cluster)) else { return };
         let (Some(spec), Ok(wishes)) = (&service.spec, Wishes::of(&service.metadata)) else { return };
@@ -146,12 +146,6 @@ impl NodePlan {
             self.configuration.listeners.insert(SocketAddrV4::new(address, number_of_port), Listener::Tcp { pool: id, sources: ranges.clone() });
         }
     }
-}
-
-fn service_key(holder: &str) -> Option<ObjectKey> {
-    let (cluster, place) = holder.split_once(':')?;
-    let (namespace, name) = place.split_once('/')?;
-    Some(ObjectKey::new(&ClusterName::parse(cluster).ok()?, namespace, name))
 }
 
 /// The pool of a Service's port that Ingresses lead to.

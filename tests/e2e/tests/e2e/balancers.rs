@@ -211,4 +211,10 @@ fn tenants_share_the_pool_and_keep_their_hosts() {
     b.sh(&format!("kubectl patch service web --subresource=status --type=merge -p '{patch}'")).ok();
     outside.until(&format!("for i in $(seq 10); do curl -sS --max-time 3 http://{}/; done | sort -u", addresses[0]), SOON, |text| text == "team-a");
     outside.until(&format!("curl -sS --max-time 3 http://{}/", addresses[1]), SOON, |text| text == "team-b");
+    // What a cluster had is free when it is gone.
+    let host = cluster.server.host_tool();
+    let ledger = "kubectl get configmap -n kube-system fiberlb-addresses -o jsonpath='{.data}'";
+    assert!(host.sh(ledger).ok().contains("two.team-b"));
+    host.sh("kubectl delete cluster.k3k.io -n team-b two --timeout=60s").ok();
+    host.until(ledger, SOON, |data| !data.contains("two.team-b") && data.contains("one.team-a"));
 }

@@ -67,8 +67,10 @@ impl IngressController {
             keys.push(change.key.clone());
             keys
         };
-        let runner =
-            Runner::new(controller).workers(1).watch(&ingresses, own).watch(&classes, move |_| for_class()).watch(&ledger.objects, move |_| for_ledger());
+        let runner = Runner::new(controller).workers(1).watch(&ingresses, own).watch(&classes, move |_| for_class()).watch(&ledger.objects, move |change| {
+            // The ledger's own key stands for no Ingress: it is looked at also where there is none any more.
+            for_ledger().into_iter().chain([change.key.clone()]).collect()
+        });
         if !by_nodes {
             return runner;
         }

@@ -70,7 +70,10 @@ impl ServiceController {
         let (nodes, pods, by_nodes) = (controller.ports.nodes.clone(), controller.ports.pods.clone(), controller.ports.settings.pool.is_empty());
         // What one lets go another may wait for; with one worker, decisions come one after another.
         let (all, of_all) = (services.clone(), services.clone());
-        let mut runner = Runner::new(controller).workers(1).watch_own(&services).watch(&ledger.objects, move |_| waiting(&all));
+        let mut runner = Runner::new(controller)
+            .workers(1)
+            .watch_own(&services)
+            .watch(&ledger.objects, move |change| waiting(&all).into_iter().chain(orphaned(&all, change.new.as_deref())).collect());
         if by_nodes {
             let balanced = move || {
                 let all = of_all.all();
@@ -91,6 +94,13 @@ fn is_balanced(service: &Service) -> bool {
 fn waiting(services: &Objects<Service>) -> Vec<ObjectKey> {
     let without = |service: &Service| status_addresses(service).is_empty();
     services.all().into_iter().filter(|(_, service)| is_balanced(service) && without(service)).map(|(key, _)| key).collect()
+}
+
+/// Holders that are gone: a virtual cluster's Services go with it, also while no controller runs.
+fn orphaned(services: &Objects<Service>, ledger: Option<&ConfigMap>) -> Vec<ObjectKey> {
+    let ledger = ledger.map(AddressLedger::read).unwrap_or_default();
+    let holders = ledger.grants.values().flat_map(|grant| grant.holders.keys()).filter_map(|holder| AddressLedger::service_of(holder));
+    holders.filter(|service| services.get(service).is_none()).collect()
 }
 
 /// Whether the Service is for us: of type LoadBalancer, with our class or none, and to stay.
