@@ -6,6 +6,8 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::time::Sleep;
@@ -45,13 +47,37 @@ pub enum OutgoingBody {
     Client { body: Incoming, deadline: Box<ClientDeadline> },
 }
 
-/// See [`OutgoingBody::of`].
+/// What is kept of a body on its way.
 #[derive(Debug)]
-pub struct ClientDeadline(Deadline);
+pub struct ClientDeadline {
+    deadline: Deadline,
+    progress: Progress,
+}
+
+/// How many pieces of a body have passed.
+#[derive(Clone, Debug, Default)]
+pub struct Progress(Arc<AtomicUsize>);
+
+impl Progress {
+    pub fn pieces(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+}
 
 impl OutgoingBody {
     pub fn of(body: Incoming) -> Self {
-        if body.is_end_stream() { Self::Empty } else { Self::Client { body, deadline: Box::new(ClientDeadline(Stopped)) } }
+        if body.is_end_stream() {
+            return Self::Empty;
+        }
+        Self::Client { body, deadline: Box::new(ClientDeadline { deadline: Stopped, progress: Progress::default() }) }
+    }
+
+    /// To look at while it is on its way.
+    pub fn progress(&self) -> Progress {
+        match self {
+            Self::Empty => Progress::default(),
+            Self::Client { deadline, .. } => deadline.progress.clone(),
+        }
     }
 }
 
@@ -61,7 +87,11 @@ impl Body for OutgoingBody {
     fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         match self.get_mut() {
             Self::Empty => Poll::Ready(None),
-            Self::Client { body, deadline } => deadline.0.frame(body, context),
+            Self::Client { body, deadline } => {
+                let frame = ready!(deadline.deadline.frame(body, context));
+                deadline.progress.0.fetch_add(1, Ordering::Relaxed);
+                Poll::Ready(frame)
+            }
         }
     }
     fn is_end_stream(&self) -> bool {

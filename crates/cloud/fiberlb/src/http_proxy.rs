@@ -1,6 +1,6 @@
 //! The way of one HTTP request: checked, routed, led to a backend, its answer led back.
 use crate::backends::{Backend, Backends, Busy};
-use crate::http_body::{AnswerBody, OutgoingBody};
+use crate::http_body::{AnswerBody, OutgoingBody, Progress};
 use crate::metrics::METRICS;
 use crate::rate_limits::RateLimits;
 use crate::{BackendProtocol, RouteTable};
@@ -13,6 +13,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use std::net::{IpAddr, SocketAddr, SocketAddrV4};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use tokio::time::error::Elapsed;
 
 /// What of headers that end at each hop is not led on. (`upgrade` and `te` have rules of their own.)
 const HOP_BY_HOP: [HeaderName; 6] = [
@@ -114,7 +115,9 @@ async fn lead(
         // What has no body and may be repeated is kept, for a backend that hangs up without an answer.
         let again = (repeatable(outgoing.method()) && matches!(outgoing.body(), OutgoingBody::Empty) && upgrade.is_none()).then(|| copy_of(&outgoing));
         *served_by = Some(backend.at);
-        match tokio::time::timeout(pool.timeout, send(&backend, pool.protocol, pool.mark, outgoing, upgrade.is_some())).await {
+        let progress = outgoing.body().progress();
+        let sending = send(&backend, pool.protocol, pool.mark, outgoing, upgrade.is_some());
+        match patiently(pool.timeout, &progress, sending).await {
             Err(_) => return Err(StatusCode::GATEWAY_TIMEOUT),
             Ok(Ok((response, connection))) => {
                 if response.status() == StatusCode::SWITCHING_PROTOCOLS {
@@ -135,6 +138,18 @@ async fn lead(
                 }
                 repeated = true;
             }
+        }
+    }
+}
+
+/// Waits for an answer to begin. A body that is still on its way has all the time it needs, as long as it moves.
+async fn patiently<T>(limit: Duration, progress: &Progress, sending: impl Future<Output = T>) -> Result<T, Elapsed> {
+    tokio::pin!(sending);
+    loop {
+        let before = progress.pieces();
+        match tokio::time::timeout(limit, sending.as_mut()).await {
+            Err(_) if progress.pieces() != before => {}
+            outcome => return outcome,
         }
     }
 }

@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test may")]
 use bytes::Bytes;
 use clock::SystemClock;
-use fiberlb::{Algorithm, BackendProtocol, Configuration, Engine, HealthCheck, Listener, Member, PathMatch, Pool, Route, RouteTable};
+use fiberlb::{Algorithm, BackendProtocol, Configuration, Engine, HealthCheck, Listener, Member, PathMatch, Pool, RateLimit, Route, RouteTable};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -242,6 +242,35 @@ async fn a_backend_that_never_answers_is_given_up_in_time() {
     let std::net::SocketAddr::V4(silent_at) = silent.local_addr().unwrap() else { unreachable!() };
     let (_engine, at) = started(Pool { timeout: Duration::from_millis(200), ..pool(&[silent_at]) }).await;
     assert_eq!(codes(&talk(at, "GET / HTTP/1.1\r\nHost: a.example.com\r\nConnection: close\r\n\r\n").await), ["504"]);
+}
+
+#[tokio::test]
+async fn a_body_may_take_longer_than_an_answer() {
+    let backend = backend("one").await;
+    let (_engine, at) = started(Pool { timeout: Duration::from_millis(300), ..pool(&[backend.at]) }).await;
+    let mut stream = TcpStream::connect(at).await.unwrap();
+    stream.write_all(b"POST / HTTP/1.1\r\nHost: a.example.com\r\nConnection: close\r\nContent-Length: 10\r\n\r\n").await.unwrap();
+    for _ in 0..10 {
+        stream.write_all(b"x").await.unwrap();
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    assert!(codes(&answer) == ["200"] && answer.ends_with("body=10"), "{answer}");
+}
+
+#[tokio::test]
+async fn a_limit_is_each_clients_own_and_told() {
+    let backend = backend("one").await;
+    let (mut engine, at) = (Engine::new(Arc::new(SystemClock)), free().await);
+    let mut routes = RouteTable::default();
+    let limit = Some(RateLimit { scope: "i".into(), per_second: 2 });
+    routes.add("a.example.com", Route { path: PathMatch::Prefix("/".into()), pool: "p".into(), limit });
+    let mut limited = configuration(at, pool(&[backend.at]));
+    limited.listeners.insert(at, Listener::Http { routes: Arc::new(routes) });
+    assert!(engine.apply(&limited).await.is_empty());
+    let request = "GET / HTTP/1.1\r\nHost: a.example.com\r\n\r\n";
+    assert_eq!(codes(&talk(at, &request.repeat(4)).await), ["200", "200", "429", "429"]);
 }
 
 #[tokio::test]
