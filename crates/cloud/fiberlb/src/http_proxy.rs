@@ -186,7 +186,8 @@ fn check(request: &Request<Incoming>) -> Result<Authority, StatusCode> {
         return Err(StatusCode::BAD_REQUEST);
     }
     let path = request.uri().path();
-    if !path.starts_with('/') && !(path == "*" && request.method() == Method::OPTIONS) {
+    let of_the_server = path == "*" && request.method() == Method::OPTIONS;
+    if !path.starts_with('/') && !of_the_server {
         return Err(StatusCode::BAD_REQUEST);
     }
     Ok(authority)
