@@ -126,6 +126,8 @@ impl ApiArguments {
     /// What the API server is told of these.
     pub fn server_options(&self, audit: Option<Arc<Audit>>, encryption: Arc<dyn SecretsEncryption>) -> ServerOptions {
         ServerOptions {
+            // What is not upstream's is not told by its arguments.
+            extension: None,
             encryption: Some(encryption),
             audit,
             max_reads: self.max_reads,

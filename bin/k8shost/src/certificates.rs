@@ -8,6 +8,10 @@ use std::time::Duration;
 
 const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
 
+const DAY: Duration = Duration::from_secs(24 * 3600);
+/// After a renewal that failed.
+const LOOK_AGAIN: Duration = Duration::from_secs(60);
+
 /// Everything that proves who a part of this server is.
 pub struct Certificates {
     pub server_ca: CertificateAuthority,
@@ -65,5 +69,13 @@ impl Certificates {
         let node_client = leaf(&client_ca, "client-kube-apiserver", client("system:apiserver-kubelet-client", "system:masters"))?;
         let service_account_key = SigningKey::load_or_create(&directory.join("service.key")).context("service account signing key")?;
         Ok(Self { server_ca, client_ca, serving, admin, node_client, node_serving, service_account_key })
+    }
+
+    /// How long until one of them is to be issued again; a day at most, as clocks are set right now and then.
+    pub fn renewed_after(&self, now: jiff::Timestamp) -> Duration {
+        let all = [&self.serving, &self.admin, &self.node_client, &self.node_serving];
+        let first = all.iter().filter_map(|issued| pki::renewal_of(&issued.certificate_pem).ok()).min().unwrap_or(now);
+        let left = Duration::from_secs(first.as_second().saturating_sub(now.as_second()).max(0).unsigned_abs());
+        left.clamp(LOOK_AGAIN, DAY)
     }
 }

@@ -3,10 +3,12 @@ use crate::secrets_encrypt::SecretsEncryptCommand;
 use anyhow::Context;
 use clap::{CommandFactory, Parser, Subcommand};
 use clock::{Clock, SystemClock};
+use command_line::Connection;
+use iam::command_line::IamCommand;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
-use virtual_cluster::command_line::{ClusterCommand, Connection, KubeconfigCommand, PolicyCommand};
+use virtual_cluster::command_line::{ClusterCommand, KubeconfigCommand, PolicyCommand};
 
 /// Where data lives unless told otherwise, as `server` has it.
 const DEFAULT_DATA_DIR: &str = "/var/lib/k8shost";
@@ -45,6 +47,15 @@ enum Command {
         #[command(subcommand)]
         command: PolicyCommand,
     },
+    /// Organisations, projects, users, and their tokens
+    Iam {
+        #[command(flatten)]
+        connection: Connection,
+        #[command(subcommand)]
+        command: IamCommand,
+    },
+    /// Run IAM alone, as the token webhook of other API servers
+    IamServer(Box<crate::iam_server::IamServerArgs>),
     /// Container images of this machine's node
     Image {
         #[command(subcommand)]
@@ -83,6 +94,8 @@ pub fn main() -> ExitCode {
         Command::Cluster { connection, command } => client_command(command.run(&connection)),
         Command::Kubeconfig { connection, command } => client_command(command.run(&connection)),
         Command::Policy { connection, command } => client_command(command.run(&connection)),
+        Command::Iam { connection, command } => client_command(command.run(&connection)),
+        Command::IamServer(args) => crate::iam_server::main(&args),
         Command::Image { command } => image(command),
         Command::Fiberlb(args) => crate::fiberlb_alone::main(*args),
         Command::SecretsEncrypt { command } => crate::secrets_encrypt::main(command),

@@ -5,6 +5,8 @@ mod certificates;
 mod cli;
 mod component_clients;
 mod fiberlb_alone;
+mod iam_link;
+mod iam_server;
 mod kubeconfig;
 mod node;
 mod notify;

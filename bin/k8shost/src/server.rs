@@ -2,6 +2,7 @@
 use crate::api_arguments::ApiArguments;
 use crate::certificates::{Certificates, Names};
 use crate::component_clients::ComponentClients;
+use crate::iam_link::IamLink;
 use crate::notify::notify;
 use crate::secrets_keys::SecretsKeys;
 use crate::server_hosting::ServerHosting;
@@ -11,6 +12,7 @@ use crate::{balancing, kubeconfig, node};
 use anyhow::{Context, Result};
 use api_auth::{Authentication, Authorizer, RbacIndex, ServiceAccountTokens, TokenWebhook};
 use api_meta::{ClusterName, GroupResource};
+use api_server::audit::{LogFile, LogFileSettings};
 use api_server::{ApiServer, Bootstrap, Kinds, NodeConnector, NodeMirrors, ServerOptions, Settings, Tenancy, Tenants, bootstrap};
 use clock::{Clock, SystemClock};
 use controller_kit::Kit;
@@ -47,7 +49,8 @@ async fn run(settings: ServerSettings) -> Result<()> {
     let server_dir = settings.data_dir.join("server");
     std::fs::create_dir_all(&server_dir).with_context(|| format!("data directory {:?}", settings.data_dir))?;
     let node_address = settings.advertise_address.unwrap_or_else(|| own_address(&settings));
-    let certificates = Certificates::load_or_issue(&server_dir.join("tls"), names(&settings, node_address), &*clock)?;
+    let tls_dir = server_dir.join("tls");
+    let certificates = Arc::new(Certificates::load_or_issue(&tls_dir, names(&settings, node_address), &*clock)?);
 
     // The port is taken before anything else changes, so that a second server on it fails without a trace.
     let address = SocketAddr::new(settings.bind_address, settings.https_listen_port);
@@ -74,13 +77,27 @@ async fn run(settings: ServerSettings) -> Result<()> {
         dns_objects: agent.as_ref().map_or_else(|| Box::new(|_, _| Vec::new()) as _, node::NodeSettings::dns_objects_of_clusters),
     };
     let views = ViewStore::new(store.clone(), layered(), Arc::new(NodeMirrors(tenants)), api_meta::object::restamp);
-    let server_options = api_arguments.server_options(audit, SecretsKeys::new(encryption, store.clone(), clock.clone()));
+    let iam = Arc::new(IamLink::new(certificates.clone(), clock.clone()));
+    let mut server_options = api_arguments.server_options(audit, SecretsKeys::new(encryption, store.clone(), clock.clone()));
+    server_options.extension = Some(iam.clone());
     let kinds = Arc::new(Kinds::new(api_builtins::BUILTINS));
-    let server =
-        api_server(&settings, &api_arguments, server_options, &certificates, Arc::new(views), kinds.clone(), clock.clone(), tenancy, shutdown.clone()).await?;
+    let server = api_server(
+        &settings,
+        &api_arguments,
+        server_options,
+        &certificates,
+        Arc::new(views),
+        kinds.clone(),
+        clock.clone(),
+        tenancy,
+        iam.clone(),
+        shutdown.clone(),
+    )
+    .await?;
 
     // Clients of virtual clusters come with certificates of their own authorities: which one counts is decided with the cluster.
-    let tls = pki::server_config_for_any_client(&certificates.serving.certificate_pem, &certificates.serving.key_pem, &[b"h2", b"http/1.1"])?;
+    let served = pki::ServedCertificate::new(&certificates.serving)?;
+    let tls = pki::server_config_for_any_client(served.clone(), &[b"h2", b"http/1.1"])?;
     let serving = tokio::spawn(api_server::serve(server.clone(), listener, Arc::new(tls), shutdown.clone()));
     let dns = agent.as_ref().map(node::NodeSettings::dns_objects).unwrap_or_default();
     let bootstrap_settings = Bootstrap {
@@ -94,8 +111,9 @@ async fn run(settings: ServerSettings) -> Result<()> {
     write_kubeconfig(&settings, &certificates, port)?;
 
     let source = Arc::new(StoreSource::new(store.clone(), kinds));
-    let mut tasks = components(&settings, &certificates, &server, source.clone(), &clock, balancing, &shutdown).await?;
+    let mut tasks = components(&settings, &certificates, &server, source.clone(), &clock, (balancing, &iam), &shutdown).await?;
     tasks.extend(compaction(&api_arguments, &store, &shutdown));
+    tasks.push(tokio::spawn(renewal(settings.clone(), node_address, port, certificates.clone(), served, clock.clone(), shutdown.clone())));
     let node = match agent {
         Some(agent) => {
             let clients = ComponentClients::new(server.clone(), &format!("system:node:{}", settings.node_name), &["system:nodes", "system:masters"]);
@@ -143,6 +161,7 @@ async fn api_server(
     kinds: Arc<Kinds>,
     clock: Arc<dyn Clock>,
     tenancy: Tenancy,
+    iam: Arc<IamLink>,
     shutdown: CancellationToken,
 ) -> Result<Arc<ApiServer>> {
     let issuer = arguments.issuer.clone().unwrap_or_else(|| format!("https://kubernetes.default.svc.{}", settings.cluster_domain));
@@ -154,7 +173,7 @@ async fn api_server(
         tokens = tokens.with_jwks_uri(uri.clone());
     }
     let audiences = tokens.default_audiences(&ClusterName::root());
-    let mut authentication = Authentication::with_clock(certificates.client_ca.certificate_pem(), Arc::new(tokens), clock.clone())?;
+    let mut authentication = Authentication::with_clock(certificates.client_ca.certificate_pem(), Arc::new(tokens), clock.clone())?.with_issuer(iam);
     if let Some(file) = &arguments.token_webhook {
         let reviewer = RemoteReviewer::of_kubeconfig(file).await?;
         authentication = authentication.with_webhook(TokenWebhook::new(Box::new(reviewer), arguments.token_webhook_ttl, audiences, clock.clone()));
@@ -177,6 +196,33 @@ async fn api_server(
         tenancy,
     };
     Ok(ApiServer::new(settings).await?)
+}
+
+/// Issues certificates again before they end, and shows the new one to who connects from then on.
+async fn renewal(
+    settings: ServerSettings,
+    node_address: IpAddr,
+    port: u16,
+    mut certificates: Arc<Certificates>,
+    served: Arc<pki::ServedCertificate>,
+    clock: Arc<dyn Clock>,
+    shutdown: CancellationToken,
+) {
+    loop {
+        let wait = certificates.renewed_after(clock.now());
+        if shutdown.run_until_cancelled(tokio::time::sleep(wait)).await.is_none() {
+            return;
+        }
+        let renewed = Certificates::load_or_issue(&settings.data_dir.join("server").join("tls"), names(&settings, node_address), &*clock);
+        let done = renewed.and_then(|renewed| {
+            served.replace(&renewed.serving)?;
+            certificates = Arc::new(renewed);
+            write_kubeconfig(&settings, &certificates, port)
+        });
+        if let Err(error) = done {
+            tracing::error!(error = &*error as &dyn std::error::Error, "renewing the certificates failed; it is tried again");
+        }
+    }
 }
 
 /// What all virtual clusters start with alike.
@@ -204,7 +250,7 @@ async fn components(
     server: &Arc<ApiServer>,
     source: Arc<StoreSource>,
     clock: &Arc<dyn Clock>,
-    balancing: Option<balancing::Balancing>,
+    (balancing, link): (Option<balancing::Balancing>, &IamLink),
     shutdown: &CancellationToken,
 ) -> Result<Vec<JoinHandle<()>>> {
     let mut tasks = vec![tokio::spawn(api_server::expire_events(server.clone()))];
@@ -225,9 +271,24 @@ async fn components(
         let client = kit.clients().cluster(&ClusterName::root());
         virtual_cluster::install(&client).await.context("installing the definitions of virtual clusters")?;
         let facts = virtual_cluster::HostFacts::of(&client, settings.cluster_cidr).await?;
-        tasks.push(tokio::spawn(virtual_cluster::run(facts, kit, Arc::new(ServerHosting(server.clone())), shutdown.clone())));
+        tasks.push(tokio::spawn(virtual_cluster::run(facts, kit.clone(), Arc::new(ServerHosting(server.clone())), shutdown.clone())));
+    }
+    if !settings.is_disabled("iam") {
+        let client = kit.clients().cluster(&ClusterName::root());
+        iam::install(&client).await.context("installing the definitions of IAM")?;
+        let audit = iam_audit(&settings.data_dir, clock)?;
+        let started = iam::start(iam::IamSettings::default(), &**kit.source(), client, clock.clone(), audit).await.context("starting IAM")?;
+        link.fill(started);
+        tasks.push(tokio::spawn(projects::run(kit, shutdown.clone())));
     }
     Ok(tasks)
+}
+
+/// The log of IAM's decisions, a JSON object a line.
+fn iam_audit(data_dir: &Path, clock: &Arc<dyn Clock>) -> Result<iam::AuditSink> {
+    let settings = LogFileSettings { path: data_dir.join("server").join("iam-audit.log"), max_age: 0, max_backups: 5, max_size: 100 };
+    let log = LogFile::open(settings, clock.clone()).context("the log of IAM's decisions")?;
+    Ok(Arc::new(move |entry| log.write(format!("{entry}\n").as_bytes())))
 }
 
 fn names(settings: &ServerSettings, node_address: IpAddr) -> Names<'_> {

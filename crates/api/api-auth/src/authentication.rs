@@ -21,16 +21,25 @@ const DELETION_LEEWAY: i64 = 60;
 
 /// A cluster, and the SHA-256 of a certificate shown to it.
 type Fingerprint = (ClusterName, [u8; 32]);
-/// The user of a certificate, and the second since 1970 that it expires at.
-type Remembered = (User, i64);
+/// The user of a certificate, its serial number, and the second since 1970 that it expires at.
+type Remembered = (User, Arc<str>, i64);
 
 /// Certificates, service account tokens, bootstrap tokens, and whatever a webhook knows. A cluster takes only its own of either.
 pub struct Authentication {
     authorities: RwLock<HashMap<ClusterName, Arc<dyn ClientCertVerifier>>>,
     certificates: Mutex<HashMap<Fingerprint, Remembered>>,
     tokens: Arc<ServiceAccountTokens>,
+    issuer: Option<Arc<dyn TokenIssuer>>,
     webhook: Option<TokenWebhook>,
     clock: Arc<dyn Clock>,
+}
+
+/// Another issuer of tokens in this process. It is asked at each use, so that what it takes back is gone at once.
+pub trait TokenIssuer: Send + Sync + 'static {
+    /// Whom a token of its speaks for in a cluster, and those of `audiences` (none given: the API) that it is for.
+    fn user(&self, cluster: &ClusterName, token: &str, audiences: &[String]) -> Option<(User, Vec<String>)>;
+    /// Whether a certificate, by its serial number in hexadecimal, has been taken back.
+    fn is_revoked(&self, serial: &str) -> bool;
 }
 
 impl Authentication {
@@ -40,9 +49,16 @@ impl Authentication {
     }
 
     pub fn with_clock(client_ca_pem: &str, tokens: Arc<ServiceAccountTokens>, clock: Arc<dyn Clock>) -> Result<Self, AuthError> {
-        let authentication = Self { authorities: RwLock::default(), certificates: Mutex::default(), tokens, webhook: None, clock };
+        let authentication = Self { authorities: RwLock::default(), certificates: Mutex::default(), tokens, issuer: None, webhook: None, clock };
         authentication.add_authority(&ClusterName::root(), client_ca_pem)?;
         Ok(authentication)
+    }
+
+    /// Takes the tokens of another issuer too.
+    #[must_use]
+    pub fn with_issuer(mut self, issuer: Arc<dyn TokenIssuer>) -> Self {
+        self.issuer = Some(issuer);
+        self
     }
 
     /// Asks `webhook` about tokens that nobody else knows.
@@ -76,10 +92,9 @@ impl Authentication {
         let mut fingerprint = [0; 32];
         fingerprint.copy_from_slice(digest::digest(&digest::SHA256, der).as_ref());
         let key = (cluster.clone(), fingerprint);
-        if let Some((user, end)) = self.certificates.lock().get(&key)
-            && now.as_second() < *end
-        {
-            return Ok(user.clone());
+        let remembered = self.certificates.lock().get(&key).filter(|(_, _, end)| now.as_second() < *end).cloned();
+        if let Some((user, serial, _)) = remembered {
+            return self.unless_revoked(cluster, user, &serial);
         }
         let verifier = self.authorities.read().get(cluster).cloned().ok_or_else(|| AuthError::NoAuthority(cluster.as_str().to_owned()))?;
         let invalid = |why: String| AuthError::Certificate { cluster: cluster.as_str().to_owned(), why };
@@ -93,11 +108,21 @@ impl Authentication {
         let mut user = User::authenticated(subject.common_name, subject.organizations);
         let hex: String = fingerprint.iter().map(|byte| format!("{byte:02x}")).collect();
         user.extra.insert(CREDENTIAL_ID.into(), vec![format!("X509SHA256={hex}")]);
+        let serial: Arc<str> = pki::serial_of(der).map_err(|error| invalid(error.to_string()))?.into();
         let mut remembered = self.certificates.lock();
         if remembered.len() >= REMEMBERED {
             remembered.clear();
         }
-        remembered.insert(key, (user.clone(), parsed.validity().not_after.timestamp()));
+        remembered.insert(key, (user.clone(), serial.clone(), parsed.validity().not_after.timestamp()));
+        drop(remembered);
+        self.unless_revoked(cluster, user, &serial)
+    }
+
+    /// Asked at each use: a connection may be older than what was taken back.
+    fn unless_revoked(&self, cluster: &ClusterName, user: User, serial: &str) -> Result<User, AuthError> {
+        if self.issuer.as_ref().is_some_and(|issuer| issuer.is_revoked(serial)) {
+            return Err(AuthError::Certificate { cluster: cluster.as_str().to_owned(), why: "it has been revoked".into() });
+        }
         Ok(user)
     }
 
@@ -118,6 +143,14 @@ impl Authentication {
     ) -> Result<Option<(User, Vec<String>)>, AuthError> {
         let now = self.clock.now();
         if !self.tokens.is_ours(token) {
+            let own = self.tokens.default_audiences(cluster);
+            // Asked about the API by its own names, the issuer is asked about it without.
+            let of_api = audiences.is_empty() || audiences.iter().all(|audience| own.contains(audience));
+            let found = self.issuer.as_ref().and_then(|issuer| issuer.user(cluster, token, if of_api { &[] } else { audiences }));
+            if let Some((user, good)) = found {
+                let good = if of_api { if audiences.is_empty() { own } else { audiences.to_vec() } } else { good };
+                return Ok(Some((user, good)));
+            }
             let user = match bootstrap_token::authenticate(cluster, token, now, lookup).await.map_err(AuthError::Lookup)? {
                 Some(user) => Some(user),
                 None => match &self.webhook {
@@ -126,7 +159,6 @@ impl Authentication {
                 },
             };
             // These know nothing of audiences: their tokens are for the API server.
-            let own = self.tokens.default_audiences(cluster);
             let wanted = if audiences.is_empty() { own.clone() } else { audiences.to_vec() };
             let good: Vec<String> = wanted.into_iter().filter(|audience| own.contains(audience)).collect();
             return Ok(user.filter(|_| !good.is_empty()).map(|user| (user, good)));

@@ -6,7 +6,7 @@ use crate::incoming::{discard, read_body};
 use crate::query::Query;
 use crate::request_record::{RequestRecord, path_attributes};
 use crate::route::{ResourceRoute, Route, Target};
-use crate::server::{ApiServer, ArrivedAt, Requester};
+use crate::server::{ApiServer, ArrivedAt, PeerAddress, Requester};
 use crate::{compress, discovery, errors, health, impersonate, inflight, measure, openapi, special};
 use api_auth::{Attributes, AuthError, Decision, MASTERS, User, forbidden};
 use api_meta::{ClusterName, Status};
@@ -67,13 +67,19 @@ impl ApiServer {
             Ok(found) => found,
             Err(refusal) => return Err(self.authenticate(&ClusterName::root(), parts, false).await.err().unwrap_or(refusal)),
         };
+        let extended = self.options.extension.as_ref().filter(|_| cluster.is_root()).and_then(|extension| Some((extension.clone(), extension.is_open(path)?)));
         let route = match Route::parse(cluster.clone(), &parts.method, path, &query) {
+            Ok(route) if extended.is_some() => Route { target: Target::Path, ..route },
             Ok(route) => route,
             Err(refusal) => return Err(self.authenticate(&cluster, parts, false).await.err().unwrap_or(refusal)),
         };
         // Which clusters there are is told to nobody who does not say who they are.
         let reached = route.cluster.is_root() || arrived.is_some();
-        let open = reached && route.target == Target::Path && health::is_open(&route.path);
+        let open = reached
+            && match &extended {
+                Some((_, open)) => *open,
+                None => route.target == Target::Path && health::is_open(&route.path),
+            };
         let kind_known = match &route.target {
             Target::Resource(resource) => self
                 .kinds
@@ -123,6 +129,13 @@ impl ApiServer {
             Target::Path => {
                 if !open {
                     self.authorize_path(&route, &user, &parts.method, record)?;
+                }
+                if let Some((extension, _)) = extended {
+                    let incoming = incoming.take().ok_or_else(|| Status::internal("the request's body is gone"))?;
+                    let body = read_body(parts, incoming).await?;
+                    let peer = parts.extensions.get::<PeerAddress>().map_or_else(|| user.username.clone(), |peer| peer.0.ip().to_string());
+                    let (code, value) = extension.answer(&user, &peer, &parts.method, &route.path, &body).await;
+                    return Ok(body::json(StatusCode::from_u16(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR), &value));
                 }
                 self.path(&route, &query, parts).await
             }

@@ -65,6 +65,6 @@ pub use in_process::InProcess;
 pub use kinds::{Kind, Kinds};
 pub use listener::serve;
 pub use server::{ApiServer, NodeConnector, Requester, Settings, Tenancy};
-pub use server_options::{SecretsEncryption, ServerOptions};
+pub use server_options::{Extension, SecretsEncryption, ServerOptions};
 pub use stored::stored;
 pub use tenants::{ClusterError, NodeMirrors, Tenants};

@@ -1,6 +1,9 @@
 //! ServerOptions: what an API server may be told besides what it is made of; without it, upstream's defaults.
 use crate::audit::Audit;
+use api_auth::User;
 use async_trait::async_trait;
+use http::Method;
+use serde_json::Value;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,7 +18,18 @@ pub trait SecretsEncryption: Send + Sync + 'static {
     async fn rotate(&self) -> Result<String, String>;
 }
 
+/// Answers at paths of its own on this server, for whomever the server says it is.
+#[async_trait]
+pub trait Extension: Send + Sync + 'static {
+    /// Whether a path of the host cluster is its (`Some`), and, if so, whether nobody need say who they are there.
+    fn is_open(&self, path: &str) -> Option<bool>;
+    /// The HTTP code and the JSON body. `peer` is who the connection is from.
+    async fn answer(&self, user: &User, peer: &str, method: &Method, path: &str, body: &[u8]) -> (u16, Value);
+}
+
 pub struct ServerOptions {
+    /// `None`: this server has no paths but its own.
+    pub extension: Option<Arc<dyn Extension>>,
     pub encryption: Option<Arc<dyn SecretsEncryption>>,
     /// `None`: nothing is recorded.
     pub audit: Option<Arc<Audit>>,
@@ -38,6 +52,7 @@ pub struct ServerOptions {
 impl Default for ServerOptions {
     fn default() -> Self {
         Self {
+            extension: None,
             encryption: None,
             audit: None,
             max_reads: 400,

@@ -69,6 +69,12 @@ impl CertificateAuthority {
     pub fn key_pem(&self) -> String {
         self.key.serialize_pem()
     }
+    pub(crate) fn certificate(&self) -> &CertificateDer<'static> {
+        &self.certificate
+    }
+    pub(crate) fn key(&self) -> &KeyPair {
+        &self.key
+    }
 
     /// A new certificate with a new key.
     pub fn issue(&self, request: &LeafRequest, clock: &dyn Clock) -> Result<Issued, PkiError> {
@@ -161,6 +167,14 @@ impl CertificateAuthority {
         let certificate = parameters.self_signed(&key)?;
         Ok(Self { certificate_pem: certificate.pem(), certificate: certificate.der().clone(), key })
     }
+}
+
+/// From when on [`CertificateAuthority::load_or_issue`] makes another certificate in place of this one.
+pub fn renewal_of(certificate_pem: &str) -> Result<Timestamp, PkiError> {
+    let (from, until) = crate::validity_of(certificate_pem)?;
+    let validity = Duration::from_secs(until.as_second().saturating_sub(from.as_second()).max(0).unsigned_abs()).saturating_sub(BACKDATE);
+    let before = i64::try_from(RENEW_BEFORE.min(validity / 3).as_secs()).unwrap_or(i64::MAX);
+    Ok(Timestamp::from_second(until.as_second().saturating_sub(before)).unwrap_or(Timestamp::MIN))
 }
 
 impl std::fmt::Debug for CertificateAuthority {

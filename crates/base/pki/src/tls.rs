@@ -1,5 +1,5 @@
 //! TLS configurations, always with the aws-lc-rs provider and never with a process-wide default.
-use crate::PkiError;
+use crate::{PkiError, ServedCertificate};
 use rustls::client::danger::HandshakeSignatureValid;
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
@@ -30,9 +30,11 @@ pub fn server_config(certificate_pem: &str, key_pem: &str, client_ca_pems: &[&st
 
 /// A server's TLS for clients of several authorities. Clients may come without a certificate, or with any whose key
 /// they hold: **who issued it is not looked at**, and has to be by whoever believes it ([`client_certificate_verifier`]).
-pub fn server_config_for_any_client(certificate_pem: &str, key_pem: &str, alpn: &[&[u8]]) -> Result<ServerConfig, PkiError> {
+pub fn server_config_for_any_client(certificate: Arc<ServedCertificate>, alpn: &[&[u8]]) -> Result<ServerConfig, PkiError> {
     let builder = ServerConfig::builder_with_provider(provider()).with_safe_default_protocol_versions()?;
-    finished(builder.with_client_cert_verifier(Arc::new(AnyClient)), certificate_pem, key_pem, alpn)
+    let mut config = builder.with_client_cert_verifier(Arc::new(AnyClient)).with_cert_resolver(certificate);
+    config.alpn_protocols = alpn.iter().map(|protocol| protocol.to_vec()).collect();
+    Ok(config)
 }
 
 fn finished(builder: ConfigBuilder<ServerConfig, WantsServerCert>, certificate_pem: &str, key_pem: &str, alpn: &[&[u8]]) -> Result<ServerConfig, PkiError> {
@@ -100,11 +102,11 @@ fn roots(pems: &[&str]) -> Result<RootCertStore, PkiError> {
     Ok(store)
 }
 
-fn certificates(pem: &str) -> Result<Vec<CertificateDer<'static>>, PkiError> {
+pub(crate) fn certificates(pem: &str) -> Result<Vec<CertificateDer<'static>>, PkiError> {
     let all: Vec<_> = CertificateDer::pem_slice_iter(pem.as_bytes()).collect::<Result<_, _>>().map_err(|error| PkiError::Certificate(error.to_string()))?;
     if all.is_empty() { Err(PkiError::Certificate("the PEM text holds none".into())) } else { Ok(all) }
 }
 
-fn private_key(pem: &str) -> Result<PrivateKeyDer<'static>, PkiError> {
+pub(crate) fn private_key(pem: &str) -> Result<PrivateKeyDer<'static>, PkiError> {
     PrivateKeyDer::from_pem_slice(pem.as_bytes()).map_err(|error| PkiError::Key(error.to_string()))
 }

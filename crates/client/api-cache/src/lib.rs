@@ -4,9 +4,11 @@ mod balancer_addresses;
 mod cache;
 mod hosted_clusters;
 mod managed_fields;
+mod remote_source;
 mod source;
 
 pub use balancer_addresses::{AddressGrant, AddressHolding, AddressLedger, BalancerAddresses, Held};
 pub use cache::{Cache, Cached, Change, IndexFunction, Listening, ObjectKey};
 pub use hosted_clusters::HostedClusters;
+pub use remote_source::RemoteSource;
 pub use source::{Selection, Source, SourceEvent};

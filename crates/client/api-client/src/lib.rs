@@ -1,8 +1,10 @@
 //! The write path: a `kube::Client` for any cluster, in-process or over TLS.
+mod definitions;
 mod hosting;
 
 use api_meta::ClusterName;
 
+pub use definitions::install_definitions;
 pub use hosting::{Access, ClusterSettings, Hosting, HostingError, KeyPair, PodSecurityLevel};
 pub use kube;
 

@@ -2,6 +2,7 @@
 use crate::{Kind, Objects, Recorder};
 use api_cache::{Cache, Selection, Source};
 use api_client::Clients;
+use api_meta::ClusterName;
 use clock::Clock;
 use jiff::Timestamp;
 use parking_lot::Mutex;
@@ -46,6 +47,12 @@ impl Kit {
     /// Only the objects a field selector takes, e.g. `metadata.name=kube-root-ca.crt`.
     pub fn selected<K: Kind>(&self, fields: &str) -> Objects<K> {
         self.cached(Some(fields.to_owned()))
+    }
+
+    /// One kind's objects in one cluster, and of these only what a field selector takes. Not shared: keep it.
+    pub fn of_cluster<K: Kind>(&self, cluster: &ClusterName, fields: Option<&str>) -> Objects<K> {
+        let selection = Selection { cluster: Some(cluster.clone()), fields: fields.map(str::to_owned), ..Selection::of::<K>(K::URL_PATH_SEGMENT) };
+        Objects::new(Cache::start(&*self.shared.source, selection, &[]), self.shared.clients.clone(), self.manager)
     }
 
     fn cached<K: Kind>(&self, fields: Option<String>) -> Objects<K> {

@@ -131,7 +131,9 @@ impl<K: Kind> Objects<K> {
                 self.cache.removed(key, uid);
             }
         } else {
-            let gone = answer["metadata"]["deletionGracePeriodSeconds"] == 0 && answer["metadata"]["finalizers"].as_array().is_none_or(Vec::is_empty);
+            // A Namespace is held by finalizers of its own.
+            let held = |part: &str| answer[part]["finalizers"].as_array().is_some_and(|finalizers| !finalizers.is_empty());
+            let gone = answer["metadata"]["deletionGracePeriodSeconds"] == 0 && !held("metadata") && !(K::KIND == "Namespace" && held("spec"));
             let object: K = serde_json::from_value(answer)?;
             match &object.metadata().uid {
                 Some(uid) if gone => self.cache.removed(key, uid),

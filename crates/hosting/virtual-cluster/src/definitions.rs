@@ -1,79 +1,25 @@
-//! The definitions of Cluster and VirtualClusterPolicy: what they are, and how the host cluster gets them.
-use api_client::{has_code, is_not_found, kube};
-use http::{Method, Request};
+//! The definitions of Cluster and VirtualClusterPolicy.
+use api_client::kube;
 use serde_json::Value;
 
 const DEFINITIONS: [&str; 2] = [include_str!("../data/clusters.json"), include_str!("../data/virtualclusterpolicies.json")];
-const COLLECTION: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
-/// Servers that start at the same time may get in each other's way this often.
-const ATTEMPTS: usize = 5;
 
-/// Creates the two definitions in a cluster, or replaces them when they are not this binary's.
+/// Gives a cluster the two definitions, as this binary has them.
 ///
 /// # Errors
 /// When the API refuses or can't be asked.
 pub async fn install(client: &kube::Client) -> Result<(), kube::Error> {
-    for text in DEFINITIONS {
-        let wanted: Value = serde_json::from_str(text).map_err(kube::Error::SerdeError)?;
-        let mut attempt = 1;
-        loop {
-            match ensure(client, &wanted).await {
-                Err(error) if has_code(&error, 409) && attempt < ATTEMPTS => attempt += 1,
-                done => break done?,
-            }
-        }
-    }
-    Ok(())
-}
-
-async fn ensure(client: &kube::Client, wanted: &Value) -> Result<(), kube::Error> {
-    let path = format!("{COLLECTION}/{}", wanted["metadata"]["name"].as_str().unwrap_or_default());
-    let found: Value = match ask(client, Method::GET, &path, None).await {
-        Err(error) if is_not_found(&error) => return ask(client, Method::POST, COLLECTION, Some(wanted)).await.map(drop),
-        found => found?,
-    };
-    match replacement(wanted, found) {
-        Some(right) => ask(client, Method::PUT, &path, Some(&right)).await.map(drop),
-        None => Ok(()),
-    }
-}
-
-/// What to replace a definition with; `None` when it is as wanted.
-///
-/// The sources spell out what the server would default, so that equal means equal.
-fn replacement(wanted: &Value, mut found: Value) -> Option<Value> {
-    if found["spec"] == wanted["spec"] {
-        return None;
-    }
-    found["spec"] = wanted["spec"].clone();
-    Some(found)
-}
-
-async fn ask(client: &kube::Client, method: Method, path: &str, body: Option<&Value>) -> Result<Value, kube::Error> {
-    let body = body.map(Value::to_string).unwrap_or_default().into_bytes();
-    let request = Request::builder().method(method).uri(format!("{path}?fieldManager=k8shost")).header(http::header::CONTENT_TYPE, "application/json");
-    client.request(request.body(body).map_err(kube::Error::HttpError)?).await
+    let definitions: Result<Vec<Value>, _> = DEFINITIONS.iter().map(|text| serde_json::from_str(text)).collect();
+    api_client::install_definitions(client, &definitions.map_err(kube::Error::SerdeError)?).await
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
 
     fn schema(at: usize) -> Value {
         let definition: Value = serde_json::from_str(DEFINITIONS[at]).unwrap();
         definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"].clone()
-    }
-
-    #[test]
-    fn a_definition_is_replaced_only_when_it_differs() {
-        let wanted: Value = serde_json::from_str(DEFINITIONS[0]).unwrap();
-        let mut found = wanted.clone();
-        found["metadata"] = json!({"name": "clusters.k3k.io", "resourceVersion": "7", "annotations": {"theirs": "kept"}});
-        assert_eq!(replacement(&wanted, found.clone()), None);
-        found["spec"]["names"]["shortNames"] = json!(["c"]);
-        let right = replacement(&wanted, found.clone()).unwrap();
-        assert_eq!((&right["spec"], &right["metadata"]), (&wanted["spec"], &found["metadata"]));
     }
 
     #[test]

@@ -5,6 +5,7 @@ mod create;
 mod memory;
 mod pods;
 mod read;
+mod reviews;
 mod scheduler;
 mod start;
 mod watch;
@@ -25,6 +26,7 @@ pub const ALL: &[(&str, Measure)] = &[
     ("scheduler", scheduler::measure),
     ("clusters", clusters::measure),
     ("balancer", balancer::measure),
+    ("reviews", reviews::measure),
     ("pods", pods::measure),
 ];
 

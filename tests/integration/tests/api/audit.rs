@@ -29,7 +29,7 @@ fn audited() -> (Server, Api, PathBuf) {
     let (policy, log) = (directory.join("policy.yaml"), directory.join("audit.log"));
     std::fs::write(&policy, POLICY).unwrap();
     let argument = |name: &str, value: &PathBuf| ["--kube-apiserver-arg".to_owned(), format!("{name}={}", value.display())];
-    let mut arguments: Vec<String> = ["--disable-agent", "--disable", "controllers,scheduler,hosting"].map(Into::into).into();
+    let mut arguments: Vec<String> = ["--disable-agent", "--disable", "controllers,scheduler,hosting,iam"].map(Into::into).into();
     arguments.extend(argument("audit-policy-file", &policy));
     arguments.extend(argument("audit-log-path", &log));
     let server = Server::start(ServerOptions { arguments, ..ServerOptions::default() });

@@ -91,7 +91,7 @@ fn a_webhook_is_asked_once_about_tokens_nobody_else_knows() {
     let file = directory.path().join("webhook.yaml");
     std::fs::write(&file, webhook(asked.clone(), reviews.clone())).unwrap();
     let mut arguments: Vec<String> =
-        ["--disable-agent", "--disable", "controllers,scheduler,hosting", "--authentication-token-webhook-cache-ttl", "1s"].map(Into::into).into();
+        ["--disable-agent", "--disable", "controllers,scheduler,hosting,iam", "--authentication-token-webhook-cache-ttl", "1s"].map(Into::into).into();
     arguments.extend(["--authentication-token-webhook-config-file".to_owned(), file.display().to_string()]);
     let server = Server::start(ServerOptions { arguments, ..ServerOptions::default() });
     let api = server.api();
@@ -201,7 +201,7 @@ fn a_node_reads_its_own_pods_and_itself_alone() {
 
 #[test]
 fn tokens_live_no_longer_than_they_may() {
-    let arguments = ["--disable-agent", "--disable", "controllers,scheduler,hosting", "--kube-apiserver-arg", "service-account-max-token-expiration=1h"];
+    let arguments = ["--disable-agent", "--disable", "controllers,scheduler,hosting,iam", "--kube-apiserver-arg", "service-account-max-token-expiration=1h"];
     let server = Server::start(ServerOptions { arguments: arguments.map(Into::into).into(), ..ServerOptions::default() });
     let api = server.api();
     api.post("/api/v1/namespaces/default/serviceaccounts", &json!({"metadata": {"name": "a"}})).ok();

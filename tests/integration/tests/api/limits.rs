@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use testkit::{Api, Ask, Server, ServerOptions, wait_until};
 
 fn with_arguments(arguments: &[&str]) -> (Server, Api) {
-    let mut all: Vec<String> = ["--disable-agent", "--disable", "controllers,scheduler,hosting"].map(Into::into).into();
+    let mut all: Vec<String> = ["--disable-agent", "--disable", "controllers,scheduler,hosting,iam"].map(Into::into).into();
     all.extend(arguments.iter().flat_map(|argument| ["--kube-apiserver-arg".to_owned(), (*argument).to_owned()]));
     let server = Server::start(ServerOptions { arguments: all, ..ServerOptions::default() });
     let api = server.api();

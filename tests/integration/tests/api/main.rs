@@ -16,6 +16,7 @@ mod dry_run;
 mod escalation;
 mod garbage;
 mod hook;
+mod iam;
 mod limits;
 mod lists;
 mod manifests;

@@ -71,7 +71,7 @@ pub fn refused(arguments: &[String]) -> String {
     let mut child = Command::new(binary())
         .arg("server")
         .args(arguments)
-        .args(["--disable-agent", "--disable", "controllers,scheduler,hosting"])
+        .args(["--disable-agent", "--disable", "controllers,scheduler,hosting,iam"])
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())

@@ -10,7 +10,7 @@ pub const CONFIG_MAPS: &str = "/api/v1/namespaces/default/configmaps";
 /// A server in which nothing but the test writes, and its admin.
 pub fn quiet() -> (Server, Api) {
     let server = Server::start(ServerOptions {
-        arguments: ["--disable-agent", "--disable", "controllers,scheduler,hosting"].map(Into::into).into(),
+        arguments: ["--disable-agent", "--disable", "controllers,scheduler,hosting,iam"].map(Into::into).into(),
         ..ServerOptions::default()
     });
     let api = server.api();

@@ -141,7 +141,7 @@ fn tables_and_metadata_are_watched_too() {
 #[test]
 fn a_watch_from_forgotten_times_is_told_so() {
     let server = Server::start(ServerOptions {
-        arguments: ["--disable-agent", "--disable", "controllers,scheduler,hosting", "--kube-apiserver-arg", "etcd-compaction-interval=1s"]
+        arguments: ["--disable-agent", "--disable", "controllers,scheduler,hosting,iam", "--kube-apiserver-arg", "etcd-compaction-interval=1s"]
             .map(Into::into)
             .into(),
         ..ServerOptions::default()

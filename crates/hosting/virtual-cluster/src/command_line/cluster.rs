@@ -1,14 +1,16 @@
 //! `cluster create|list|update|delete`.
+use super::clusters;
 use super::kubeconfig::hand_out;
-use super::output::{self, Format};
-use super::session::{Session, clusters};
 use super::waiting::{until_gone, until_ready};
-use super::{Connection, KubeconfigOutput, Place, custom_certificates, texts};
+use super::{KubeconfigOutput, MANAGER, Place, custom_certificates};
 use crate::names::{self, POLICY_LABEL, RESERVED};
 use anyhow::{Context, Result, bail};
 use api_client::{has_code, is_conflict, is_not_found};
 use api_meta::Quantity;
 use clap::{Args, Subcommand, ValueEnum};
+use command_line::Session;
+use command_line::output::{self, Format};
+use command_line::{Connection, texts};
 use serde_json::{Value, json};
 use std::io::{BufRead, IsTerminal};
 use std::path::PathBuf;
@@ -155,7 +157,7 @@ impl ClusterCommand {
         match self {
             Self::Create(create) => create.run(connection).await,
             Self::List { namespace, output } => {
-                let session = Session::open(connection).await?;
+                let session = Session::open(connection, MANAGER).await?;
                 let path = namespace.map_or_else(|| "/apis/k3k.io/v1beta1/clusters".to_owned(), |namespace| clusters(&namespace, ""));
                 output::list(&session, &path, "cluster.k3k.io", output).await
             }
@@ -164,7 +166,7 @@ impl ClusterCommand {
                 if keep_data {
                     bail!("a cluster's data is in the server's store and goes with it");
                 }
-                let session = Session::open(connection).await?;
+                let session = Session::open(connection, MANAGER).await?;
                 let namespace = place.of(&name);
                 let going = match session.delete(&clusters(&namespace, &name)).await {
                     Err(error) if is_not_found(&error) => bail!("cluster {name:?} not found in namespace {namespace:?}"),
@@ -202,7 +204,7 @@ impl Create {
     async fn run(&self, connection: &Connection) -> Result<()> {
         self.check()?;
         let mut spec = self.spec()?;
-        let session = Session::open(connection).await?;
+        let session = Session::open(connection, MANAGER).await?;
         let (name, namespace) = (&self.name, self.place.of(&self.name));
         ensure_namespace(&session, &namespace, self.policy.as_deref()).await?;
         if let Some(token) = &self.token {
@@ -286,7 +288,7 @@ impl Update {
         if self.servers == Some(0) {
             bail!("invalid number of servers");
         }
-        let session = Session::open(connection).await?;
+        let session = Session::open(connection, MANAGER).await?;
         let (name, namespace) = (&self.name, self.place.of(&self.name));
         let path = clusters(&namespace, name);
         let cluster = match session.get(&path).await {

@@ -1,7 +1,7 @@
 //! Authorities of one's own: the Secrets that a Cluster names, made from a directory of k3s's layout.
-use super::session::Session;
 use anyhow::{Context, Result};
 use api_client::is_conflict;
+use command_line::Session;
 use serde_json::{Value, json};
 use std::path::Path;
 

@@ -1,13 +1,15 @@
 //! `kubeconfig generate`: a cluster's kubeconfig, as it is reached from here.
-use super::session::{Session, clusters};
+use super::clusters;
 use super::waiting::until_ready;
-use super::{Connection, KubeconfigOutput, Place};
+use super::{KubeconfigOutput, MANAGER, Place};
 use crate::{kubeconfig, names};
 use anyhow::{Context, Result, bail};
 use api_client::is_not_found;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use clap::Subcommand;
+use command_line::Connection;
+use command_line::Session;
 use std::time::Duration;
 
 /// As long as it is waited for a cluster that is being made.
@@ -46,7 +48,7 @@ impl KubeconfigCommand {
             bail!("the certificate in the kubeconfig is the administrator's and is renewed by the server; for others, use service accounts of the cluster");
         }
         let name = name.or(name_flag).context("expected exactly one cluster name")?;
-        let session = Session::open(connection).await?;
+        let session = Session::open(connection, MANAGER).await?;
         let namespace = place.of(&name);
         let cluster = match session.get(&clusters(&namespace, &name)).await {
             Err(error) if is_not_found(&error) => bail!("cluster {name:?} not found in namespace {namespace:?}"),

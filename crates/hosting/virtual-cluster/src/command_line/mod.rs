@@ -2,10 +2,7 @@
 mod cluster;
 mod custom_certificates;
 mod kubeconfig;
-mod output;
 mod policy;
-mod session;
-mod texts;
 mod waiting;
 
 pub use cluster::ClusterCommand;
@@ -15,13 +12,8 @@ pub use policy::PolicyCommand;
 use clap::Args;
 use std::path::PathBuf;
 
-/// What every command takes.
-#[derive(Args, Clone, Debug)]
-pub struct Connection {
-    /// The kubeconfig to use [default: $KUBECONFIG, then /etc/k8shost/kubeconfig.yaml]
-    #[arg(long, global = true, value_name = "FILE")]
-    kubeconfig: Option<PathBuf>,
-}
+/// Who writes, in managed fields.
+const MANAGER: &str = "k3kcli";
 
 /// Where a Cluster is.
 #[derive(Args, Clone, Debug)]
@@ -46,4 +38,10 @@ pub struct KubeconfigOutput {
     /// The server's HOST or HOST:PORT in the kubeconfig [default: as in the kubeconfig that this command uses]
     #[arg(long, value_name = "HOST")]
     kubeconfig_server: Option<String>,
+}
+
+/// The path of Clusters in a namespace, or of one of them.
+pub fn clusters(namespace: &str, name: &str) -> String {
+    let slash = if name.is_empty() { "" } else { "/" };
+    format!("/apis/k3k.io/v1beta1/namespaces/{namespace}/clusters{slash}{name}")
 }

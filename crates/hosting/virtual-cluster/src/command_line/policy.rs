@@ -1,12 +1,13 @@
 //! `policy create|list|delete`.
+use super::MANAGER;
 use super::cluster::Mode;
-use super::output::{self, Format};
-use super::session::Session;
-use super::{Connection, texts};
 use crate::names::POLICY_LABEL;
 use anyhow::{Context, Result};
 use api_client::{is_conflict, is_not_found};
 use clap::Subcommand;
+use command_line::Session;
+use command_line::output::{self, Format};
+use command_line::{Connection, texts};
 use serde_json::json;
 
 const POLICIES: &str = "/apis/k3k.io/v1beta1/virtualclusterpolicies";
@@ -40,7 +41,7 @@ pub enum PolicyCommand {
 
 impl PolicyCommand {
     pub async fn run(self, connection: &Connection) -> Result<()> {
-        let session = Session::open(connection).await?;
+        let session = Session::open(connection, MANAGER).await?;
         match self {
             Self::Create { name, mode, namespace, labels, annotations } => {
                 let policy = json!({

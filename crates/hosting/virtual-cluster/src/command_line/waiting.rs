@@ -1,7 +1,8 @@
 //! Waiting for what becomes of a Cluster, by watching it.
-use super::session::{Session, clusters};
+use super::clusters;
 use anyhow::{Context, Result, anyhow, bail};
 use api_client::{is_not_found, kube};
+use command_line::Session;
 use futures::TryStreamExt;
 use http::Request;
 use kube::core::WatchEvent;

@@ -7,17 +7,15 @@ pub use cluster::{AppliedPolicy, Cluster, Mode};
 pub use kubeconfig_secret::{KubeconfigSecret, RENEW_AFTER, SECRET_TYPE};
 pub use policy::Policy;
 
-use api_cache::Selection;
 use api_meta::ClusterName;
-use controller_kit::{Cache, Kind, Kit, Objects};
+use controller_kit::{Kind, Kit, Objects};
 
 /// Who writes, in managed fields.
 pub const MANAGER: &str = "k3k";
 
 /// One kind's objects in the host cluster alone. Virtual clusters may define the same kinds, and those hosts are none of ours.
 pub fn of_host<K: Kind>(kit: &Kit, fields: Option<&str>) -> Objects<K> {
-    let selection = Selection { cluster: Some(ClusterName::root()), fields: fields.map(str::to_owned), ..Selection::of::<K>(K::URL_PATH_SEGMENT) };
-    Objects::new(Cache::start(&**kit.source(), selection, &[]), kit.clients().clone(), MANAGER)
+    kit.managed_by(MANAGER).of_cluster(&ClusterName::root(), fields)
 }
 
 /// What the types of custom kinds need to be cached and written like built-in ones.

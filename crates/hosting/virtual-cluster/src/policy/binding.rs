@@ -1,12 +1,12 @@
 //! Binding: a namespace has what its policy says, and nothing of a policy it is not bound to.
-use super::objects::{SORTS, Sort, same, wanted};
+use super::objects::{SORTS, Sort, wanted};
 use crate::cluster::policy_of;
 use crate::effective::level;
 use crate::kinds::{self, MANAGER, Policy};
 use crate::names::{MANAGED_BY, POLICY_CONTROLLER};
 use crate::status::host;
 use api_client::PodSecurityLevel;
-use controller_kit::{Change, Controller, Deletion, Error, Kind, Kit, ObjectKey, Objects, Plan, Preconditions, Runner, async_trait};
+use controller_kit::{Change, Controller, Deletion, Error, Kind, Kit, ObjectKey, Objects, Plan, Preconditions, Runner, async_trait, same};
 use k8s_openapi::api::core::v1::{LimitRange, Namespace, ResourceQuota};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use serde_json::{Map, Value, json};

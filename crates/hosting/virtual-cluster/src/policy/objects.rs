@@ -1,7 +1,6 @@
 //! What a policy wants in each of its namespaces, and whether what is there is that.
 use crate::kinds::Policy;
 use crate::names::{self, MANAGED_BY, POLICY_CONTROLLER, POLICY_LABEL};
-use api_meta::Quantity;
 use serde_json::{Map, Value, json};
 
 /// The three kinds of objects.
@@ -74,25 +73,4 @@ fn with_defaults(mut spec: Value) -> Value {
         }
     }
     spec
-}
-
-/// Whether both say the same: quantities count by what they amount to, and what is empty as absent.
-pub fn same(one: &Value, other: &Value) -> bool {
-    match (one, other) {
-        (Value::Object(a), Value::Object(b)) => {
-            let null = &Value::Null;
-            a.keys().chain(b.keys()).all(|key| same(a.get(key).unwrap_or(null), b.get(key).unwrap_or(null)))
-        }
-        (Value::Array(a), Value::Array(b)) => a.len() == b.len() && a.iter().zip(b).all(|(a, b)| same(a, b)),
-        (Value::String(a), Value::String(b)) => a == b || matches!((Quantity::parse(a), Quantity::parse(b)), (Ok(a), Ok(b)) if a == b),
-        // A selector of nothing is one of everything, so only null stands for absent there; elsewhere empty does too.
-        (Value::Null, empty) | (empty, Value::Null) => match empty {
-            Value::Null => true,
-            Value::Array(items) => items.is_empty(),
-            Value::Object(fields) => fields.is_empty(),
-            Value::String(text) => text.is_empty(),
-            _ => false,
-        },
-        (a, b) => a == b,
-    }
 }

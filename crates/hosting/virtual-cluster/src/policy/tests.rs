@@ -1,7 +1,7 @@
 //! What the policy controllers decide, without a server.
 use super::binding::{self, Action, LEVEL_BY_POLICY, World, Write, reconcile};
 use super::life;
-use super::objects::{Sort, same};
+use super::objects::Sort;
 use crate::names::POLICY_FINALIZER;
 use controller_kit::converges;
 use jiff::Timestamp;
@@ -84,18 +84,6 @@ fn nothing_of_a_policy_is_left_when_it_is_unbound_but_what_others_set() {
     assert_eq!(serde_json::to_value(&unbound.namespace.metadata.labels).unwrap(), json!({"pod-security.kubernetes.io/audit": "restricted"}));
     assert!(!unbound.namespace.metadata.annotations.as_ref().unwrap().contains_key(LEVEL_BY_POLICY));
     assert_eq!(settle(world(Some(json!({"disableNetworkPolicy": true})))).found, []);
-}
-
-#[test]
-fn equality_knows_quantities_and_emptiness() {
-    for (one, other, equal) in [
-        (json!({"a": "1000m", "b": []}), json!({"a": "1"}), true),
-        (json!({"a": "1"}), json!({"a": "2"}), false),
-        (json!(["1", "2"]), json!(["1"]), false),
-        (json!({"a": false}), json!({}), false),
-    ] {
-        assert_eq!(same(&one, &other), equal, "{one} {other}");
-    }
 }
 
 #[test]

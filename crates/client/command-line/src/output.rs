@@ -1,5 +1,5 @@
 //! Output: lists as tables, JSON, YAML or names.
-use super::session::Session;
+use crate::Session;
 use anyhow::Result;
 use clap::ValueEnum;
 use serde_json::Value;

@@ -1,0 +1,61 @@
+//! `iam org create|list|rename|delete`.
+use super::Listing;
+use super::references::{collection, find, id, organization, path};
+use anyhow::{Result, bail};
+use clap::Subcommand;
+use command_line::Session;
+use serde_json::json;
+
+#[derive(Subcommand, Clone, Debug)]
+pub enum OrganizationCommand {
+    /// Create an organisation; prints its id
+    Create {
+        name: String,
+        /// The id [default: org- and random letters]
+        #[arg(long)]
+        id: Option<String>,
+    },
+    /// List the organisations
+    List {
+        #[command(flatten)]
+        listing: Listing,
+    },
+    /// Call an organisation something else
+    Rename { organization: String, name: String },
+    /// Delete an organisation that has no projects and no users
+    Delete { organization: String },
+}
+
+impl OrganizationCommand {
+    pub async fn run(self, session: &Session) -> Result<()> {
+        match self {
+            Self::Create { name, id } => {
+                let id = id.unwrap_or_else(|| format!("org-{}", clock::random_suffix(10)));
+                let object = json!({
+                    "apiVersion": "iam.plasmacloud.io/v1", "kind": "Organization", "metadata": {"name": id}, "spec": {"displayName": name},
+                });
+                session.create(&collection("organizations"), &object).await?;
+                println!("{id}");
+            }
+            Self::List { listing } => listing.show(session, "organizations", "organization").await?,
+            Self::Rename { organization, name } => {
+                let id = id(&find(session, "organizations", "displayName", &organization).await?);
+                session.patch(&path("organizations", &id), &json!({"spec": {"displayName": name}})).await?;
+                eprintln!("Organization '{id}' renamed");
+            }
+            Self::Delete { organization: name } => {
+                let id = organization(session, &name).await?;
+                for plural in ["projects", "users"] {
+                    let all = session.get(&collection(plural)).await?;
+                    let of = all["items"].as_array().into_iter().flatten().filter(|item| item["spec"]["organization"] == *id).count();
+                    if of > 0 {
+                        bail!("organization {id:?} has {of} {plural}");
+                    }
+                }
+                session.delete(&path("organizations", &id)).await?;
+                eprintln!("Organization '{id}' deleted");
+            }
+        }
+        Ok(())
+    }
+}
