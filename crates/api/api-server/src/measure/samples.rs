@@ -21,7 +21,9 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// By cluster and node. Those that nobody asks for are forgotten.
 #[derive(Default)]
-pub(crate) struct Samples(Mutex<HashMap<(ClusterName, String), Arc<tokio::sync::Mutex<Option<Sample>>>>>);
+pub(crate) struct Samples(Mutex<HashMap<(ClusterName, String), Place>>);
+
+type Place = Arc<tokio::sync::Mutex<Option<Sample>>>;
 
 struct Sample {
     taken: Instant,
@@ -50,7 +52,7 @@ impl Samples {
         Ok(measured)
     }
 
-    fn place(&self, now: Instant, cluster: &ClusterName, node: &str) -> Arc<tokio::sync::Mutex<Option<Sample>>> {
+    fn place(&self, now: Instant, cluster: &ClusterName, node: &str) -> Place {
         let mut places = self.0.lock();
         let stale = |sample: &Option<Sample>| sample.as_ref().is_none_or(|sample| now.saturating_duration_since(sample.taken) > OLDEST);
         places.retain(|_, place| Arc::strong_count(place) > 1 || !place.try_lock().is_ok_and(|sample| stale(&sample)));

@@ -76,6 +76,19 @@ struct Caches {
     namespaces: Arc<Cache<PolicyNamespace>>,
 }
 
+/// What the caches tell from a moment on.
+struct Told {
+    policies: Receiver<Change<NetworkPolicy>>,
+    pods: Receiver<Change<PolicyPod>>,
+    namespaces: Receiver<Change<PolicyNamespace>>,
+}
+
+impl Caches {
+    fn subscribe(&self) -> Told {
+        Told { policies: self.policies.subscribe(), pods: self.pods.subscribe(), namespaces: self.namespaces.subscribe() }
+    }
+}
+
 async fn follow(settings: &PolicySettings, view: &PolicyView, source: &dyn Source) {
     let policies: Arc<Cache<NetworkPolicy>> = Cache::start(source, Selection::of::<NetworkPolicy>("networkpolicies"), &[]);
     let mut policy_changes = policies.subscribe();
@@ -94,39 +107,35 @@ async fn follow(settings: &PolicySettings, view: &PolicyView, source: &dyn Sourc
         namespaces: Cache::start(source, Selection::of::<Namespace>("namespaces"), &[]),
         policies,
     };
-    let (mut pods, mut namespaces) = (caches.pods.subscribe(), caches.namespaces.subscribe());
     caches.pods.synced().await;
     caches.namespaces.synced().await;
     loop {
-        // The changes told so far are part of what is looked at next.
-        (policy_changes, pods, namespaces) = (policy_changes.resubscribe(), pods.resubscribe(), namespaces.resubscribe());
+        // First this: what changes while all is looked at is looked at again.
+        let told = caches.subscribe();
         *view.policies.lock().expect("no holder of this lock panics") = everything(&caches, settings);
         patiently(|| reload(view.clone(), settings.state_dir.clone())).await;
         view.ready.send_replace(true);
         tracing::info!(policies = caches.policies.len(), "network policies are in place");
-        if let Err(error) = changes(settings, view, (&mut policy_changes, &mut pods, &mut namespaces)).await {
+        if let Err(error) = changes(settings, view, told).await {
             tracing::warn!(error = &error as &dyn std::error::Error, "a change of policies was refused; making all rules anew");
         }
     }
 }
 
 /// Takes changes to the kernel as they come; returns when all has to be looked at anew.
-async fn changes(
-    settings: &PolicySettings,
-    view: &PolicyView,
-    (policies, pods, namespaces): (&mut Receiver<Change<NetworkPolicy>>, &mut Receiver<Change<PolicyPod>>, &mut Receiver<Change<PolicyNamespace>>),
-) -> Result<(), Error> {
+async fn changes(settings: &PolicySettings, view: &PolicyView, mut told: Told) -> Result<(), Error> {
     let pod_facts = |state: &mut Policies, change: Change<PolicyPod>| state.set_pod(&change.key, facts(change.new.as_deref(), settings));
     let namespace_labels = |state: &mut Policies, change: Change<PolicyNamespace>| state.set_namespace(&change.key, change.new.as_deref().map(labels));
     let policy = |state: &mut Policies, change: Change<NetworkPolicy>| state.set_policy(&change.key, change.new.as_deref().map(Policy::of));
     loop {
         // What comes while nft runs is taken together: under load transactions grow instead of queueing.
         let known = tokio::select! {
-            change = policies.recv() => note(view, change, policy),
-            change = pods.recv() => note(view, change, pod_facts),
-            change = namespaces.recv() => note(view, change, namespace_labels),
+            change = told.policies.recv() => note(view, change, policy),
+            change = told.pods.recv() => note(view, change, pod_facts),
+            change = told.namespaces.recv() => note(view, change, namespace_labels),
         };
-        if !(known && drain(view, policies, policy) && drain(view, pods, pod_facts) && drain(view, namespaces, namespace_labels)) {
+        let known = known && drain(view, &mut told.policies, policy) && drain(view, &mut told.pods, pod_facts);
+        if !(known && drain(view, &mut told.namespaces, namespace_labels)) {
             return Ok(());
         }
         let update = view.policies.lock().expect("no holder of this lock panics").commit();

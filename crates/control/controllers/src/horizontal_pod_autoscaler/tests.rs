@@ -51,7 +51,8 @@ fn usage(resource: &str, levels: &[i64]) -> BTreeMap<String, PodUsage> {
 fn replicas_are_those_upstream_calculates() {
     let all = |about: &'static str, count: usize| vec![about; count];
     // What is tried: replicas now, how the pods are, what they use (thousandths), percent asked for; replicas, percent.
-    let cases: Vec<(&str, i32, Vec<&str>, Vec<i64>, i32, Result<(i32, i32), &str>)> = vec![
+    type Case = (&'static str, i32, Vec<&'static str>, Vec<i64>, i32, Result<(i32, i32), &'static str>);
+    let cases: Vec<Case> = vec![
         ("up", 3, all("ready", 3), vec![300, 500, 700], 30, Ok((5, 50))),
         ("up, less for the unready", 3, vec!["unready", "ready", "ready"], vec![300, 500, 700], 30, Ok((4, 60))),
         ("up, less for those that start", 3, vec!["hot", "ready", "ready"], vec![300, 500, 700], 30, Ok((4, 60))),
