@@ -1,8 +1,10 @@
 //! k8shost: Kubernetes hosting in one binary. Reads arguments, starts components; no logic of its own.
+mod agent;
 mod api_arguments;
 mod certificates;
 mod cli;
 mod component_clients;
+mod joining;
 mod kubeconfig;
 mod node;
 mod notify;
@@ -12,6 +14,7 @@ mod secrets_keys;
 mod server;
 mod server_hosting;
 mod store_source;
+mod token;
 mod token_webhook;
 
 use std::path::{Path, PathBuf};

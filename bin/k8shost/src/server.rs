@@ -7,13 +7,15 @@ use crate::secrets_keys::SecretsKeys;
 use crate::server_hosting::ServerHosting;
 use crate::store_source::StoreSource;
 use crate::token_webhook::RemoteReviewer;
-use crate::{kubeconfig, node};
+use crate::{joining, kubeconfig, node};
 use anyhow::{Context, Result};
 use api_auth::{Authentication, Authorizer, RbacIndex, ServiceAccountTokens, TokenWebhook};
 use api_meta::{ClusterName, GroupResource};
-use api_server::{ApiServer, Bootstrap, Kinds, NodeConnector, NodeMirrors, ServerOptions, Settings, Tenancy, Tenants, bootstrap};
+use api_server::{ApiServer, Bootstrap, Joining, Kinds, NodeConnector, NodeMirrors, ServerOptions, Settings, Tenancy, Tenants, bootstrap};
 use clock::{Clock, SystemClock};
 use controller_kit::Kit;
+use controllers::NodeRanges;
+use ipnet::IpNet;
 use settings::{ServerArgs, ServerSettings};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::unix::fs::PermissionsExt;
@@ -62,7 +64,12 @@ async fn run(settings: ServerSettings) -> Result<()> {
     let encryption = Arc::new(Encryption::load_or_create(&keys.join("encryption-config.json"), &*clock)?);
     let store: Arc<SqliteStore> =
         SqliteStore::open_sealed(&database, options, encryption.clone()).with_context(|| format!("opening the store at {database:?}"))?;
-    let agent = if settings.disable_agent { None } else { Some(node::NodeSettings::of(&settings, node_address)?) };
+    let node_config = joining::node_config(&settings, certificates.client_ca.certificate_pem());
+    let joining = Joining {
+        secret: Some(joining::secret(&server_dir, settings.token.as_deref(), certificates.server_ca.certificate_pem())?),
+        node_config: node_config.clone(),
+    };
+    let agent = if settings.disable_agent { None } else { Some(node::NodeSettings::of(&settings, &node_config, node_address)?) };
     // Without pods nobody is there to ask at a cluster's own address.
     let tenants = Arc::new(Tenants::new(agent.as_ref().map(|_| settings.virtual_cluster_cidr), node_address));
     let tenancy = Tenancy {
@@ -76,7 +83,7 @@ async fn run(settings: ServerSettings) -> Result<()> {
     let server_options = api_arguments.server_options(audit, SecretsKeys::new(encryption, store.clone(), clock.clone()));
     let kinds = Arc::new(Kinds::new(api_builtins::BUILTINS));
     let server =
-        api_server(&settings, &api_arguments, server_options, &certificates, Arc::new(views), kinds.clone(), clock.clone(), tenancy, shutdown.clone()).await?;
+        api_server(&settings, &api_arguments, server_options, &certificates, Arc::new(views), kinds.clone(), clock.clone(), tenancy, joining, shutdown.clone()).await?;
 
     // Clients of virtual clusters come with certificates of their own authorities: which one counts is decided with the cluster.
     let tls = pki::server_config_for_any_client(&certificates.serving.certificate_pem, &certificates.serving.key_pem, &[b"h2", b"http/1.1"])?;
@@ -92,7 +99,11 @@ async fn run(settings: ServerSettings) -> Result<()> {
     let node = match agent {
         Some(agent) => {
             let clients = ComponentClients::new(server.clone(), &format!("system:node:{}", settings.node_name), &["system:nodes", "system:masters"]);
-            Some(node::Node::start(agent, &certificates, clients, source, clock.clone()).await?)
+            let identity = node::NodeIdentity {
+                serving: pki::Renewable::new(&certificates.node_serving)?,
+                client_ca_pem: certificates.client_ca.certificate_pem().to_owned(),
+            };
+            Some(node::Node::start(agent, identity, clients, source, clock.clone(), Box::new(|_| {})).await?)
         }
         None => None,
     };
@@ -136,6 +147,7 @@ async fn api_server(
     kinds: Arc<Kinds>,
     clock: Arc<dyn Clock>,
     tenancy: Tenancy,
+    joining: Joining,
     shutdown: CancellationToken,
 ) -> Result<Arc<ApiServer>> {
     let issuer = arguments.issuer.clone().unwrap_or_else(|| format!("https://kubernetes.default.svc.{}", settings.cluster_domain));
@@ -153,7 +165,7 @@ async fn api_server(
         authentication = authentication.with_webhook(TokenWebhook::new(Box::new(reviewer), arguments.token_webhook_ttl, audiences, clock.clone()));
     }
     let node_tls =
-        pki::client_config(certificates.server_ca.certificate_pem(), Some((&certificates.node_client.certificate_pem, &certificates.node_client.key_pem)))?;
+        pki::client_config(certificates.client_ca.certificate_pem(), Some((&certificates.node_client.certificate_pem, &certificates.node_client.key_pem)))?;
     let settings = Settings {
         store,
         kinds,
@@ -164,6 +176,8 @@ async fn api_server(
         service_cidr: settings.service_cidr,
         node_ports: settings.service_node_port_range.first..=settings.service_node_port_range.last,
         nodes: NodeConnector { tls: Arc::new(node_tls) },
+        client_authority: certificates.client_ca.clone(),
+        joining,
         advertised: SocketAddr::new(tenancy.server, tenancy.port).to_string(),
         shutdown,
         options,
@@ -203,7 +217,14 @@ async fn components(
     // One kit for both, so that what both look at is cached once.
     let kit = Kit::new(clients, source.clone(), clock.clone());
     if !settings.is_disabled("controllers") {
-        let controllers = controllers::ControllersSettings::new(certificates.server_ca.certificate_pem());
+        let mut controllers = controllers::ControllersSettings::new(certificates.server_ca.certificate_pem());
+        controllers.signer = Some(Arc::new(ServerHosting(server.clone())));
+        if let IpNet::V4(cluster_cidr) = settings.cluster_cidr {
+            let reserved = (!settings.disable_agent).then(|| node::own_range(cluster_cidr));
+            controllers.node_ranges = Some(NodeRanges { cluster_cidr, prefix: node::NODE_PREFIX, reserved });
+        }
+        controllers.dns_port = (!settings.is_disabled("flashdns")).then_some(node::DNS_PORT);
+        controllers.own_node = (!settings.disable_agent).then(|| settings.node_name.clone());
         tasks.push(tokio::spawn(controllers::run(controllers, kit.clone(), shutdown.clone())));
     }
     if !settings.is_disabled("scheduler") {
@@ -271,7 +292,7 @@ fn write_kubeconfig(settings: &ServerSettings, certificates: &Certificates, port
 ///
 /// SIGINT is a person at a terminal who wants everything gone; SIGTERM is a service manager that may
 /// start the next version in a moment, and pods outlive that.
-async fn wait_for_signal() -> Result<bool> {
+pub async fn wait_for_signal() -> Result<bool> {
     let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
     Ok(tokio::select! {
         _ = interrupt.recv() => true,

@@ -7,13 +7,15 @@ mod field_selector;
 mod kind;
 pub mod label_selector;
 mod label_selector_parser;
+mod node_config;
 pub mod names;
 pub mod object;
 mod quantity;
 mod status;
 
 pub use cluster_name::ClusterName;
-pub use cluster_settings::{ClusterAccess, ClusterSettings, KeyPair, PodSecurityLevel};
+pub use cluster_settings::{ClusterAccess, ClusterSettings, JoinSecret, KeyPair, PodSecurityLevel};
+pub use node_config::{CA_PATH, NODE_CONFIG_PATH, NodeConfig, TUNNEL_PATH, TUNNEL_PROTOCOL};
 pub use field_error::{FieldError, FieldErrorKind, FieldErrors, FieldPath};
 pub use field_selector::{FieldRequirement, FieldSelector};
 pub use kind::{GroupResource, GroupVersionKind, join_api_version, split_api_version};

@@ -1,6 +1,6 @@
 //! TLS configurations, always with the aws-lc-rs provider and never with a process-wide default.
 use crate::PkiError;
-use rustls::client::danger::HandshakeSignatureValid;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::server::{WantsServerCert, WebPkiClientVerifier};
@@ -33,6 +33,16 @@ pub fn server_config(certificate_pem: &str, key_pem: &str, client_ca_pems: &[&st
 pub fn server_config_for_any_client(certificate_pem: &str, key_pem: &str, alpn: &[&[u8]]) -> Result<ServerConfig, PkiError> {
     let builder = ServerConfig::builder_with_provider(provider()).with_safe_default_protocol_versions()?;
     finished(builder.with_client_cert_verifier(Arc::new(AnyClient)), certificate_pem, key_pem, alpn)
+}
+
+/// A server's TLS with a certificate that may be replaced while it serves; clients as for [`server_config`].
+pub fn server_config_renewable(serving: Arc<crate::Renewable>, client_ca_pems: &[&str], alpn: &[&[u8]]) -> Result<ServerConfig, PkiError> {
+    let builder = ServerConfig::builder_with_provider(provider()).with_safe_default_protocol_versions()?;
+    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots(client_ca_pems)?), provider()).allow_unauthenticated().build();
+    let builder = builder.with_client_cert_verifier(verifier.map_err(|error| PkiError::Verifier(error.to_string()))?);
+    let mut config = builder.with_cert_resolver(serving);
+    config.alpn_protocols = alpn.iter().map(|protocol| protocol.to_vec()).collect();
+    Ok(config)
 }
 
 fn finished(builder: ConfigBuilder<ServerConfig, WantsServerCert>, certificate_pem: &str, key_pem: &str, alpn: &[&[u8]]) -> Result<ServerConfig, PkiError> {
@@ -85,6 +95,48 @@ pub fn client_config(ca_pem: &str, identity: Option<(&str, &str)>) -> Result<Cli
     })
 }
 
+/// A client's TLS that **trusts whoever answers**: for what is public, and checked in another way.
+pub fn client_config_unverified() -> Result<ClientConfig, PkiError> {
+    let builder = ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions()?;
+    Ok(builder.dangerous().with_custom_certificate_verifier(Arc::new(AnyServer)).with_no_client_auth())
+}
+
+/// Takes every certificate whose key the server holds.
+#[derive(Debug)]
+struct AnyServer;
+
+impl ServerCertVerifier for AnyServer {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &rustls_pki_types::ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls12_signature(message, certificate, signed, &provider().signature_verification_algorithms)
+    }
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls13_signature(message, certificate, signed, &provider().signature_verification_algorithms)
+    }
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        provider().signature_verification_algorithms.supported_schemes()
+    }
+}
+
 /// Checks that client certificates chain to `ca_pem`, are in their time, and may be a client's.
 pub fn client_certificate_verifier(ca_pem: &str) -> Result<Arc<dyn ClientCertVerifier>, PkiError> {
     WebPkiClientVerifier::builder_with_provider(Arc::new(roots(&[ca_pem])?), provider()).build().map_err(|error| PkiError::Verifier(error.to_string()))
@@ -100,11 +152,11 @@ fn roots(pems: &[&str]) -> Result<RootCertStore, PkiError> {
     Ok(store)
 }
 
-fn certificates(pem: &str) -> Result<Vec<CertificateDer<'static>>, PkiError> {
+pub(crate) fn certificates(pem: &str) -> Result<Vec<CertificateDer<'static>>, PkiError> {
     let all: Vec<_> = CertificateDer::pem_slice_iter(pem.as_bytes()).collect::<Result<_, _>>().map_err(|error| PkiError::Certificate(error.to_string()))?;
     if all.is_empty() { Err(PkiError::Certificate("the PEM text holds none".into())) } else { Ok(all) }
 }
 
-fn private_key(pem: &str) -> Result<PrivateKeyDer<'static>, PkiError> {
+pub(crate) fn private_key(pem: &str) -> Result<PrivateKeyDer<'static>, PkiError> {
     PrivateKeyDer::from_pem_slice(pem.as_bytes()).map_err(|error| PkiError::Key(error.to_string()))
 }

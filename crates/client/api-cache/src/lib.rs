@@ -3,8 +3,10 @@
 mod cache;
 mod hosted_clusters;
 mod managed_fields;
+mod remote_source;
 mod source;
 
 pub use cache::{Cache, Cached, Change, IndexFunction, Listening, ObjectKey};
 pub use hosted_clusters::HostedClusters;
+pub use remote_source::RemoteSource;
 pub use source::{Selection, Source, SourceEvent};

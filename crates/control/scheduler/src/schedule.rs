@@ -1,4 +1,5 @@
 //! schedule: the decision itself: a pod and a snapshot in, a node or the reasons why none out.
+use controller_kit::own_nodes::{owner, qualified, runs_on_own};
 use crate::filters::{self, Filter};
 use crate::fit_error::Rejection;
 use crate::{FitError, NodeInfo, Plugin, PodInfo, Snapshot, Volumes, scores};
@@ -34,7 +35,9 @@ pub fn schedule(
     percentage: usize,
     random: &mut dyn FnMut(usize) -> usize,
 ) -> Result<Placement, FitError> {
-    let all = snapshot.nodes().len();
+    let concerns = |node: &NodeInfo| may_have(pod, node);
+    let total = snapshot.nodes().len();
+    let all = if snapshot.has_own_nodes() || runs_on_own(&pod.key.cluster, &pod.pod) { snapshot.nodes().iter().filter(|node| concerns(node)).count() } else { total };
     if all == 0 {
         return Err(FitError::default());
     }
@@ -47,6 +50,8 @@ pub fn schedule(
     let (mut fit, mut next_start) = (Vec::new(), 0);
     match pinned(pod) {
         Some(names) => {
+            let own = runs_on_own(&pod.key.cluster, &pod.pod);
+            let names: Vec<String> = names.iter().map(|name| if own { qualified(&pod.key.cluster, name) } else { name.clone() }).collect();
             for at in names.iter().filter_map(|name| snapshot.index_of(name)) {
                 match fits(&snapshot.nodes()[at]) {
                     Ok(()) => fit.push(at),
@@ -62,15 +67,18 @@ pub fn schedule(
         None => {
             let enough = enough(all, percentage);
             let mut looked = 0;
-            while looked < all && fit.len() < enough {
-                let at = (start + looked) % all;
+            while looked < total && fit.len() < enough {
+                let at = (start + looked) % total;
                 looked += 1;
+                if !concerns(&snapshot.nodes()[at]) {
+                    continue;
+                }
                 match fits(&snapshot.nodes()[at]) {
                     Ok(()) => fit.push(at),
                     Err((plugin, rejection)) => error.reject(at, plugin, rejection),
                 }
             }
-            next_start = (start + looked) % all;
+            next_start = (start + looked) % total;
         }
     }
     match fit[..] {
@@ -78,6 +86,12 @@ pub fn schedule(
         [only] => Ok(Placement { node: only, next_start }),
         _ => Ok(Placement { node: best(pod, snapshot, &fit, random), next_start }),
     }
+}
+
+/// Whether a node is one of those the pod's cluster has: its own, where it has any, else the host's.
+fn may_have(pod: &PodInfo, node: &NodeInfo) -> bool {
+    let owner = owner(&node.name).map(|(cluster, _)| cluster);
+    owner == runs_on_own(&pod.key.cluster, &pod.pod).then(|| pod.key.cluster.as_str())
 }
 
 /// The names of the only nodes that come into question, if the pod is pinned to some.

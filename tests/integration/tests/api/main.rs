@@ -18,6 +18,7 @@ mod garbage;
 mod hook;
 mod limits;
 mod lists;
+mod machines;
 mod manifests;
 mod metrics;
 mod namespaces;

@@ -75,6 +75,11 @@ impl Tenants {
         }
     }
 
+    /// Whether the pods of a cluster, by its name, run on the host's nodes. Of one that is not served, nobody's do.
+    pub(crate) fn runs_on_host(&self, cluster: &str) -> bool {
+        ClusterName::parse(cluster).is_ok_and(|name| name.is_root() || self.get(&name).is_some_and(|tenant| !tenant.settings.own_nodes))
+    }
+
     /// The clusters hosted in a namespace of the host cluster.
     pub(crate) fn hosted_in(&self, namespace: &str) -> Vec<ClusterName> {
         let known = self.known.read();
