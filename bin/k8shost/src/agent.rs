@@ -54,7 +54,8 @@ async fn run(settings: AgentSettings) -> Result<()> {
         disable: &[],
         container_runtime_endpoint: settings.container_runtime_endpoint.as_deref(),
         kubelet_arg: &settings.kubelet_arg,
-        pod_cidr: membership.known_pod_cidr(),
+        pod_cidr: None,
+        last_pod_cidr: membership.known_pod_cidr(),
     })?;
     node_settings.agent.labels.extend(settings.node_labels.clone());
     node_settings.agent.taints = settings.node_taints.iter().map(taint).collect();

@@ -30,6 +30,8 @@ const KUBELET_PORT: u16 = 10250;
 pub const DNS_PORT: u16 = 10_053;
 /// How long the node agent waits for policies before it looks after its pods.
 const POLICIES_SOON: Duration = Duration::from_secs(5);
+/// How long the cluster gets to tell the range of a node's pods before the last one counts.
+const RANGE_SOON: Duration = Duration::from_secs(5);
 /// How long pods get when everything is stopped.
 const STOP_GRACE: Duration = Duration::from_secs(10);
 
@@ -44,6 +46,8 @@ pub struct NodeFacts<'a> {
     pub kubelet_arg: &'a [(String, String)],
     /// `None`: the range that the cluster gives the node, once it has registered.
     pub pod_cidr: Option<Ipv4Net>,
+    /// The range it had last, which counts while nobody can tell.
+    pub last_pod_cidr: Option<Ipv4Net>,
 }
 
 pub struct NodeSettings {
@@ -52,6 +56,7 @@ pub struct NodeSettings {
     cluster_cidr: Ipv4Net,
     disable: Vec<String>,
     pod_cidr: Option<Ipv4Net>,
+    last_pod_cidr: Option<Ipv4Net>,
     policies: PolicyView,
 }
 
@@ -67,6 +72,7 @@ impl NodeSettings {
             container_runtime_endpoint: settings.container_runtime_endpoint.as_deref(),
             kubelet_arg: &settings.kubelet_arg,
             pod_cidr: Some(own_range(ipv4(config.cluster_cidr)?)),
+            last_pod_cidr: None,
         })
     }
 
@@ -88,7 +94,7 @@ impl NodeSettings {
         agent.container_runtime_endpoint = facts.container_runtime_endpoint.map(|endpoint| PathBuf::from(endpoint.trim_start_matches("unix://")));
         agent.streaming_address = SocketAddr::new(address, KUBELET_PORT);
         kubelet_arguments(&mut agent, facts.kubelet_arg)?;
-        Ok(Self { agent, config: config.clone(), cluster_cidr, disable: facts.disable.to_vec(), pod_cidr: facts.pod_cidr, policies })
+        Ok(Self { agent, config: config.clone(), cluster_cidr, disable: facts.disable.to_vec(), pod_cidr: facts.pod_cidr, last_pod_cidr: facts.last_pod_cidr, policies })
     }
 
     fn enabled(&self, component: &str) -> bool {
@@ -218,7 +224,14 @@ impl Node {
             Some(range) => services.extend(pods.serve(range).await?),
             // The agent registers the node meanwhile; without a network it is not ready.
             None => services.push(tokio::spawn(async move {
-                let Some(range) = pods.assigned().await else { return };
+                let last = pods.settings.last_pod_cidr;
+                let range = match tokio::time::timeout(RANGE_SOON, pods.assigned()).await {
+                    Ok(range) => range,
+                    // The server is away, and pods run on.
+                    Err(_) if last.is_some() => last,
+                    Err(_) => pods.assigned().await,
+                };
+                let Some(range) = range else { return };
                 tracing::info!(%range, "this node's pods have their addresses");
                 remember(range);
                 match pods.serve(range).await {

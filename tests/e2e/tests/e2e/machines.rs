@@ -19,7 +19,7 @@ spec:
       containers:
       - name: main
         image: busybox:1.36
-        command: [sh, -c, "mkdir -p /www/cgi-bin; printf '#!/bin/sh\\necho; echo $REMOTE_ADDR\\n' >/www/cgi-bin/who; chmod +x /www/cgi-bin/who; hostname >/www/name; echo serving; exec httpd -f -p 8080 -h /www"]
+        command: [sh, -c, "mkdir -p /www/cgi-bin; printf '#!/bin/sh\\necho; echo $REMOTE_ADDR | sed s/[^0-9.]//g\\n' >/www/cgi-bin/who; chmod +x /www/cgi-bin/who; hostname >/www/name; echo serving; exec httpd -f -p 8080 -h /www"]
         readinessProbe: {httpGet: {path: /name, port: 8080}, periodSeconds: 1}
 ---
 apiVersion: v1
@@ -61,14 +61,14 @@ fn pods_of_three_machines_reach_each_other_and_their_services() {
     for (node, (pod, address)) in &pods {
         for (other, (name, to)) in &pods {
             // Who is asked sees the pod itself, not its node.
-            kubectl.until_it_prints(&format!("kubectl exec {pod} -- wget -q -T 5 -O- http://{to}:8080/cgi-bin/who"), address);
-            kubectl.until_it_prints(&format!("kubectl exec {pod} -- wget -q -T 5 -O- http://{to}:8080/name"), name);
+            kubectl.until_it_prints(&format!("kubectl exec {pod} -- timeout 5 wget -qO- http://{to}:8080/cgi-bin/who"), address);
+            kubectl.until_it_prints(&format!("kubectl exec {pod} -- timeout 5 wget -qO- http://{to}:8080/name"), name);
             let port = kubectl.sh(&format!("kubectl get node {other} -o jsonpath='{{.status.addresses[?(@.type==\"InternalIP\")].address}}'")).ok();
-            kubectl.until(&format!("kubectl exec {pod} -- wget -q -T 5 -O- http://{port}:30080/name"), SOON, |printed| printed.starts_with("web-"));
+            kubectl.until(&format!("kubectl exec {pod} -- timeout 5 wget -qO- http://{port}:30080/name"), SOON, |printed| printed.starts_with("web-"));
         }
         // By address and by name, as often as it takes until every node's pod has answered.
         for target in [service.as_str(), "web.default.svc.cluster.local"] {
-            let script = format!("for i in $(seq 30); do kubectl exec {pod} -- wget -q -T 5 -O- http://{target}/name; done | sort -u | wc -l");
+            let script = format!("for i in $(seq 30); do kubectl exec {pod} -- timeout 5 wget -qO- http://{target}/name; done | sort -u | wc -l");
             kubectl.until(&script, SOON, |printed| printed == "3");
         }
         // The node's own DNS.
@@ -143,7 +143,7 @@ spec:
     wait_until("the node is ready again", SOON, || condition(&kubectl, "n1") == "True");
     kubectl.until_it_prints(&format!("kubectl exec {pod} -- cat /www/name"), &pod);
     let two_pod = &pods["n2"].0;
-    kubectl.until_it_prints(&format!("kubectl exec {two_pod} -- wget -q -T 5 -O- http://{address}:8080/name"), &pod);
+    kubectl.until_it_prints(&format!("kubectl exec {two_pod} -- timeout 5 wget -qO- http://{address}:8080/name"), &pod);
     kubectl.until_it_prints("kubectl get pods -l app=mover --field-selector=spec.nodeName=n1 -o name | wc -l", "0");
 
     // Told to end for good, nothing stays.
@@ -169,13 +169,33 @@ spec:
   containers:
   - name: main
     image: busybox:1.36
-    command: [sh, -c, "mkdir -p /www/cgi-bin; printf '#!/bin/sh\\necho; echo $REMOTE_ADDR\\n' >/www/cgi-bin/who; chmod +x /www/cgi-bin/who; hostname >/www/name; echo serving; exec httpd -f -p 8080 -h /www"]
+    command: [sh, -c, "mkdir -p /www/cgi-bin; printf '#!/bin/sh\\necho; echo $REMOTE_ADDR | sed s/[^0-9.]//g\\n' >/www/cgi-bin/who; chmod +x /www/cgi-bin/who; hostname >/www/name; echo serving; exec httpd -f -p 8080 -h /www"]
 ---
 "#
     )
 }
 
 const SERVICE: &str = "apiVersion: v1\nkind: Service\nmetadata: {name: web}\nspec: {selector: {app: web}, ports: [{port: 80, targetPort: 8080}]}\n";
+
+/// What a pod's account is told at `kubernetes.default.svc`, asked from the pod's own network: busybox's TLS is too old.
+fn version_as_pod(machine: &Machine, kubectl: &Tool, pod: &str) -> String {
+    let read = |file: &str| kubectl.sh(&format!("kubectl exec {pod} -- cat /var/run/secrets/kubernetes.io/serviceaccount/{file}")).ok();
+    let authority = machine.data_dir().join(format!("{pod}-ca.crt"));
+    std::fs::write(&authority, read("ca.crt")).unwrap();
+    let service = kubectl.sh("kubectl get service kubernetes -o jsonpath='{.spec.clusterIP}'").ok();
+    let processes: Vec<String> = machine.remains().processes.iter().map(|process| process.pid.to_string()).collect();
+    let script = format!(
+        "for pid in {}; do if nsenter -t $pid --net ip -4 address show eth0 2>/dev/null | grep -q ' {}/'; then \
+         nsenter -t $pid --net curl -sS --max-time 10 --cacert {} --resolve kubernetes.default.svc:443:{service} -H 'Authorization: Bearer {}' \
+         https://kubernetes.default.svc/version; exit; fi; done",
+        processes.join(" "),
+        address(kubectl, pod),
+        authority.display(),
+        read("token"),
+    );
+    let outcome = kubectl.sh(&script);
+    outcome.stdout + &outcome.stderr
+}
 
 fn address(kubectl: &Tool, pod: &str) -> String {
     kubectl.until(&format!("kubectl get pod {pod} -o jsonpath='{{.status.podIP}}'"), SOON, |printed| !printed.is_empty())
@@ -185,7 +205,7 @@ fn address(kubectl: &Tool, pod: &str) -> String {
 #[test]
 fn clusters_share_machines_and_stay_apart() {
     let cluster = Cluster::start();
-    let _machine = Machine::of(&cluster, "n1");
+    let machine = Machine::of(&cluster, "n1");
     let host = cluster.server.host_tool();
     wait_for_nodes(&host, 2);
     let server = host.sh("kubectl get nodes -o name | grep -v /n1").ok().trim().replace("node/", "");
@@ -200,9 +220,9 @@ fn clusters_share_machines_and_stay_apart() {
     for tool in [&dev, &other] {
         let (here, there) = (address(tool, "here"), address(tool, "there"));
         // Both ways, with the pods' own addresses, by name too.
-        tool.until_it_prints(&format!("kubectl exec there -- wget -q -T 5 -O- http://{here}:8080/cgi-bin/who"), &there);
-        tool.until_it_prints(&format!("kubectl exec here -- wget -q -T 5 -O- http://{there}:8080/cgi-bin/who"), &here);
-        let script = "for i in $(seq 20); do kubectl exec there -- wget -q -T 5 -O- http://web.default.svc.cluster.local/name; done | sort -u | wc -l";
+        tool.until_it_prints(&format!("kubectl exec there -- timeout 5 wget -qO- http://{here}:8080/cgi-bin/who"), &there);
+        tool.until_it_prints(&format!("kubectl exec here -- timeout 5 wget -qO- http://{there}:8080/cgi-bin/who"), &here);
+        let script = "for i in $(seq 20); do kubectl exec there -- timeout 5 wget -qO- http://web.default.svc.cluster.local/name; done | sort -u | wc -l";
         tool.until_it_prints(script, "2");
         assert!(tool.sh("kubectl logs there").ok().contains("serving"));
         for pod in ["here", "there"] {
@@ -214,15 +234,15 @@ fn clusters_share_machines_and_stay_apart() {
     for (index, from) in all.iter().enumerate() {
         for (_, to) in all.iter().enumerate().filter(|(other, _)| *other != index) {
             for (pod, target) in [("here", "there"), ("there", "here"), ("there", "there")] {
-                let reached = from.sh(&format!("kubectl exec {pod} -- wget -q -T 2 -O- http://{}:8080/name", address(to, target)));
+                let reached = from.sh(&format!("kubectl exec {pod} -- timeout 2 wget -qO- http://{}:8080/name", address(to, target)));
                 assert!(!reached.success, "{index}: {pod} reaches another cluster's {target}: {}", reached.stdout);
             }
         }
     }
     // A pod's own API, at its cluster's address, from the node that the server is not on.
-    let token = "TOKEN=$(cat /var/run/secrets/kubernetes.io/serviceaccount/token); wget -q -T 10 -O- --no-check-certificate --header \"Authorization: Bearer $TOKEN\" https://kubernetes.default.svc/version";
     for tool in [&dev, &other] {
-        tool.until(&format!("kubectl exec there -- sh -c '{token}'"), SOON, |printed| printed.contains("gitVersion"));
+        let answer = version_as_pod(&machine, tool, "there");
+        assert!(answer.contains("gitVersion"), "{answer}");
     }
 }
 
@@ -254,9 +274,9 @@ fn a_virtual_clusters_own_machine_runs_its_pods_and_nobody_elses() {
     assert_eq!(edge.sh("kubectl get pods -l app=web -o jsonpath='{.items[*].spec.nodeName}'").ok(), "m1 m1");
     let pod = edge.sh("kubectl get pods -l app=web -o jsonpath='{.items[0].metadata.name}'").ok();
     assert_eq!(edge.sh(&format!("kubectl logs {pod}")).ok(), "serving\n");
-    edge.until(&format!("kubectl exec {pod} -- wget -q -T 5 -O- http://web.default.svc.cluster.local/name"), SOON, |printed| printed.starts_with("web-"));
-    let ask = "TOKEN=$(cat /var/run/secrets/kubernetes.io/serviceaccount/token); wget -q -T 10 -O- --no-check-certificate --header \"Authorization: Bearer $TOKEN\" https://kubernetes.default.svc/version";
-    edge.until(&format!("kubectl exec {pod} -- sh -c '{ask}'"), SOON, |printed| printed.contains("gitVersion"));
+    edge.until(&format!("kubectl exec {pod} -- timeout 5 wget -qO- http://web.default.svc.cluster.local/name"), SOON, |printed| printed.starts_with("web-"));
+    let answer = version_as_pod(&machine, &edge, &pod);
+    assert!(answer.contains("gitVersion"), "{answer}");
 
     // The host's pods stay where they were, also when they would go anywhere.
     host.sh("kubectl create deployment anywhere --image=busybox:1.36 --replicas=4 -- sleep 100000 && kubectl rollout status deployment/anywhere --timeout=90s").ok();

@@ -218,7 +218,7 @@ impl Certificates {
         });
         match kind {
             "Failed" => self.requests.replace_status(&key.cluster, &decided).await,
-            _ => self.requests.replace_part(&key.cluster, &decided, "approval").await,
+            _ => self.requests.replace_part(&key.cluster, &decided, "/approval").await,
         }
         .map(drop)
     }
