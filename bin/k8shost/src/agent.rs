@@ -34,12 +34,8 @@ async fn run(settings: AgentSettings) -> Result<()> {
         Some(given) => given,
         None => address_towards(server_address(&settings.server)?),
     };
-    let joiner = Joiner {
-        server: settings.server.clone(),
-        token: settings.token.clone(),
-        node_name: settings.node_name.clone(),
-        directory: directory.join("identity"),
-    };
+    let joiner =
+        Joiner { server: settings.server.clone(), token: settings.token.clone(), node_name: settings.node_name.clone(), directory: directory.join("identity") };
     let Some(membership) = joined(&joiner, node_ip, &*clock).await? else { return Ok(()) };
     let membership = Arc::new(membership);
     let clients = membership.clients(&settings.server)?;

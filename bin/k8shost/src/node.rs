@@ -7,8 +7,8 @@ use api_meta::{ClusterName, NodeConfig};
 use clock::Clock;
 use flashdns::DnsSettings;
 use ipnet::{IpNet, Ipv4Net};
-use node_agent::{AgentSettings, EvictionThresholds, OnShutdown};
 use k8s_openapi::api::core::v1::Node as KubernetesNode;
+use node_agent::{AgentSettings, EvictionThresholds, OnShutdown};
 use pki::Renewable;
 use prismnet::policy::{self, PolicySettings, PolicyView};
 use prismnet::{NodeNetwork, PodClusters, VirtualClusters};
@@ -94,7 +94,15 @@ impl NodeSettings {
         agent.container_runtime_endpoint = facts.container_runtime_endpoint.map(|endpoint| PathBuf::from(endpoint.trim_start_matches("unix://")));
         agent.streaming_address = SocketAddr::new(address, KUBELET_PORT);
         kubelet_arguments(&mut agent, facts.kubelet_arg)?;
-        Ok(Self { agent, config: config.clone(), cluster_cidr, disable: facts.disable.to_vec(), pod_cidr: facts.pod_cidr, last_pod_cidr: facts.last_pod_cidr, policies })
+        Ok(Self {
+            agent,
+            config: config.clone(),
+            cluster_cidr,
+            disable: facts.disable.to_vec(),
+            pod_cidr: facts.pod_cidr,
+            last_pod_cidr: facts.last_pod_cidr,
+            policies,
+        })
     }
 
     fn enabled(&self, component: &str) -> bool {
@@ -296,7 +304,11 @@ struct PodRange {
 impl PodRange {
     /// The range the cluster has given the node; `None` if the node stops before.
     async fn assigned(&self) -> Option<Ipv4Net> {
-        let selection = Selection { cluster: Some(ClusterName::root()), fields: Some(format!("metadata.name={}", self.settings.agent.node_name)), ..Selection::of::<KubernetesNode>("nodes") };
+        let selection = Selection {
+            cluster: Some(ClusterName::root()),
+            fields: Some(format!("metadata.name={}", self.settings.agent.node_name)),
+            ..Selection::of::<KubernetesNode>("nodes")
+        };
         let cache = Cache::<KubernetesNode>::start(&*self.source, selection, &[]);
         let mut changes = cache.subscribe();
         loop {

@@ -83,7 +83,8 @@ async fn run(settings: ServerSettings) -> Result<()> {
     let server_options = api_arguments.server_options(audit, SecretsKeys::new(encryption, store.clone(), clock.clone()));
     let kinds = Arc::new(Kinds::new(api_builtins::BUILTINS));
     let server =
-        api_server(&settings, &api_arguments, server_options, &certificates, Arc::new(views), kinds.clone(), clock.clone(), tenancy, joining, shutdown.clone()).await?;
+        api_server(&settings, &api_arguments, server_options, &certificates, Arc::new(views), kinds.clone(), clock.clone(), tenancy, joining, shutdown.clone())
+            .await?;
 
     // Clients of virtual clusters come with certificates of their own authorities: which one counts is decided with the cluster.
     let tls = pki::server_config_for_any_client(&certificates.serving.certificate_pem, &certificates.serving.key_pem, &[b"h2", b"http/1.1"])?;

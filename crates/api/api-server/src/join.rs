@@ -26,7 +26,8 @@ const KUBELET_CLIENT: &str = "system:apiserver-kubelet-client";
 impl ApiServer {
     /// The user of a cluster's join secret; `None` for every other token.
     pub(crate) fn joiner(&self, cluster: &ClusterName, token: &str) -> Option<User> {
-        let secret = if cluster.is_root() { self.joining.secret.clone() } else { self.tenants.get(cluster)?.settings.join_secret.clone().map(|secret| secret.0) };
+        let secret =
+            if cluster.is_root() { self.joining.secret.clone() } else { self.tenants.get(cluster)?.settings.join_secret.clone().map(|secret| secret.0) };
         let secret = secret.filter(|secret| !secret.is_empty())?;
         aws_lc_rs::constant_time::verify_slices_are_equal(secret.as_bytes(), token.as_bytes()).ok()?;
         Some(User::authenticated(JOINER, [BOOTSTRAPPERS.to_owned()]))

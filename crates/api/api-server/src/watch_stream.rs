@@ -196,7 +196,11 @@ impl Watch {
     }
 
     fn plain(&mut self, kind: &str, event: &Arc<Event>) -> Bytes {
-        if self.renderer.is_none() && self.filter.across.is_none() && !self.for_network { frame(event).clone() } else { self.render(kind, &event.record, &event.record.value) }
+        if self.renderer.is_none() && self.filter.across.is_none() && !self.for_network {
+            frame(event).clone()
+        } else {
+            self.render(kind, &event.record, &event.record.value)
+        }
     }
 
     fn render(&mut self, kind: &str, record: &Record, object: &[u8]) -> Bytes {

@@ -20,5 +20,7 @@ pub use renewable::{Renewable, client_config_renewable};
 pub use request::{CertificateRequest, Usage, new_key_pem, request_pem};
 pub use signing_key::SigningKey;
 pub use subject::{Subject, requested_subject, subject_of};
-pub use tls::{client_certificate_verifier, client_config, client_config_unverified, provider, server_config, server_config_for_any_client, server_config_renewable};
+pub use tls::{
+    client_certificate_verifier, client_config, client_config_unverified, provider, server_config, server_config_for_any_client, server_config_renewable,
+};
 pub use validity::{addresses_of, der_of, is_issued_by, validity_of};

@@ -25,8 +25,7 @@ impl CertificateRequest {
     pub fn parse(pem: &[u8]) -> Result<Self, PkiError> {
         let unreadable = |error: &dyn std::fmt::Display| PkiError::Certificate(error.to_string());
         let (_, pem) = x509_parser::pem::parse_x509_pem(pem).map_err(|error| unreadable(&error))?;
-        let (_, request) =
-            x509_parser::certification_request::X509CertificationRequest::from_der(&pem.contents).map_err(|error| unreadable(&error))?;
+        let (_, request) = x509_parser::certification_request::X509CertificationRequest::from_der(&pem.contents).map_err(|error| unreadable(&error))?;
         // It verifies the signature.
         CertificateSigningRequestParams::from_der(&pem.contents.as_slice().into())?;
         let info = &request.certification_request_info;

@@ -72,7 +72,9 @@ fn server(layers: &Layers) -> Result<String, SettingsError> {
     let host = url.strip_prefix("https://").and_then(|rest| rest.split('/').next());
     let good = host.is_some_and(|host| {
         let name = host.rsplit_once(':').map_or(host, |(name, port)| if port.parse::<u16>().is_ok() { name } else { host });
-        name.parse::<IpAddr>().is_ok() || is_domain(name) || name.strip_prefix('[').and_then(|name| name.strip_suffix(']')).is_some_and(|v6| v6.parse::<IpAddr>().is_ok())
+        name.parse::<IpAddr>().is_ok()
+            || is_domain(name)
+            || name.strip_prefix('[').and_then(|name| name.strip_suffix(']')).is_some_and(|v6| v6.parse::<IpAddr>().is_ok())
     });
     if good { Ok(url.to_owned()) } else { Err(layers.invalid("server", format!("{url:?} is not a URL such as https://192.0.2.1:6443"))) }
 }
@@ -125,7 +127,10 @@ mod tests {
             (vec![("server", "http://192.0.2.1:6443")], "server (set by flag): \"http://192.0.2.1:6443\" is not a URL such as https://192.0.2.1:6443"),
             (vec![url, ("token", "a"), ("token-file", "/token")], "token-file (set by flag): there is a token too"),
             (vec![url, ("node-label", "a")], "node-label (set by flag): \"a\" is not of the form key=value"),
-            (vec![url, ("node-taint", "a=b")], "node-taint (set by flag): \"a=b\" is not of the form key=value:effect, with one of NoSchedule, PreferNoSchedule, NoExecute"),
+            (
+                vec![url, ("node-taint", "a=b")],
+                "node-taint (set by flag): \"a=b\" is not of the form key=value:effect, with one of NoSchedule, PreferNoSchedule, NoExecute",
+            ),
         ] {
             assert_eq!(resolve(&flags).unwrap_err(), want);
         }

@@ -1,7 +1,7 @@
 //! ServerSettings: what `k8shost server` runs with, resolved and checked.
+use crate::Setting;
 use crate::server_args::{Given, ServerTable, Table};
 use crate::setting::SettingKind;
-use crate::Setting;
 use crate::{ServerArgs, SettingsError, Source, config_file};
 use ipnet::{IpNet, Ipv4Net};
 use std::collections::BTreeMap;

@@ -84,8 +84,14 @@ struct Frame<'a> {
 enum Told {
     Event(SourceEvent, Option<String>),
     /// How far all has been told, and whether that is the end of what there was at the start.
-    Bookmark { revision: String, initial_end: bool },
-    Failed { code: u16, message: String },
+    Bookmark {
+        revision: String,
+        initial_end: bool,
+    },
+    Failed {
+        code: u16,
+        message: String,
+    },
     Nothing,
 }
 

@@ -15,7 +15,7 @@ mod netlink_peers;
 mod network_namespace;
 mod nft;
 pub mod node;
-mod peer_links;
+pub mod peer_links;
 pub mod peers;
 mod plan;
 mod pod_clusters;

@@ -1,6 +1,7 @@
 //! Netlink: a blocking route-netlink socket, bound to the network namespace it was opened in.
 //!
 //! Blocking, because a CNI call is a handful of requests in a row: a runtime would cost more than they do.
+pub use crate::netlink_peers::Vxlan;
 use crate::{Error, NetworkNamespace};
 use ipnet::Ipv4Net;
 use netlink_packet_core::{NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REPLACE, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload};
@@ -10,7 +11,6 @@ use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteHeader, Rou
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 use nix::errno::Errno;
-pub use crate::netlink_peers::Vxlan;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 

@@ -7,7 +7,14 @@ use ipnet::Ipv4Net;
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 
-/// May be repeated at any time. Acts in the network namespace of the calling thread and blocks for some milliseconds.
+/// Makes the ways to these nodes' pods, and takes those to others away. May be repeated at any time.
+///
+/// It acts in the network namespace of the calling thread and blocks for some milliseconds.
+pub fn connect(network: &NodeNetwork, own: Peer, others: &[Peer]) -> Result<(), Error> {
+    apply(network, own, others, &mut None)
+}
+
+/// As [`connect`]; `rules_known` are the addresses that the rules were made for.
 pub(crate) fn apply(network: &NodeNetwork, own: Peer, others: &[Peer], rules_known: &mut Option<BTreeSet<Ipv4Addr>>) -> Result<(), Error> {
     let mut netlink = Netlink::open()?;
     let (router, tunnel) = (netlink.link(&network.bridge_name)?.map(|link| link.index), netlink.link(TUNNEL)?.map(|link| link.index));

@@ -48,7 +48,9 @@ mod tests {
 
     #[test]
     fn a_pod_is_on_its_clusters_node_only_where_it_selects_that() {
-        let pod = |selector| -> Pod { serde_json::from_value(json!({"metadata": {}, "spec": {"nodeName": "n", "containers": [], "nodeSelector": selector}})).unwrap() };
+        let pod = |selector| -> Pod {
+            serde_json::from_value(json!({"metadata": {}, "spec": {"nodeName": "n", "containers": [], "nodeSelector": selector}})).unwrap()
+        };
         let cluster = ClusterName::hosted("team", "edge").unwrap();
         let selecting = |name: &str| pod(json!({OWN_NODE: name}));
         assert_eq!(node_of(&cluster, &selecting(cluster.as_str())).cluster, cluster);

@@ -1,8 +1,8 @@
 //! Core: snapshot and queue under one lock, so that no change falls between a decision and its waiting.
 use crate::queue::{Pending, Queue};
 use crate::{Plugin, Plugins, PodInfo, SchedulerSettings, Snapshot};
-use controller_kit::own_nodes;
 use controller_kit::ObjectKey;
+use controller_kit::own_nodes;
 use k8s_openapi::api::core::v1::{Node, Pod};
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -1,9 +1,9 @@
 //! schedule: the decision itself: a pod and a snapshot in, a node or the reasons why none out.
-use controller_kit::own_nodes::{owner, qualified, runs_on_own};
 use crate::filters::{self, Filter};
 use crate::fit_error::Rejection;
 use crate::{FitError, NodeInfo, Plugin, PodInfo, Snapshot, Volumes, scores};
 use controller_kit::node_selector::RequiredNodes;
+use controller_kit::own_nodes::{owner, qualified, runs_on_own};
 
 /// Where a pod shall run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,7 +37,8 @@ pub fn schedule(
 ) -> Result<Placement, FitError> {
     let concerns = |node: &NodeInfo| may_have(pod, node);
     let total = snapshot.nodes().len();
-    let all = if snapshot.has_own_nodes() || runs_on_own(&pod.key.cluster, &pod.pod) { snapshot.nodes().iter().filter(|node| concerns(node)).count() } else { total };
+    let all =
+        if snapshot.has_own_nodes() || runs_on_own(&pod.key.cluster, &pod.pod) { snapshot.nodes().iter().filter(|node| concerns(node)).count() } else { total };
     if all == 0 {
         return Err(FitError::default());
     }

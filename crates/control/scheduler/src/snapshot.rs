@@ -1,8 +1,8 @@
 //! Snapshot: all nodes with their pods, kept up to date change by change, never rebuilt.
 use crate::{NodeInfo, PodInfo};
 use api_meta::ClusterName;
-use controller_kit::own_nodes::owner;
 use controller_kit::ObjectKey;
+use controller_kit::own_nodes::owner;
 use k8s_openapi::api::core::v1::Node;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;

@@ -77,6 +77,8 @@ fn pods_of_three_machines_reach_each_other_and_their_services() {
         kubectl.until(&asked, SOON, |printed| printed.contains(&service));
         assert!(kubectl.sh(&format!("kubectl logs {pod}")).ok().contains("serving"));
     }
+    let answer = version_as_pod(&one, &kubectl, &pods["n1"].0);
+    assert!(answer.contains("gitVersion"), "{answer}");
     // From outside, by every node's address.
     for address in [&cluster.host.address, &one.host.address, &two.host.address] {
         cluster.outside().until(&format!("curl -sS --max-time 5 http://{address}:30080/name"), SOON, |printed| printed.starts_with("web-"));
@@ -201,7 +203,6 @@ fn address(kubectl: &Tool, pod: &str) -> String {
     kubectl.until(&format!("kubectl get pod {pod} -o jsonpath='{{.status.podIP}}'"), SOON, |printed| !printed.is_empty())
 }
 
-
 #[test]
 fn clusters_share_machines_and_stay_apart() {
     let cluster = Cluster::start();
@@ -279,6 +280,7 @@ fn a_virtual_clusters_own_machine_runs_its_pods_and_nobody_elses() {
     assert!(answer.contains("gitVersion"), "{answer}");
 
     // The host's pods stay where they were, also when they would go anywhere.
-    host.sh("kubectl create deployment anywhere --image=busybox:1.36 --replicas=4 -- sleep 100000 && kubectl rollout status deployment/anywhere --timeout=90s").ok();
+    host.sh("kubectl create deployment anywhere --image=busybox:1.36 --replicas=4 -- sleep 100000 && kubectl rollout status deployment/anywhere --timeout=90s")
+        .ok();
     assert!(!host.sh("kubectl get pods -l app=anywhere -o jsonpath='{.items[*].spec.nodeName}'").ok().contains("m1"));
 }

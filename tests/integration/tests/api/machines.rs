@@ -132,7 +132,9 @@ fn a_node_sees_what_concerns_it_in_all_clusters() {
     assert_eq!(across("/api/v1/pods?watch=true"), 403, "pods of others");
     assert_eq!(across("/version"), 404);
     assert_eq!(api.get("/clusters/*/api/v1/services?watch=true").code, 403, "an administrator is no node");
-    let mut services = node.try_watch("/clusters/*/api/v1/services?watch=true&sendInitialEvents=true&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=true").unwrap_or_else(|reply| panic!("{}", reply.text()));
+    let mut services = node
+        .try_watch("/clusters/*/api/v1/services?watch=true&sendInitialEvents=true&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=true")
+        .unwrap_or_else(|reply| panic!("{}", reply.text()));
     let mut seen = Vec::new();
     loop {
         let (kind, object) = services.next_event();

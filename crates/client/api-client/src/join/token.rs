@@ -24,7 +24,11 @@ impl JoinToken {
     pub fn parse(text: &str) -> Result<Self, &'static str> {
         let text = text.trim();
         let Some(rest) = text.strip_prefix(PREFIX).filter(|rest| rest.contains("::")) else {
-            return if text.is_empty() || text.contains(char::is_whitespace) { Err("it is empty or has blanks in it") } else { Ok(Self { ca_hash: None, secret: text.to_owned() }) };
+            return if text.is_empty() || text.contains(char::is_whitespace) {
+                Err("it is empty or has blanks in it")
+            } else {
+                Ok(Self { ca_hash: None, secret: text.to_owned() })
+            };
         };
         let (hash, credentials) = rest.split_once("::").ok_or("it has no ::")?;
         if hash.len() != HASH_LENGTH || !hash.bytes().all(|byte| byte.is_ascii_hexdigit()) {

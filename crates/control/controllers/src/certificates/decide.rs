@@ -101,7 +101,9 @@ fn signing(request: &CertificateSigningRequest) -> Option<Action> {
         Err(why) => invalid(why),
     };
     let asked = match (request.spec.signer_name.as_str(), parsed(request)) {
-        (CLIENT | KUBELET_CLIENT | KUBELET_SERVING, Err(error)) => return Some(invalid(format!("unable to parse csr {:?}: {error}", request.metadata.name.as_deref().unwrap_or_default()))),
+        (CLIENT | KUBELET_CLIENT | KUBELET_SERVING, Err(error)) => {
+            return Some(invalid(format!("unable to parse csr {:?}: {error}", request.metadata.name.as_deref().unwrap_or_default())));
+        }
         (_, Ok(asked)) => asked,
         _ => return None,
     };
@@ -207,7 +209,9 @@ mod tests {
 
     fn shown(decision: &Decision) -> String {
         match decision {
-            Decision::Act(Action::Approve(approval)) => format!("approve {}{}", approval.subresource, if approval.takes_name_with.is_some() { " and take the name" } else { "" }),
+            Decision::Act(Action::Approve(approval)) => {
+                format!("approve {}{}", approval.subresource, if approval.takes_name_with.is_some() { " and take the name" } else { "" })
+            }
             Decision::Act(Action::Deny { reason, .. } | Action::Fail { reason, .. }) => (*reason).to_owned(),
             Decision::Act(Action::Sign { usage, validity }) => format!("sign {usage:?} {}h", validity.as_secs() / 3600),
             Decision::Act(Action::Delete) => "delete".into(),

@@ -56,23 +56,26 @@ pub struct World {
 pub enum Action {
     /// After a look whether the requester may create `certificatesigningrequests/{subresource}`.
     Approve(Approval),
-    Deny { reason: &'static str, message: String },
-    Fail { reason: &'static str, message: String },
-    Sign { usage: pki::Usage, validity: Duration },
+    Deny {
+        reason: &'static str,
+        message: String,
+    },
+    Fail {
+        reason: &'static str,
+        message: String,
+    },
+    Sign {
+        usage: pki::Usage,
+        validity: Duration,
+    },
     Delete,
 }
 
 pub(crate) fn runner(kit: &Kit, signer: Arc<dyn Signer>, settings: &ControllersSettings) -> Runner<Certificates> {
     let requests = kit.objects::<CertificateSigningRequest>();
     let (nodes, keys) = (kit.objects::<Node>(), kit.selected::<Secret>(&format!("type={KEY_TYPE}")));
-    let controller = Certificates {
-        kit: kit.clone(),
-        requests: requests.clone(),
-        nodes: nodes.clone(),
-        keys: keys.clone(),
-        signer,
-        own_node: settings.own_node.clone(),
-    };
+    let controller =
+        Certificates { kit: kit.clone(), requests: requests.clone(), nodes: nodes.clone(), keys: keys.clone(), signer, own_node: settings.own_node.clone() };
     Runner::new(controller).needs(&nodes).needs(&keys).watch_own(&requests)
 }
 
@@ -139,10 +142,12 @@ impl Controller for Certificates {
                     Err(why) => self.condition(key, &request, "Failed", "SignerValidationFailure", why).await,
                 }
             }
-            Action::Delete => match self.requests.delete(key, &Deletion { preconditions: Preconditions::uid_of(&request.metadata), ..Default::default() }).await {
-                Err(error) if !error.is_not_found() => Err(error),
-                _ => Ok(()),
-            },
+            Action::Delete => {
+                match self.requests.delete(key, &Deletion { preconditions: Preconditions::uid_of(&request.metadata), ..Default::default() }).await {
+                    Err(error) if !error.is_not_found() => Err(error),
+                    _ => Ok(()),
+                }
+            }
         }
     }
 }

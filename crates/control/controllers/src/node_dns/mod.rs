@@ -131,7 +131,8 @@ mod tests {
     fn a_node_answers_its_own_pods_once_it_has_addresses() {
         let node = |range: Option<&str>, ready: &str| -> Arc<Node> {
             let status = json!({"conditions": [{"type": "Ready", "status": ready}]});
-            serde_json::from_value(json!({"metadata": {"name": "n1", "uid": "u"}, "spec": range.map(|range| json!({"podCIDR": range})), "status": status})).unwrap()
+            serde_json::from_value(json!({"metadata": {"name": "n1", "uid": "u"}, "spec": range.map(|range| json!({"podCIDR": range})), "status": status}))
+                .unwrap()
         };
         let settle = |world| {
             converges(world, 2, NodeDns::reconcile, |world: &mut World, action| match action {

@@ -1,5 +1,5 @@
 //! Node lifecycle: notices silent nodes, and keeps the taints that tell of a node's conditions.
-use controller_kit::{Controller, own_nodes, Error, Kit, ObjectKey, Objects, Plan, Preconditions, Recorder, Runner, async_trait, until, whole_seconds};
+use controller_kit::{Controller, Error, Kit, ObjectKey, Objects, Plan, Preconditions, Recorder, Runner, async_trait, own_nodes, until, whole_seconds};
 use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Node, NodeCondition, Pod, Taint};
@@ -61,13 +61,10 @@ pub fn runner(kit: &Kit, grace: Duration) -> Runner<NodeLifecycle> {
         grace,
         heard: Mutex::default(),
     };
-    Runner::new(controller).needs(&pods).watch_own(&nodes).watch(
-        &leases,
-        |change| {
-            let of_node = *change.key.namespace == *LEASE_NAMESPACE;
-            if of_node { vec![ObjectKey::new(&change.key.cluster, "", &change.key.name)] } else { Vec::new() }
-        },
-    )
+    Runner::new(controller).needs(&pods).watch_own(&nodes).watch(&leases, |change| {
+        let of_node = *change.key.namespace == *LEASE_NAMESPACE;
+        if of_node { vec![ObjectKey::new(&change.key.cluster, "", &change.key.name)] } else { Vec::new() }
+    })
 }
 
 fn condition<'a>(node: &'a Node, kind: &str) -> Option<&'a NodeCondition> {

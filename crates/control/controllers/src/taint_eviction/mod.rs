@@ -44,8 +44,7 @@ pub fn runner(kit: &Kit) -> Runner<TaintEviction> {
         .watch(&pods, move |change| {
             let Some(pod) = &change.new else { return Vec::new() };
             let moved = change.old.as_ref().is_none_or(|old| pods::node_name(old) != pods::node_name(pod) || tolerations(old) != tolerations(pod));
-            let tainted =
-                moved && known.get(&own_nodes::node_of(&change.key.cluster, pod)).is_some_and(|node| no_execute(&node).next().is_some());
+            let tainted = moved && known.get(&own_nodes::node_of(&change.key.cluster, pod)).is_some_and(|node| no_execute(&node).next().is_some());
             if tainted { vec![change.key.clone()] } else { Vec::new() }
         })
 }
