@@ -144,6 +144,27 @@ mod tests {
     use serde_json::json;
 
     #[test]
+    fn a_clusters_own_machines_run_its_pods_and_nobody_elses() {
+        use crate::testing::{outcome, pod_in};
+        use api_meta::ClusterName;
+        use controller_kit::own_nodes::{OWN_NODE, among_all};
+        let (edge, shared) = (ClusterName::hosted("team", "edge").unwrap(), ClusterName::hosted("team", "shared").unwrap());
+        let own = among_all(&edge, &node("m1", json!({})));
+        let mut snapshot = snapshot(vec![own, node("n1", json!({"metadata": {"labels": {OWN_NODE: "edge.team"}}}))], &[]);
+        let selecting = json!({"nodeSelector": {OWN_NODE: edge.as_str()}});
+        assert_eq!(outcome(&pod_in(&edge, "a", selecting.clone()), &snapshot), "edge.team/m1");
+        assert_eq!(outcome(&pod("a", json!({})), &snapshot), "n1");
+        assert_eq!(outcome(&pod("a", selecting.clone()), &snapshot), "n1", "what the host's label says is the host's");
+        assert_eq!(outcome(&pod_in(&shared, "a", json!({})), &snapshot), "n1");
+        let pinned = json!({"nodeSelector": {OWN_NODE: edge.as_str()}, "affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution":
+            {"nodeSelectorTerms": [{"matchFields": [{"key": "metadata.name", "operator": "In", "values": ["m1"]}]}]}}}});
+        assert_eq!(outcome(&pod_in(&edge, "a", pinned), &snapshot), "edge.team/m1", "as a DaemonSet's");
+        snapshot.remove_node("edge.team/m1");
+        assert_eq!(outcome(&pod_in(&edge, "a", selecting), &snapshot), "no nodes available to schedule pods");
+        assert!(!snapshot.has_own_nodes());
+    }
+
+    #[test]
     fn large_clusters_are_sampled() {
         assert_eq!((enough(99, 0), enough(100, 0), enough(1000, 0), enough(5000, 0), enough(10_000, 0)), (99, 100, 420, 500, 500));
         assert_eq!((enough(5000, 50), enough(5000, 100)), (2500, 5000));
