@@ -36,13 +36,15 @@ impl Place {
     fn api(&self) -> Api {
         use base64::Engine;
         let encoded = |name: &str| base64::engine::general_purpose::STANDARD.encode(std::fs::read(self.directory.path().join(name)).unwrap());
-        let kubeconfig = json!({
-            "apiVersion": "v1", "kind": "Config", "current-context": "c", "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],
-            "clusters": [{"name": "c", "cluster": {"server": self.server, "certificate-authority-data": encoded("server-ca.crt")}}],
-            "users": [{"name": "u", "user": {"client-certificate-data": encoded("client-kubelet.crt"), "client-key-data": encoded("client-kubelet.key")}}],
-        });
+        let kubeconfig = format!(
+            "server: {}\ncertificate-authority-data: {}\nclient-certificate-data: {}\nclient-key-data: {}\n",
+            self.server,
+            encoded("server-ca.crt"),
+            encoded("client-kubelet.crt"),
+            encoded("client-kubelet.key")
+        );
         let path = self.directory.path().join("kubeconfig.yaml");
-        std::fs::write(&path, kubeconfig.to_string()).unwrap();
+        std::fs::write(&path, kubeconfig).unwrap();
         Api::of_kubeconfig(&path)
     }
 }

@@ -46,9 +46,9 @@ fn pods_of_nodes_on_different_links_meet_through_the_tunnel() {
     assert_eq!(listener.accept().unwrap().1.ip().to_string(), a_address.to_string(), "the pod's own address");
     assert!(a.sh("ip link show eth0").contains("mtu 1450"), "room for the tunnel's headers");
     // As much as fits, and more than that, in one go.
-    let sizes = "for size in 1422 8000; do ping -c1 -W2 -s $size";
+    let sizes = "for size in 1422 8000; do busybox ping -c1 -W2 -s $size";
     a.sh(&format!("{sizes} {b_address}; done"));
-    one.machine.sh(&format!("ping -c1 -W2 {b_address}"));
+    one.machine.sh(&format!("busybox ping -c1 -W2 {b_address}"));
     // Again changes nothing; without the other node nothing is left of it.
     let routes = one.machine.sh("ip route; ip route show table 58; ip neigh show dev prism-vxlan nud permanent; bridge fdb show dev prism-vxlan");
     assert!(routes.contains("10.244.2.0/24 via 10.244.2.0 dev prism-vxlan") && routes.contains("0e:58:0a:09:02:01"), "{routes}");
