@@ -48,6 +48,8 @@ impl Netlink {
                 for attribute in found.attributes {
                     match attribute {
                         NeighbourAttribute::Destination(NeighbourAddress::Inet(found)) => address = Some(found),
+                        // Where a hardware address is behind comes without its family.
+                        NeighbourAttribute::Destination(NeighbourAddress::Other(found)) => address = <[u8; 4]>::try_from(found).ok().map(Ipv4Addr::from),
                         NeighbourAttribute::LinkLayerAddress(found) => hardware = <[u8; 6]>::try_from(found).ok(),
                         _ => {}
                     }
