@@ -1,7 +1,7 @@
 //! `cargo xtask gen`: the pages and definitions that are made from the code.
 use anyhow::{Context, Result, bail};
 use clap::{Args, Command};
-use settings::ServerArgs;
+use settings::{AgentArgs, ServerArgs};
 use std::fmt::Write;
 use std::path::Path;
 
@@ -41,10 +41,16 @@ fn settings_page() -> String {
     let mut page = String::from(
         "# Settings of `k8shost server`\n\n\
         Each can be given as a flag, as an environment variable, or by the flag's name in the YAML file that `--config` names.\n\
-        A flag wins over the environment, which wins over the file. An unknown name or a bad value stops the server before anything starts.\n\n\
-        | flag | meaning | default | environment |\n|---|---|---|---|\n",
+        A flag wins over the environment, which wins over the file. An unknown name or a bad value stops the server before anything starts.\n\n",
     );
-    let command = ServerArgs::augment_args(Command::new("server"));
+    settings_table(&mut page, &ServerArgs::augment_args(Command::new("server")));
+    page.push_str("\n# Settings of `k8shost agent`\n\nThey are given in the same ways.\n\n");
+    settings_table(&mut page, &AgentArgs::augment_args(Command::new("agent")));
+    page
+}
+
+fn settings_table(page: &mut String, command: &Command) {
+    page.push_str("| flag | meaning | default | environment |\n|---|---|---|---|\n");
     for argument in command.get_arguments() {
         let flag = argument.get_long().expect("every setting is a flag");
         let value = match argument.get_value_names() {
@@ -57,7 +63,6 @@ fn settings_page() -> String {
         let (help, default) = bracketed(&help, "default");
         writeln!(page, "| `--{flag}{value}` | {help} | {default} | `{environment}` |").expect("a string takes everything");
     }
-    page
 }
 
 /// Takes ` [name: value]` off a help text.

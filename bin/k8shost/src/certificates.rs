@@ -4,6 +4,7 @@ use clock::Clock;
 use pki::{CertificateAuthority, Issued, LeafRequest, SigningKey};
 use std::net::IpAddr;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
@@ -15,12 +16,12 @@ const LOOK_AGAIN: Duration = Duration::from_secs(60);
 /// Everything that proves who a part of this server is.
 pub struct Certificates {
     pub server_ca: CertificateAuthority,
-    pub client_ca: CertificateAuthority,
+    pub client_ca: Arc<CertificateAuthority>,
     pub serving: Issued,
     pub admin: Issued,
     /// What the API server shows nodes.
     pub node_client: Issued,
-    /// What this machine's node shows the API server.
+    /// What this machine's node shows the API server: of the clients' authority, as all nodes have it.
     pub node_serving: Issued,
     pub service_account_key: SigningKey,
 }
@@ -61,13 +62,14 @@ impl Certificates {
         };
         let serving = leaf(&server_ca, "serving-kube-apiserver", server("kube-apiserver", names.dns_names, names.addresses))?;
         let node_serving = leaf(
-            &server_ca,
+            &client_ca,
             "serving-kubelet",
             server(names.node_name, vec![names.node_name.to_owned()], vec![names.node_address, IpAddr::from([127, 0, 0, 1])]),
         )?;
         let admin = leaf(&client_ca, "client-admin", client("system:admin", "system:masters"))?;
         let node_client = leaf(&client_ca, "client-kube-apiserver", client("system:apiserver-kubelet-client", "system:masters"))?;
         let service_account_key = SigningKey::load_or_create(&directory.join("service.key")).context("service account signing key")?;
+        let client_ca = Arc::new(client_ca);
         Ok(Self { server_ca, client_ca, serving, admin, node_client, node_serving, service_account_key })
     }
 

@@ -1,5 +1,6 @@
 //! The command line.
 use crate::secrets_encrypt::SecretsEncryptCommand;
+use crate::token::TokenCommand;
 use anyhow::Context;
 use clap::{CommandFactory, Parser, Subcommand};
 use clock::{Clock, SystemClock};
@@ -26,6 +27,13 @@ pub struct Cli {
 enum Command {
     /// Run a cluster: API server, controllers, scheduler and, unless disabled, this machine as a node
     Server(Box<settings::ServerArgs>),
+    /// Run this machine as a node of a cluster whose server is elsewhere
+    Agent(Box<settings::AgentArgs>),
+    /// Tokens that let machines join
+    Token {
+        #[command(subcommand)]
+        command: TokenCommand,
+    },
     /// Virtual clusters
     Cluster {
         #[command(flatten)]
@@ -91,6 +99,8 @@ enum ImageCommand {
 pub fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Server(args) => crate::server::main(*args),
+        Command::Agent(args) => crate::agent::main(*args),
+        Command::Token { command } => crate::token::main(command),
         Command::Cluster { connection, command } => client_command(command.run(&connection)),
         Command::Kubeconfig { connection, command } => client_command(command.run(&connection)),
         Command::Policy { connection, command } => client_command(command.run(&connection)),

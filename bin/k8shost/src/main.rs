@@ -1,4 +1,5 @@
 //! k8shost: Kubernetes hosting in one binary. Reads arguments, starts components; no logic of its own.
+mod agent;
 mod api_arguments;
 mod balancing;
 mod certificates;
@@ -7,6 +8,7 @@ mod component_clients;
 mod fiberlb_alone;
 mod iam_link;
 mod iam_server;
+mod joining;
 mod kubeconfig;
 mod node;
 mod notify;
@@ -16,6 +18,7 @@ mod secrets_keys;
 mod server;
 mod server_hosting;
 mod store_source;
+mod token;
 mod token_webhook;
 
 use std::path::{Path, PathBuf};

@@ -1,14 +1,16 @@
 //! This machine as a node: pod network, DNS, Service proxy and agent, started and stopped in order.
 use crate::balancing::Balancing;
-use crate::certificates::Certificates;
 use crate::pod_network::PrismnetPods;
 use anyhow::{Context, Result, anyhow};
-use api_cache::Source;
+use api_cache::{Cache, Selection, Source};
 use api_client::Clients;
+use api_meta::{ClusterName, NodeConfig};
 use clock::Clock;
 use flashdns::DnsSettings;
 use ipnet::{IpNet, Ipv4Net};
+use k8s_openapi::api::core::v1::Node as KubernetesNode;
 use node_agent::{AgentSettings, EvictionThresholds, OnShutdown};
+use pki::Renewable;
 use prismnet::policy::{self, PolicySettings, PolicyView};
 use prismnet::{NodeNetwork, PodClusters, VirtualClusters};
 use serde_json::Value;
@@ -16,110 +18,178 @@ use service_proxy::ProxySettings;
 use settings::ServerSettings;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 /// The prefix length of a node's share of the cluster's pod range.
-const NODE_PREFIX: u8 = 24;
+pub const NODE_PREFIX: u8 = 24;
 pub const KUBELET_PORT: u16 = 10250;
 /// Not 53, which a resolver of the machine may hold on every address.
-const DNS_PORT: u16 = 10_053;
+pub const DNS_PORT: u16 = 10_053;
 /// How long the node agent waits for policies before it looks after its pods.
 const POLICIES_SOON: Duration = Duration::from_secs(5);
+/// How long the cluster gets to tell the range of a node's pods before the last one counts.
+const RANGE_SOON: Duration = Duration::from_secs(5);
 /// How long pods get when everything is stopped.
 const STOP_GRACE: Duration = Duration::from_secs(10);
 
+/// What a node is started with, on the server's own machine and on one that joined.
+pub struct NodeFacts<'a> {
+    pub node_name: &'a str,
+    pub address: IpAddr,
+    pub data_dir: &'a Path,
+    pub config: &'a NodeConfig,
+    pub disable: &'a [String],
+    pub container_runtime_endpoint: Option<&'a str>,
+    pub kubelet_arg: &'a [(String, String)],
+    /// `None`: the range that the cluster gives the node, once it has registered.
+    pub pod_cidr: Option<Ipv4Net>,
+    /// The range it had last, which counts while nobody can tell.
+    pub last_pod_cidr: Option<Ipv4Net>,
+}
+
 pub struct NodeSettings {
-    agent: AgentSettings,
-    network: Option<NodeNetwork>,
+    pub agent: AgentSettings,
+    config: NodeConfig,
+    cluster_cidr: Ipv4Net,
+    disable: Vec<String>,
+    pod_cidr: Option<Ipv4Net>,
+    last_pod_cidr: Option<Ipv4Net>,
     policies: PolicyView,
-    dns: Option<DnsSettings>,
-    proxy: Option<ProxySettings>,
     balancing: Option<fiberlb::NodeSettings>,
-    cluster_dns: IpAddr,
 }
 
 impl NodeSettings {
-    pub fn of(settings: &ServerSettings, address: IpAddr, balancing: Option<&Balancing>) -> Result<Self> {
-        let IpNet::V4(cluster_cidr) = settings.cluster_cidr else {
-            return Err(anyhow!("the pod network is IPv4 only: cluster-cidr {}", settings.cluster_cidr));
-        };
-        let pod_cidr = node_range(cluster_cidr);
-        let directory = settings.data_dir.join("agent");
-        let mut network = NodeNetwork::new(pod_cidr, cluster_cidr);
-        network.state_dir = directory.join("prismnet");
-        if let IpNet::V4(services) = settings.service_cidr {
-            network.service_cidr = Some(services);
+    /// Of the server's own machine.
+    pub fn of(settings: &ServerSettings, config: &NodeConfig, address: IpAddr, balancing: Option<&Balancing>) -> Result<Self> {
+        let mut node = Self::new(&NodeFacts {
+            node_name: &settings.node_name,
+            address,
+            data_dir: &settings.data_dir,
+            config,
+            disable: &settings.disable,
+            container_runtime_endpoint: settings.container_runtime_endpoint.as_deref(),
+            kubelet_arg: &settings.kubelet_arg,
+            pod_cidr: Some(own_range(ipv4(config.cluster_cidr)?)),
+            last_pod_cidr: None,
+        })?;
+        if let (Some(balancing), IpAddr::V4(address)) = (balancing, address) {
+            let mut balancing = fiberlb::NodeSettings::new(&settings.node_name, address, balancing.pool().clone());
+            balancing.virtual_cluster_cidr = node.agent.virtual_cluster_cidr;
+            node.agent.labels.insert(fiberlb::BALANCES.into(), "true".into());
+            node.balancing = Some(balancing);
         }
-        let range = settings.virtual_cluster_cidr;
-        network.virtual_clusters = Some(VirtualClusters { range, api_port: settings.https_listen_port, dns_port: DNS_PORT });
-        let gateway = IpAddr::V4(network.gateway());
-        let mut dns = DnsSettings::new(&settings.cluster_domain, [SocketAddr::new(gateway, DNS_PORT)]);
-        dns.cluster_cidrs = vec![settings.cluster_cidr, settings.service_cidr];
-        dns.cluster_dns = Some(settings.cluster_dns);
-        dns.upstreams = flashdns::upstreams_of(&std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default(), &[gateway, settings.cluster_dns]);
-        let mut agent = AgentSettings::new(&settings.node_name, address, &directory);
+        Ok(node)
+    }
+
+    pub fn new(facts: &NodeFacts<'_>) -> Result<Self> {
+        let NodeFacts { config, address, .. } = *facts;
+        let cluster_cidr = ipv4(config.cluster_cidr)?;
+        let directory = facts.data_dir.join("agent");
+        let mut agent = AgentSettings::new(facts.node_name, address, &directory);
         let policies = PolicyView::default();
-        let mut proxy = ProxySettings::new(&settings.node_name, cluster_cidr);
-        let mut balancing = match (balancing, address) {
-            (Some(balancing), IpAddr::V4(address)) => Some(fiberlb::NodeSettings::new(&settings.node_name, address, balancing.pool().clone())),
-            _ => None,
-        };
-        // Without our own pod network nothing keeps clusters apart, so none but the host's own is served here.
-        if !settings.is_disabled("prismnet") {
-            dns.virtual_cluster_cidr = Some(range);
-            proxy.virtual_cluster_cidr = Some(range);
-            agent.virtual_cluster_cidr = Some(range);
-            agent.pod_network = Some(Arc::new(PrismnetPods { clusters: PodClusters::new(&network.state_dir), policies: policies.clone() }));
-            balancing.iter_mut().for_each(|balancing| balancing.virtual_cluster_cidr = Some(range));
+        let is_disabled = |component: &str| facts.disable.iter().any(|disabled| disabled == component);
+        // Without our own pod network nothing keeps clusters apart, so none but the node's own is served here.
+        if !is_disabled("prismnet") {
+            agent.virtual_cluster_cidr = Some(config.virtual_cluster_cidr).filter(|_| config.address.is_none());
+            agent.pod_network = Some(Arc::new(PrismnetPods { clusters: PodClusters::new(&directory.join("prismnet")), policies: policies.clone() }));
         }
-        agent.cluster_dns = vec![settings.cluster_dns];
-        agent.cluster_domain = settings.cluster_domain.clone();
-        agent.pod_cidr = Some(IpNet::V4(pod_cidr));
-        agent.container_runtime_endpoint = settings.container_runtime_endpoint.as_ref().map(|endpoint| PathBuf::from(endpoint.trim_start_matches("unix://")));
+        agent.cluster_dns = vec![config.cluster_dns];
+        agent.cluster_domain = config.cluster_domain.clone();
+        agent.pod_cidr = facts.pod_cidr.map(IpNet::V4);
+        agent.container_runtime_endpoint = facts.container_runtime_endpoint.map(|endpoint| PathBuf::from(endpoint.trim_start_matches("unix://")));
         agent.streaming_address = SocketAddr::new(address, KUBELET_PORT);
-        for (name, value) in &settings.kubelet_arg {
-            match name.as_str() {
-                "cgroup-root" => agent.cgroup_parent = value.clone(),
-                "port" => agent.streaming_address.set_port(value.parse().with_context(|| format!("kubelet-arg port={value}"))?),
-                "eviction-hard" => agent.eviction = EvictionThresholds::parse(value).map_err(|why| anyhow!("kubelet-arg eviction-hard: {why}"))?,
-                "max-pods" => agent.max_pods = value.parse().with_context(|| format!("kubelet-arg max-pods={value}"))?,
-                "resolv-conf" => agent.resolv_conf = value.into(),
-                "node-labels" => agent.labels.extend(value.split(',').filter_map(|label| label.split_once('=')).map(|(key, value)| (key.into(), value.into()))),
-                other => {
-                    return Err(anyhow!(
-                        "kubelet-arg {other}: there is no such argument; there are cgroup-root, eviction-hard, max-pods, node-labels, port, resolv-conf"
-                    ));
-                }
-            }
-        }
-        let enabled = |component: &str| !settings.is_disabled(component);
+        kubelet_arguments(&mut agent, facts.kubelet_arg)?;
         Ok(Self {
             agent,
-            dns: enabled("flashdns").then_some(dns),
-            proxy: enabled("service-proxy").then_some(proxy),
-            network: enabled("prismnet").then_some(network),
+            config: config.clone(),
+            cluster_cidr,
+            disable: facts.disable.to_vec(),
+            pod_cidr: facts.pod_cidr,
+            last_pod_cidr: facts.last_pod_cidr,
             policies,
-            balancing,
-            cluster_dns: settings.cluster_dns,
+            balancing: None,
         })
+    }
+
+    fn enabled(&self, component: &str) -> bool {
+        !self.disable.iter().any(|disabled| disabled == component)
+    }
+
+    fn network(&self, pod_cidr: Ipv4Net) -> Option<NodeNetwork> {
+        let mut network = NodeNetwork::new(pod_cidr, self.cluster_cidr);
+        network.state_dir = self.agent.data_dir.join("prismnet");
+        network.has_peers = true;
+        if let IpNet::V4(services) = self.config.service_cidr {
+            network.service_cidr = Some(services);
+        }
+        if let Some(range) = self.agent.virtual_cluster_cidr {
+            network.virtual_clusters = Some(VirtualClusters { range, api_port: self.config.port, dns_port: DNS_PORT });
+        }
+        if let Some(IpAddr::V4(address)) = self.config.address {
+            network.own_addresses = vec![address];
+        }
+        self.enabled("prismnet").then_some(network)
+    }
+
+    fn dns(&self, pod_cidr: Ipv4Net) -> Option<DnsSettings> {
+        let config = &self.config;
+        let gateway = IpAddr::V4(NodeNetwork::new(pod_cidr, self.cluster_cidr).gateway());
+        let mut dns = DnsSettings::new(&config.cluster_domain, [gateway].into_iter().chain(config.address).map(|address| SocketAddr::new(address, DNS_PORT)));
+        dns.cluster_cidrs = vec![config.cluster_cidr, config.service_cidr];
+        dns.cluster_dns = Some(config.cluster_dns);
+        dns.upstreams = flashdns::upstreams_of(&std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default(), &[gateway, config.cluster_dns]);
+        dns.virtual_cluster_cidr = self.agent.virtual_cluster_cidr;
+        self.enabled("flashdns").then_some(dns)
+    }
+
+    fn proxy(&self) -> Option<ProxySettings> {
+        let mut proxy = ProxySettings::new(&self.agent.node_name, self.cluster_cidr);
+        proxy.virtual_cluster_cidr = self.agent.virtual_cluster_cidr;
+        self.enabled("service-proxy").then_some(proxy)
     }
 
     /// The DNS Service and its endpoint on this node.
     pub fn dns_objects(&self) -> Vec<Value> {
-        let Some(listener) = self.dns.as_ref().and_then(|dns| dns.listen.first()) else { return Vec::new() };
-        dns_objects(self.cluster_dns, listener.address, Some(&self.agent.node_name))
+        let Some(listener) = self.pod_cidr.and_then(|range| self.dns(range)).and_then(|dns| dns.listen.first().cloned()) else { return Vec::new() };
+        dns_objects(self.config.cluster_dns, listener.address, Some(&self.agent.node_name))
     }
 
     /// The same of a virtual cluster, given its DNS address and the one that means it on this machine.
     pub fn dns_objects_of_clusters(&self) -> Box<dyn Fn(IpAddr, IpAddr) -> Vec<Value> + Send + Sync> {
-        match &self.dns {
-            Some(_) => Box::new(|cluster_dns, endpoint| dns_objects(cluster_dns, SocketAddr::new(endpoint, DNS_PORT), None)),
-            None => Box::new(|_, _| Vec::new()),
+        if !self.enabled("flashdns") {
+            return Box::new(|_, _| Vec::new());
         }
+        Box::new(|cluster_dns, endpoint| dns_objects(cluster_dns, SocketAddr::new(endpoint, DNS_PORT), None))
+    }
+}
+
+fn kubelet_arguments(agent: &mut AgentSettings, arguments: &[(String, String)]) -> Result<()> {
+    for (name, value) in arguments {
+        match name.as_str() {
+            "cgroup-root" => agent.cgroup_parent = value.clone(),
+            "port" => agent.streaming_address.set_port(value.parse().with_context(|| format!("kubelet-arg port={value}"))?),
+            "eviction-hard" => agent.eviction = EvictionThresholds::parse(value).map_err(|why| anyhow!("kubelet-arg eviction-hard: {why}"))?,
+            "max-pods" => agent.max_pods = value.parse().with_context(|| format!("kubelet-arg max-pods={value}"))?,
+            "resolv-conf" => agent.resolv_conf = value.into(),
+            "node-labels" => agent.labels.extend(value.split(',').filter_map(|label| label.split_once('=')).map(|(key, value)| (key.into(), value.into()))),
+            other => {
+                return Err(anyhow!(
+                    "kubelet-arg {other}: there is no such argument; there are cgroup-root, eviction-hard, max-pods, node-labels, port, resolv-conf"
+                ));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn ipv4(cluster_cidr: IpNet) -> Result<Ipv4Net> {
+    match cluster_cidr {
+        IpNet::V4(range) => Ok(range),
+        IpNet::V6(range) => Err(anyhow!("the pod network is IPv4 only: cluster-cidr {range}")),
     }
 }
 
@@ -134,54 +204,77 @@ pub struct Node {
     stop_agent: oneshot::Sender<OnShutdown>,
     services: Vec<JoinHandle<()>>,
     stop_services: CancellationToken,
-    network: Option<NodeNetwork>,
+    network: Arc<OnceLock<NodeNetwork>>,
     proxy_table: Option<String>,
     /// FiberLB's table and device.
     balancing: Option<(String, String)>,
 }
 
+/// What a node shows its callers, and whom it lets in.
+pub struct NodeIdentity {
+    pub serving: Arc<Renewable>,
+    pub client_ca_pem: String,
+}
+
 impl Node {
+    /// `remember` is told the range of the node's pods once that is known.
     pub async fn start(
         settings: NodeSettings,
-        certificates: &Certificates,
+        identity: NodeIdentity,
         clients: Arc<dyn Clients>,
         source: Arc<dyn Source>,
         clock: Arc<dyn Clock>,
+        remember: Box<dyn FnOnce(Ipv4Net) + Send>,
     ) -> Result<Self> {
-        let NodeSettings { mut agent, network, policies, dns, proxy, balancing, .. } = settings;
-        if let Some(network) = &network {
-            let executable = std::env::current_exe().context("finding this executable")?;
-            let (network, conf_dir, bin_dir) = (network.clone(), agent.cni_conf_dir.clone(), agent.cni_bin_dir.clone());
-            tokio::task::spawn_blocking(move || set_up(&network, &conf_dir, &bin_dir, &executable)).await??;
-        }
+        let settings = Arc::new(settings);
         let stop_services = CancellationToken::new();
         let mut services = Vec::new();
-        if let Some(dns) = dns {
-            let stop = stop_services.clone();
-            services.push(watched("flashdns", flashdns::run(dns, source.clone(), async move { stop.cancelled().await })));
-        }
-        if let Some(network) = &network {
-            let stop = stop_services.clone();
-            let settings = PolicySettings { node_name: agent.node_name.clone(), state_dir: network.state_dir.clone() };
-            services.push(watched("network policies", policy::run(settings, policies.clone(), source.clone(), async move { stop.cancelled().await })));
+        let network = Arc::new(OnceLock::new());
+        let pods = PodRange { settings: settings.clone(), source: source.clone(), stop: stop_services.clone(), network: network.clone() };
+        if settings.enabled("prismnet") {
+            let (policies, stop) = (settings.policies.clone(), stop_services.clone());
+            let of_node = PolicySettings { node_name: settings.agent.node_name.clone(), state_dir: settings.agent.data_dir.join("prismnet") };
+            services.push(watched("network policies", policy::run(of_node, policies.clone(), source.clone(), async move { stop.cancelled().await })));
             if tokio::time::timeout(POLICIES_SOON, policies.ready()).await.is_err() {
                 // Those that run are looked after all the same; new ones wait.
                 tracing::warn!("no pod is started until the network policies are known");
             }
         }
+        match settings.pod_cidr {
+            Some(range) => services.extend(pods.serve(range).await?),
+            // The agent registers the node meanwhile; without a network it is not ready.
+            None => services.push(tokio::spawn(async move {
+                let last = pods.settings.last_pod_cidr;
+                let range = match tokio::time::timeout(RANGE_SOON, pods.assigned()).await {
+                    Ok(range) => range,
+                    // The server is away, and pods run on.
+                    Err(_) if last.is_some() => last,
+                    Err(_) => pods.assigned().await,
+                };
+                let Some(range) = range else { return };
+                tracing::info!(%range, "this node's pods have their addresses");
+                remember(range);
+                match pods.serve(range).await {
+                    Ok(parts) => drop(futures::future::join_all(parts).await),
+                    Err(error) => tracing::error!("{error:#}"),
+                }
+            })),
+        }
+        let proxy = settings.proxy();
         let proxy_table = proxy.as_ref().map(|proxy| proxy.table.clone());
         if let Some(proxy) = proxy {
             let stop = stop_services.clone();
             services.push(watched("service-proxy", service_proxy::run(proxy, source.clone(), async move { stop.cancelled().await })));
         }
+        let balancing = settings.balancing.clone();
         let balanced = balancing.as_ref().map(|balancing| (balancing.table.clone(), balancing.device.clone()));
         if let Some(balancing) = balancing {
             let stop = stop_services.clone();
             services.push(watched("fiberlb", fiberlb::run(balancing, source.clone(), clock.clone(), async move { stop.cancelled().await })));
         }
-        agent.serving_certificate_pem = certificates.node_serving.certificate_pem.clone();
-        agent.serving_key_pem = certificates.node_serving.key_pem.clone();
-        agent.client_ca_pem = certificates.client_ca.certificate_pem().to_owned();
+        let mut agent = settings.agent.clone();
+        agent.serving = Some(identity.serving);
+        agent.client_ca_pem = identity.client_ca_pem;
         let (stop_agent, stopped) = oneshot::channel();
         // A sender that is gone without a word means the process ends hard: pods run on.
         let shutdown = async move { stopped.await.unwrap_or(OnShutdown::LeavePods) };
@@ -213,13 +306,66 @@ impl Node {
         {
             tracing::error!(error = &error as &dyn std::error::Error, "taking down the load balancers' addresses failed");
         }
-        if let Some(network) = self.network {
+        if let Some(network) = self.network.get().cloned() {
             match tokio::task::spawn_blocking(move || prismnet::node::teardown(&network)).await {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => tracing::error!(error = &error as &dyn std::error::Error, "taking down the pod network failed"),
                 Err(error) => tracing::error!(%error, "taking down the pod network panicked"),
             }
         }
+    }
+}
+
+/// What depends on the addresses of the node's pods.
+struct PodRange {
+    settings: Arc<NodeSettings>,
+    source: Arc<dyn Source>,
+    stop: CancellationToken,
+    network: Arc<OnceLock<NodeNetwork>>,
+}
+
+impl PodRange {
+    /// The range the cluster has given the node; `None` if the node stops before.
+    async fn assigned(&self) -> Option<Ipv4Net> {
+        let selection = Selection {
+            cluster: Some(ClusterName::root()),
+            fields: Some(format!("metadata.name={}", self.settings.agent.node_name)),
+            ..Selection::of::<KubernetesNode>("nodes")
+        };
+        let cache = Cache::<KubernetesNode>::start(&*self.source, selection, &[]);
+        let mut changes = cache.subscribe();
+        loop {
+            let assigned = cache.all().into_iter().find_map(|(_, node)| node.spec.as_ref()?.pod_cidr.as_ref()?.parse().ok());
+            if assigned.is_some() {
+                return assigned;
+            }
+            tokio::select! {
+                // What was missed is looked at now.
+                _ = changes.recv() => {}
+                () = self.stop.cancelled() => return None,
+            }
+        }
+    }
+
+    /// Sets up the pod network and starts DNS and the ways to other nodes.
+    async fn serve(&self, range: Ipv4Net) -> Result<Vec<JoinHandle<()>>> {
+        let mut parts = Vec::new();
+        if let Some(network) = self.settings.network(range) {
+            let executable = std::env::current_exe().context("finding this executable")?;
+            let (conf_dir, bin_dir) = (self.settings.agent.cni_conf_dir.clone(), self.settings.agent.cni_bin_dir.clone());
+            let made = network.clone();
+            tokio::task::spawn_blocking(move || set_up(&made, &conf_dir, &bin_dir, &executable)).await??;
+            // Set once: a node is started once.
+            let _ = self.network.set(network.clone());
+            let own = prismnet::kubernetes::OwnNode { name: self.settings.agent.node_name.clone(), address: self.settings.agent.node_ips[0] };
+            let stop = self.stop.clone();
+            parts.push(watched("prismnet", prismnet::run(network, own, self.source.clone(), async move { stop.cancelled().await })));
+        }
+        if let Some(dns) = self.settings.dns(range) {
+            let stop = self.stop.clone();
+            parts.push(watched("flashdns", flashdns::run(dns, self.source.clone(), async move { stop.cancelled().await })));
+        }
+        Ok(parts)
     }
 }
 
@@ -244,15 +390,22 @@ async fn join(task: JoinHandle<()>) {
 }
 
 /// The first of the cluster's pod range's node ranges: the server's own.
-fn node_range(cluster: Ipv4Net) -> Ipv4Net {
+pub fn own_range(cluster: Ipv4Net) -> Ipv4Net {
     cluster.subnets(NODE_PREFIX).ok().and_then(|mut ranges| ranges.next()).unwrap_or(cluster)
 }
 
 /// The address this machine is reached at: the source address of its default route, else loopback.
 pub fn address() -> IpAddr {
-    // Connecting a datagram socket sends nothing; it only asks the kernel for a route (an address reserved for documentation).
-    let routed = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).and_then(|socket| {
-        socket.connect((Ipv4Addr::new(192, 0, 2, 1), 9))?;
+    // An address reserved for documentation.
+    address_towards(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)))
+}
+
+/// The address this machine has for another; loopback when no route leads there.
+pub fn address_towards(other: IpAddr) -> IpAddr {
+    let any = if other.is_ipv4() { IpAddr::V4(Ipv4Addr::UNSPECIFIED) } else { IpAddr::V6(std::net::Ipv6Addr::UNSPECIFIED) };
+    // Connecting a datagram socket sends nothing; it only asks the kernel for a route.
+    let routed = UdpSocket::bind((any, 0)).and_then(|socket| {
+        socket.connect((other, 9))?;
         socket.local_addr()
     });
     routed.map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), |address| address.ip())

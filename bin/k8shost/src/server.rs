@@ -8,14 +8,16 @@ use crate::secrets_keys::SecretsKeys;
 use crate::server_hosting::ServerHosting;
 use crate::store_source::StoreSource;
 use crate::token_webhook::RemoteReviewer;
-use crate::{balancing, kubeconfig, node};
+use crate::{balancing, joining, kubeconfig, node};
 use anyhow::{Context, Result};
 use api_auth::{Authentication, Authorizer, RbacIndex, ServiceAccountTokens, TokenWebhook};
 use api_meta::{ClusterName, GroupResource};
 use api_server::audit::{LogFile, LogFileSettings};
-use api_server::{ApiServer, Bootstrap, Kinds, NodeConnector, NodeMirrors, ServerOptions, Settings, Tenancy, Tenants, bootstrap};
+use api_server::{ApiServer, Bootstrap, Joining, Kinds, NodeConnector, NodeMirrors, ServerOptions, Settings, Tenancy, Tenants, bootstrap};
 use clock::{Clock, SystemClock};
 use controller_kit::Kit;
+use controllers::NodeRanges;
+use ipnet::IpNet;
 use settings::{ServerArgs, ServerSettings};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::unix::fs::PermissionsExt;
@@ -66,7 +68,12 @@ async fn run(settings: ServerSettings) -> Result<()> {
     let store: Arc<SqliteStore> =
         SqliteStore::open_sealed(&database, options, encryption.clone()).with_context(|| format!("opening the store at {database:?}"))?;
     let balancing = balancing::Balancing::of(&settings)?;
-    let agent = if settings.disable_agent { None } else { Some(node::NodeSettings::of(&settings, node_address, balancing.as_ref())?) };
+    let node_config = joining::node_config(&settings, certificates.client_ca.certificate_pem());
+    let joining = Joining {
+        secret: Some(joining::secret(&server_dir, settings.token.as_deref(), certificates.server_ca.certificate_pem())?),
+        node_config: node_config.clone(),
+    };
+    let agent = if settings.disable_agent { None } else { Some(node::NodeSettings::of(&settings, &node_config, node_address, balancing.as_ref())?) };
     // Without pods nobody is there to ask at a cluster's own address.
     let tenants = Arc::new(Tenants::new(agent.as_ref().map(|_| settings.virtual_cluster_cidr), node_address));
     let tenancy = Tenancy {
@@ -91,12 +98,13 @@ async fn run(settings: ServerSettings) -> Result<()> {
         clock.clone(),
         tenancy,
         iam.clone(),
+        joining,
         shutdown.clone(),
     )
     .await?;
 
     // Clients of virtual clusters come with certificates of their own authorities: which one counts is decided with the cluster.
-    let served = pki::ServedCertificate::new(&certificates.serving)?;
+    let served = pki::Renewable::new(&certificates.serving)?;
     let tls = pki::server_config_for_any_client(served.clone(), &[b"h2", b"http/1.1"])?;
     let serving = tokio::spawn(api_server::serve(server.clone(), listener, Arc::new(tls), shutdown.clone()));
     let dns = agent.as_ref().map(node::NodeSettings::dns_objects).unwrap_or_default();
@@ -117,7 +125,11 @@ async fn run(settings: ServerSettings) -> Result<()> {
     let node = match agent {
         Some(agent) => {
             let clients = ComponentClients::new(server.clone(), &format!("system:node:{}", settings.node_name), &["system:nodes", "system:masters"]);
-            Some(node::Node::start(agent, &certificates, clients, source, clock.clone()).await?)
+            let identity = node::NodeIdentity {
+                serving: pki::Renewable::new(&certificates.node_serving)?,
+                client_ca_pem: certificates.client_ca.certificate_pem().to_owned(),
+            };
+            Some(node::Node::start(agent, identity, clients, source, clock.clone(), Box::new(|_| {})).await?)
         }
         None => None,
     };
@@ -162,6 +174,7 @@ async fn api_server(
     clock: Arc<dyn Clock>,
     tenancy: Tenancy,
     iam: Arc<IamLink>,
+    joining: Joining,
     shutdown: CancellationToken,
 ) -> Result<Arc<ApiServer>> {
     let issuer = arguments.issuer.clone().unwrap_or_else(|| format!("https://kubernetes.default.svc.{}", settings.cluster_domain));
@@ -179,7 +192,7 @@ async fn api_server(
         authentication = authentication.with_webhook(TokenWebhook::new(Box::new(reviewer), arguments.token_webhook_ttl, audiences, clock.clone()));
     }
     let node_tls =
-        pki::client_config(certificates.server_ca.certificate_pem(), Some((&certificates.node_client.certificate_pem, &certificates.node_client.key_pem)))?;
+        pki::client_config(certificates.client_ca.certificate_pem(), Some((&certificates.node_client.certificate_pem, &certificates.node_client.key_pem)))?;
     let settings = Settings {
         store,
         kinds,
@@ -190,6 +203,8 @@ async fn api_server(
         service_cidr: settings.service_cidr,
         node_ports: settings.service_node_port_range.first..=settings.service_node_port_range.last,
         nodes: NodeConnector { tls: Arc::new(node_tls) },
+        client_authority: certificates.client_ca.clone(),
+        joining,
         advertised: SocketAddr::new(tenancy.server, tenancy.port).to_string(),
         shutdown,
         options,
@@ -204,7 +219,7 @@ async fn renewal(
     node_address: IpAddr,
     port: u16,
     mut certificates: Arc<Certificates>,
-    served: Arc<pki::ServedCertificate>,
+    served: Arc<pki::Renewable>,
     clock: Arc<dyn Clock>,
     shutdown: CancellationToken,
 ) {
@@ -258,7 +273,14 @@ async fn components(
     // One kit for all, so that what several look at is cached once.
     let kit = Kit::new(clients, source.clone(), clock.clone());
     if !settings.is_disabled("controllers") {
-        let controllers = controllers::ControllersSettings::new(certificates.server_ca.certificate_pem());
+        let mut controllers = controllers::ControllersSettings::new(certificates.server_ca.certificate_pem());
+        controllers.signer = Some(Arc::new(ServerHosting(server.clone())));
+        if let IpNet::V4(cluster_cidr) = settings.cluster_cidr {
+            let reserved = (!settings.disable_agent).then(|| node::own_range(cluster_cidr));
+            controllers.node_ranges = Some(NodeRanges { cluster_cidr, prefix: node::NODE_PREFIX, reserved });
+        }
+        controllers.dns_port = (!settings.is_disabled("flashdns")).then_some(node::DNS_PORT);
+        controllers.own_node = (!settings.disable_agent).then(|| settings.node_name.clone());
         tasks.push(tokio::spawn(controllers::run(controllers, kit.clone(), shutdown.clone())));
     }
     tasks.extend(balancing.map(|balancing| balancing.run(&kit, shutdown)));
@@ -342,7 +364,7 @@ fn write_kubeconfig(settings: &ServerSettings, certificates: &Certificates, port
 ///
 /// SIGINT is a person at a terminal who wants everything gone; SIGTERM is a service manager that may
 /// start the next version in a moment, and pods outlive that.
-async fn wait_for_signal() -> Result<bool> {
+pub async fn wait_for_signal() -> Result<bool> {
     let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
     Ok(tokio::select! {
         _ = interrupt.recv() => true,

@@ -5,7 +5,7 @@ use std::process::Command;
 use std::time::Duration;
 
 /// What a test finds must not depend on how full the disk of its machine is.
-const EVICTION: &str = "eviction-hard=memory.available<10Mi,nodefs.available<1%";
+pub(crate) const EVICTION: &str = "eviction-hard=memory.available<10Mi,nodefs.available<1%";
 
 /// A server with a node on a machine of its own. Fields are dropped in this order.
 pub struct Cluster {
@@ -58,6 +58,16 @@ impl Cluster {
     /// Programs outside of the cluster, in its network.
     pub fn outside(&self) -> Tool {
         Tool { network_namespace: Some(self.host.network.namespace().to_owned()), ..self.tool() }
+    }
+
+    /// Where machines of the same network reach the server.
+    pub fn url(&self) -> String {
+        format!("https://{}:{}", self.host.address, self.server.port)
+    }
+    /// What lets them join.
+    pub fn node_token(&self) -> String {
+        let path = self.server.data_dir().join("server/node-token");
+        std::fs::read_to_string(path).expect("the server has written its token").trim().to_owned()
     }
 
     /// Imports images into the node.

@@ -9,6 +9,7 @@ pub mod image;
 pub mod images;
 #[cfg(feature = "api")]
 pub mod inside;
+mod machine;
 mod remains;
 mod server;
 
@@ -18,5 +19,6 @@ pub use background::Background;
 pub use cluster::Cluster;
 pub use command::{Outcome, Tool, tools};
 pub use host::{Host, Network};
+pub use machine::Machine;
 pub use remains::{Process, Remains, remove_of_the_dead};
 pub use server::{Server, ServerOptions, binary, wait_until};

@@ -18,6 +18,8 @@ const MANAGER_LIMIT: usize = 128;
 
 pub struct Context<'a> {
     pub cluster: &'a ClusterName,
+    /// Whether a node of the host asks for what concerns it in all clusters.
+    pub across: bool,
     pub user: &'a User,
     pub route: &'a ResourceRoute,
     pub query: &'a Query,
@@ -37,6 +39,9 @@ impl Context<'_> {
     }
     /// What a list or a watch covers: a namespace or all of the kind, or the one object it names.
     pub fn scope(&self, kind: &Kind) -> Scope {
+        if self.across {
+            return Scope::AllClusters(kind.stored_as());
+        }
         let namespace = Some(self.namespace(kind)).filter(|n| !n.is_empty()).map(str::to_owned);
         if !self.route.name.is_empty() && (namespace.is_some() || !kind.namespaced()) {
             return Scope::Key(self.key(kind, &self.route.name));

@@ -9,7 +9,7 @@ use crate::route::{ResourceRoute, Route, Target};
 use crate::server::{ApiServer, ArrivedAt, PeerAddress, Requester};
 use crate::{compress, discovery, errors, health, impersonate, inflight, measure, openapi, special};
 use api_auth::{Attributes, AuthError, Decision, MASTERS, User, forbidden};
-use api_meta::{ClusterName, Status};
+use api_meta::{CA_PATH, ClusterName, NODE_CONFIG_PATH, Status, TUNNEL_PATH};
 use api_resource::{ALL_VERBS, SubresourceKind};
 use bytes::Bytes;
 use futures::FutureExt;
@@ -18,6 +18,9 @@ use serde_json::json;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use tracing::Instrument;
+
+/// What follows is asked of all clusters at once.
+const ACROSS: &str = "/clusters/*";
 
 impl ApiServer {
     /// Answers any request. The requester is an extension that only this process can set.
@@ -62,8 +65,13 @@ impl ApiServer {
             Some(cluster) => cluster,
             None => None,
         };
+        // A node of the host looks at all clusters whose pods it may run.
+        let (across, place) = match parts.uri.path().strip_prefix(ACROSS) {
+            Some(rest) if arrived.is_none() && rest.starts_with('/') => (true, rest),
+            _ => (false, parts.uri.path()),
+        };
         // What is wrong with a path is told only to those who say who they are.
-        let (cluster, path) = match Route::cluster(parts.uri.path(), arrived.clone()) {
+        let (cluster, path) = match Route::cluster(place, arrived.clone()) {
             Ok(found) => found,
             Err(refusal) => return Err(self.authenticate(&ClusterName::root(), parts, false).await.err().unwrap_or(refusal)),
         };
@@ -78,7 +86,7 @@ impl ApiServer {
         let open = reached
             && match &extended {
                 Some((_, open)) => *open,
-                None => route.target == Target::Path && health::is_open(&route.path),
+                None => route.target == Target::Path && (health::is_open(&route.path) || route.path == CA_PATH),
             };
         let kind_known = match &route.target {
             Target::Resource(resource) => self
@@ -137,14 +145,24 @@ impl ApiServer {
                     let (code, value) = extension.answer(&user, &peer, &parts.method, &route.path, &body).await;
                     return Ok(body::json(StatusCode::from_u16(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR), &value));
                 }
+                if across {
+                    return Err(Status::no_such_resource());
+                }
+                if route.path == TUNNEL_PATH {
+                    return self.tunnel(&route.cluster, parts);
+                }
                 self.path(&route, &query, parts).await
             }
             Target::Resource(resource) => {
                 let attributes = resource.attributes(&route.cluster, &user, special::verb(resource));
                 self.allow(&attributes, record)?;
                 self.check_node_reads(&attributes, &query).await?;
+                if across {
+                    self.check_across(&attributes)?;
+                }
                 let context = Context {
                     cluster: &route.cluster,
+                    across,
                     user: &user,
                     route: resource,
                     query: &query,
@@ -169,6 +187,16 @@ impl ApiServer {
         }
     }
 
+    /// The user of a certificate. Nodes of the host cluster are known in the virtual clusters whose pods they run.
+    fn certified(&self, cluster: &ClusterName, der: &[u8]) -> Result<User, AuthError> {
+        let found = self.authentication.certificate(cluster, der);
+        if found.is_ok() || cluster.is_root() || self.has_own_nodes(cluster) {
+            return found;
+        }
+        let of_host = self.authentication.certificate(&ClusterName::root(), der).ok();
+        of_host.filter(|user| user.node().is_some()).map_or(found, Ok)
+    }
+
     /// Who sent the request. Nobody in particular is let in only where it is `open`.
     async fn authenticate(&self, cluster: &ClusterName, parts: &Parts, open: bool) -> Result<Arc<User>, Status> {
         let certificate = match parts.extensions.get::<Requester>() {
@@ -181,13 +209,14 @@ impl ApiServer {
             Status::unauthorized()
         };
         if let Some(der) = certificate {
-            return self.authentication.certificate(cluster, der).map(Arc::new).map_err(refused);
+            return self.certified(cluster, der).map(Arc::new).map_err(refused);
         }
         let bearer = parts.headers.get(header::AUTHORIZATION).and_then(|v| v.to_str().ok()).and_then(|v| {
             let (scheme, token) = v.split_once(' ')?;
             scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
         });
         match bearer {
+            Some(token) if let Some(joiner) = self.joiner(cluster, token) => Ok(Arc::new(joiner)),
             Some(token) => self.authentication.bearer(cluster, token, self).await.map_err(refused)?.map(Arc::new).ok_or_else(Status::unauthorized),
             None if open => Ok(Arc::new(User::anonymous())),
             None => Err(Status::unauthorized()),
@@ -209,6 +238,11 @@ impl ApiServer {
 
     /// Everything that is no resource.
     async fn path(&self, route: &Route, query: &Query, parts: &Parts) -> Result<Answer, Status> {
+        match route.path.as_str() {
+            CA_PATH => return Ok(self.ca_certificates()),
+            NODE_CONFIG_PATH => return self.node_config(&route.cluster).await,
+            _ => {}
+        }
         // These tell of the whole server.
         if route.cluster.is_root()
             && let Some(answer) = self.own_path(&parts.method, &route.path).await

@@ -20,11 +20,34 @@ const HEADER_LIMIT: usize = 1 << 20;
 /// How long requests in flight get when the server stops.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// How connections come in, whichever way they come.
+#[derive(Clone)]
+pub(crate) struct Door {
+    acceptor: TlsAcceptor,
+    graceful: CancellationToken,
+    pub connections: TaskTracker,
+}
+
+impl Door {
+    /// Serves one connection to its end.
+    pub async fn enter<S>(&self, server: Arc<ApiServer>, stream: S, peer: PeerAddress, arrived: ArrivedAt)
+    where
+        S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Send + Unpin + 'static,
+    {
+        let Ok(Ok(stream)) = tokio::time::timeout(HANDSHAKE_TIMEOUT, self.acceptor.accept(stream)).await else { return };
+        let certificate = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first()).map(|der| Arc::<[u8]>::from(der.as_ref()));
+        connection(server, stream, (Requester::Peer { certificate }, peer, arrived), self.graceful.clone()).await;
+    }
+}
+
 /// Serves until `shutdown`, then lets requests in flight end.
 pub async fn serve(server: Arc<ApiServer>, listener: TcpListener, tls: Arc<rustls::ServerConfig>, shutdown: CancellationToken) {
     let acceptor = TlsAcceptor::from(tls);
     let connections = TaskTracker::new();
     let graceful = CancellationToken::new();
+    let door = Door { acceptor, graceful: graceful.clone(), connections: connections.clone() };
+    // A server serves once.
+    let _ = server.door.set(door.clone());
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
@@ -44,12 +67,8 @@ pub async fn serve(server: Arc<ApiServer>, listener: TcpListener, tls: Arc<rustl
             continue;
         }
         let Ok(arrived) = stream.local_addr().map(|address| ArrivedAt(address.ip())) else { continue };
-        let (server, acceptor, graceful) = (server.clone(), acceptor.clone(), graceful.clone());
-        connections.spawn(async move {
-            let Ok(Ok(stream)) = tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await else { return };
-            let certificate = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first()).map(|der| Arc::<[u8]>::from(der.as_ref()));
-            connection(server, stream, (Requester::Peer { certificate }, PeerAddress(peer), arrived), graceful).await;
-        });
+        let (server, door) = (server.clone(), door.clone());
+        connections.spawn(async move { door.enter(server, stream, PeerAddress(peer), arrived).await });
     }
     drop(listener);
     graceful.cancel();

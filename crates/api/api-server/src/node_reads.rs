@@ -4,7 +4,36 @@ use crate::query::Query;
 use crate::stored::stored;
 use api_auth::{Attributes, MASTERS, forbidden};
 use api_meta::{GroupResource, Status};
+use serde_json::{Map, Value, json};
 use store::Key;
+
+/// Asks for pods as networks need to know them: whose they are and where, not what they run.
+const NETWORK_VIEW: (&str, &str) = ("view", "network");
+
+pub(crate) fn is_network_view(query: &Query) -> bool {
+    query.value(NETWORK_VIEW.0) == Some(NETWORK_VIEW.1)
+}
+
+/// A pod's names, labels, node, ports, phase and addresses.
+pub(crate) fn network_view(pod: &[u8]) -> Vec<u8> {
+    let Ok(pod) = serde_json::from_slice::<Value>(pod) else { return b"{}".to_vec() };
+    let kept = |from: &Value, fields: &[&str]| -> Map<String, Value> {
+        fields.iter().filter_map(|field| Some(((*field).to_owned(), from.get(*field)?.clone()))).collect()
+    };
+    let containers = |field: &str| -> Vec<Value> {
+        pod["spec"][field].as_array().into_iter().flatten().map(|container| kept(container, &["name", "ports", "restartPolicy"]).into()).collect()
+    };
+    let mut spec = kept(&pod["spec"], &["nodeName", "hostNetwork"]);
+    spec.insert("containers".into(), containers("containers").into());
+    spec.insert("initContainers".into(), containers("initContainers").into());
+    let seen = json!({
+        "kind": "Pod", "apiVersion": "v1",
+        "metadata": kept(&pod["metadata"], &["name", "namespace", "uid", "resourceVersion", "labels", "creationTimestamp", "deletionTimestamp"]),
+        "spec": spec,
+        "status": kept(&pod["status"], &["phase", "podIP", "podIPs"]),
+    });
+    serde_json::to_vec(&seen).expect("a value encodes")
+}
 
 impl ApiServer {
     /// Refuses a node the pods of others, unless a role grants them. What the node authorizer allows by name alone is
@@ -16,7 +45,9 @@ impl ApiServer {
             return Ok(());
         }
         let selects_own = attributes.verb != "get" && query.fields()?.exact("spec.nodeName").is_some_and(|name| name == node);
-        if selects_own || self.is_bound_to(attributes, node).await || self.authorizer.rbac().authorize(attributes).is_allowed() {
+        // Whom policies are about, and nothing else of them.
+        let for_network = attributes.verb == "watch" && is_network_view(query);
+        if selects_own || for_network || self.is_bound_to(attributes, node).await || self.authorizer.rbac().authorize(attributes).is_allowed() {
             return Ok(());
         }
         let why = if attributes.name.is_empty() {
@@ -25,6 +56,20 @@ impl ApiServer {
             format!("no relationship found between node '{node}' and this object")
         };
         Err(forbidden(attributes, &why))
+    }
+
+    /// Refuses to look across clusters to all but nodes of the host, and for anything but a watch of what these need:
+    /// which pods they shall run, where Services lead, and which clusters there are.
+    pub(crate) fn check_across(&self, attributes: &Attributes<'_>) -> Result<(), Status> {
+        let needed = matches!(
+            (attributes.group, attributes.resource),
+            ("", "pods" | "services" | "namespaces") | ("discovery.k8s.io", "endpointslices") | ("networking.k8s.io", "networkpolicies")
+        );
+        let whole = attributes.verb == "watch" && attributes.namespace.is_empty() && attributes.name.is_empty() && attributes.subresource.is_empty();
+        if attributes.user.node().is_some() && needed && whole {
+            return Ok(());
+        }
+        Err(forbidden(attributes, "only nodes of the host cluster may watch across clusters, and only what runs pods and leads to them"))
     }
 
     async fn is_bound_to(&self, attributes: &Attributes<'_>, node: &str) -> bool {

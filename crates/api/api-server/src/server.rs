@@ -58,6 +58,9 @@ pub struct Settings {
     pub service_cidr: IpNet,
     pub node_ports: RangeInclusive<u16>,
     pub nodes: NodeConnector,
+    /// Signs client certificates of the host cluster, and the certificates of its nodes.
+    pub client_authority: Arc<pki::CertificateAuthority>,
+    pub joining: crate::Joining,
     /// `host:port` clients reach the server at (discovery, token issuer documents).
     pub advertised: String,
     pub shutdown: CancellationToken,
@@ -94,6 +97,10 @@ pub struct ApiServer {
     pub(crate) service_cidr: IpNet,
     pub(crate) node_ports: RangeInclusive<u16>,
     pub(crate) nodes: NodeConnector,
+    pub(crate) client_authority: Arc<pki::CertificateAuthority>,
+    pub(crate) joining: crate::Joining,
+    /// Takes what comes through tunnels, once the server serves.
+    pub(crate) door: std::sync::OnceLock<crate::listener::Door>,
     pub(crate) advertised: String,
     pub(crate) shutdown: CancellationToken,
     pub(crate) options: ServerOptions,
@@ -108,8 +115,23 @@ pub struct ApiServer {
 impl ApiServer {
     /// Makes a server whose authorization policy and custom kinds are already read from the store, and follows them from here on.
     pub async fn new(settings: Settings) -> Result<Arc<Self>, api_meta::Status> {
-        let Settings { store, kinds, authentication, authorizer, admission, clock, service_cidr, node_ports, nodes, advertised, shutdown, options, tenancy } =
-            settings;
+        let Settings {
+            store,
+            kinds,
+            authentication,
+            authorizer,
+            admission,
+            clock,
+            service_cidr,
+            node_ports,
+            nodes,
+            client_authority,
+            joining,
+            advertised,
+            shutdown,
+            options,
+            tenancy,
+        } = settings;
         let policy = policy::follow(store.clone(), &authorizer, admission.registry(), shutdown.clone()).await?;
         let definitions = custom::load(&*store, &kinds).await?;
         let converter = Arc::new(Converter::new(StoreLookup(store.clone()), tenancy.tenants.clone()));
@@ -128,6 +150,9 @@ impl ApiServer {
             service_cidr,
             node_ports,
             nodes,
+            client_authority,
+            joining,
+            door: std::sync::OnceLock::new(),
             advertised,
             shutdown,
             inflight: Inflight::new(options.max_reads, options.max_changes),

@@ -80,6 +80,15 @@ pub fn frame(event: &Arc<Event>) -> &Bytes {
     })
 }
 
+/// A frame for a watch across clusters: it tells the object's cluster beside it.
+pub fn encode_frame_of(kind: &str, cluster: &str, object: &[u8]) -> Bytes {
+    let mut out = Vec::with_capacity(object.len() + cluster.len() + 54);
+    for part in [b"{\"type\":\"", kind.as_bytes(), b"\",\"cluster\":\"", cluster.as_bytes(), b"\",\"object\":", object, b"}\n"] {
+        out.extend_from_slice(part);
+    }
+    out.into()
+}
+
 pub fn encode_frame(kind: &str, object: &[u8]) -> Bytes {
     let mut out = Vec::with_capacity(object.len() + 40);
     out.extend_from_slice(b"{\"type\":\"");

@@ -4,6 +4,7 @@ use crate::context::Context;
 use crate::kinds::Kind;
 use crate::list_options::{self, Start};
 use crate::negotiate::{self, Form};
+use crate::node_reads::is_network_view;
 use crate::stored::encode_frame;
 use crate::table::{IncludeObject, Renderer};
 use crate::watch_stream::{BOOKMARK_EVERY, Filter, Watch};
@@ -25,7 +26,9 @@ impl ApiServer {
     pub(crate) async fn watch(&self, context: &Context<'_>, kind: &Kind) -> Result<Answer, Status> {
         let form = negotiate::accepted_stream(context.headers)?;
         let name = Some(context.route.name.as_str()).filter(|name| !name.is_empty()).map(Into::into);
-        let filter = Filter { kind: kind.clone(), name, labels: context.query.labels()?, fields: context.fields(kind)? };
+        let across = context.across.then(|| self.tenants.clone());
+        let filter = Filter { kind: kind.clone(), name, labels: context.query.labels()?, fields: context.fields(kind)?, across };
+        let for_network = context.user.node().is_some() && kind.names().plural == "pods" && is_network_view(context.query);
         let include = IncludeObject::parse(context.query.value("includeObject"))?;
         let renderer = (form != Form::Object).then(|| Renderer::new(&**kind, form, include));
         let bookmarks = context.query.flag("allowWatchBookmarks");
@@ -60,6 +63,7 @@ impl ApiServer {
             clock: self.clock.clone(),
             filter,
             renderer,
+            for_network,
             initial: initial.into_iter(),
             initial_end: announced.then_some(after),
             live,

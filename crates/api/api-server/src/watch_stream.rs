@@ -3,8 +3,10 @@ use crate::convert::Converter;
 use crate::errors;
 use crate::kinds::Kind;
 use crate::negotiate::Form;
-use crate::stored::{encode_frame, frame, stored};
+use crate::node_reads::network_view;
+use crate::stored::{encode_frame, encode_frame_of, frame, stored};
 use crate::table::Renderer;
+use crate::tenants::Tenants;
 use api_meta::{ClusterName, FieldSelector, LabelSelector};
 use bytes::Bytes;
 use clock::Clock;
@@ -31,10 +33,17 @@ pub struct Filter {
     pub name: Option<Box<str>>,
     pub labels: LabelSelector,
     pub fields: FieldSelector,
+    /// For a node of the host: objects of all clusters whose pods it may run.
+    pub across: Option<Arc<Tenants>>,
 }
 
 impl Filter {
     pub fn holds(&self, record: &Record) -> bool {
+        if let Some(tenants) = &self.across
+            && !tenants.runs_on_host(record.key.cluster())
+        {
+            return false;
+        }
         self.name.as_deref().is_none_or(|name| name == record.key.name())
             && ((self.labels.is_everything() && self.fields.is_everything()) || stored(record).matches(&*self.kind, &self.labels, &self.fields))
     }
@@ -47,6 +56,8 @@ pub struct Watch {
     pub clock: Arc<dyn Clock>,
     pub filter: Filter,
     pub renderer: Option<Renderer>,
+    /// For a node: pods as networks need to know them.
+    pub for_network: bool,
     /// What the watch begins with, as far as it has not been sent.
     pub initial: std::vec::IntoIter<Arc<Record>>,
     /// The revision of that, when its end is to be announced.
@@ -122,7 +133,7 @@ impl Watch {
         while piece.len() < PIECE {
             let Some(record) = self.initial.next() else { break };
             self.sent.inc();
-            piece.extend_from_slice(&self.render("ADDED", &record.value));
+            piece.extend_from_slice(&self.render("ADDED", &record, &record.value));
         }
         if self.initial.as_slice().is_empty()
             && let Some(revision) = self.initial_end.take()
@@ -172,23 +183,32 @@ impl Watch {
             (false, true) if event.previous.is_none() => Some(self.plain("ADDED", event)),
             (true, true) => Some(self.plain("MODIFIED", event)),
             (true, false) if event.deleted => Some(self.plain("DELETED", event)),
-            (false, true) => Some(self.render("ADDED", &event.record.value)),
+            (false, true) => Some(self.render("ADDED", &event.record, &event.record.value)),
             (true, false) => {
                 // The last state that matched, at the revision that ended it.
                 let previous = event.previous.as_ref()?;
                 let mut object = stored(previous).object.to_value();
                 object["metadata"]["resourceVersion"] = event.revision.to_string().into();
                 let bytes = serde_json::to_vec(&object).expect("a value encodes");
-                Some(self.render("DELETED", &bytes))
+                Some(self.render("DELETED", previous, &bytes))
             }
         }
     }
 
     fn plain(&mut self, kind: &str, event: &Arc<Event>) -> Bytes {
-        if self.renderer.is_none() { frame(event).clone() } else { self.render(kind, &event.record.value) }
+        if self.renderer.is_none() && self.filter.across.is_none() && !self.for_network {
+            frame(event).clone()
+        } else {
+            self.render(kind, &event.record, &event.record.value)
+        }
     }
 
-    fn render(&mut self, kind: &str, object: &[u8]) -> Bytes {
+    fn render(&mut self, kind: &str, record: &Record, object: &[u8]) -> Bytes {
+        let reduced = self.for_network.then(|| network_view(object));
+        let object = reduced.as_deref().unwrap_or(object);
+        if self.filter.across.is_some() {
+            return encode_frame_of(kind, record.key.cluster(), object);
+        }
         let Some(renderer) = &self.renderer else { return encode_frame(kind, object) };
         let with_columns = !std::mem::replace(&mut self.columns_sent, true);
         let value = serde_json::from_slice(object).expect("the store holds only objects this server encoded");

@@ -26,6 +26,9 @@ pub struct ClusterSettings {
     /// Whether its pods run on machines of its own that join it, never on the host cluster's nodes.
     #[serde(default)]
     pub own_nodes: bool,
+    /// What lets a machine join as one of its own nodes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub join_secret: Option<JoinSecret>,
     /// An authority of the operator's for its client certificates; `None`: the server makes one. Only looked at when the cluster is made.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub client_ca: Option<KeyPair>,
@@ -39,6 +42,17 @@ pub enum PodSecurityLevel {
     #[default]
     Baseline,
     Restricted,
+}
+
+/// A secret that is not shown where settings are.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct JoinSecret(pub String);
+
+impl std::fmt::Debug for JoinSecret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("JoinSecret(..)")
+    }
 }
 
 /// A certificate and its key, in PEM.

@@ -99,6 +99,29 @@ impl CertificateAuthority {
         Ok(Issued { certificate_pem: certificate_pem(&certificate), key_pem: key.serialize_pem() })
     }
 
+    /// The certificate of a request whose signature was verified.
+    pub(crate) fn sign(
+        &self,
+        mut request: rcgen::CertificateSigningRequestParams,
+        subject: &Subject,
+        usage: crate::Usage,
+        validity: Duration,
+        now: Timestamp,
+    ) -> Result<String, PkiError> {
+        let parameters = &mut request.params;
+        parameters.not_before = rcgen::date_time_ymd(1970, 1, 1) + at(now, -signed(BACKDATE));
+        parameters.not_after = rcgen::date_time_ymd(1970, 1, 1) + at(now, signed(validity));
+        parameters.is_ca = IsCa::NoCa;
+        parameters.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        parameters.use_authority_key_identifier_extension = true;
+        parameters.extended_key_usages = vec![match usage {
+            crate::Usage::Client => ExtendedKeyUsagePurpose::ClientAuth,
+            crate::Usage::Server => ExtendedKeyUsagePurpose::ServerAuth,
+        }];
+        let certificate = request.signed_by(&Issuer::from_ca_cert_der(&self.certificate, &self.key)?)?;
+        Ok(certificate_pem(&distinguished_name::with_subject(certificate.der(), subject, &self.key)?))
+    }
+
     /// The certificate in `{file_stem}.crt` and `{file_stem}.key`, issued again when it is missing,
     /// unreadable, signed by another authority, within 90 days of its end (or a third of a validity
     /// shorter than 270 days), or no longer says what `request` asks.
@@ -203,10 +226,26 @@ fn parse<'a>(certificate: &'a CertificateDer<'_>) -> Result<(&'a [u8], x509_pars
     x509_parser::parse_x509_certificate(certificate).map_err(|error| PkiError::Certificate(error.to_string()))
 }
 
-fn alternative_names(leaf: &x509_parser::certificate::X509Certificate) -> (BTreeSet<String>, BTreeSet<IpAddr>) {
-    let (mut names, mut addresses) = (BTreeSet::new(), BTreeSet::new());
-    let Ok(Some(extension)) = leaf.subject_alternative_name() else { return (names, addresses) };
-    for name in &extension.value.general_names {
+pub(crate) fn alternative_names(leaf: &x509_parser::certificate::X509Certificate) -> (BTreeSet<String>, BTreeSet<IpAddr>) {
+    let Ok(Some(extension)) = leaf.subject_alternative_name() else { return Default::default() };
+    let (names, addresses, _) = sorted(&extension.value.general_names);
+    (names, addresses)
+}
+
+/// DNS names, addresses, and whether there are names of other kinds.
+pub(crate) fn alternative_names_of_request(
+    request: &x509_parser::certification_request::X509CertificationRequest,
+) -> (BTreeSet<String>, BTreeSet<IpAddr>, bool) {
+    let mut all = request.requested_extensions().into_iter().flatten().filter_map(|extension| match extension {
+        x509_parser::extensions::ParsedExtension::SubjectAlternativeName(names) => Some(sorted(&names.general_names)),
+        _ => None,
+    });
+    all.next().unwrap_or_default()
+}
+
+fn sorted(all: &[GeneralName]) -> (BTreeSet<String>, BTreeSet<IpAddr>, bool) {
+    let (mut names, mut addresses, mut others) = (BTreeSet::new(), BTreeSet::new(), false);
+    for name in all {
         match name {
             GeneralName::DNSName(name) => {
                 names.insert((*name).to_owned());
@@ -215,10 +254,10 @@ fn alternative_names(leaf: &x509_parser::certificate::X509Certificate) -> (BTree
                 let v4 = <[u8; 4]>::try_from(*bytes).map(IpAddr::from);
                 addresses.extend(v4.or_else(|_| <[u8; 16]>::try_from(*bytes).map(IpAddr::from)).ok());
             }
-            _ => {}
+            _ => others = true,
         }
     }
-    (names, addresses)
+    (names, addresses, others)
 }
 
 fn signed(duration: Duration) -> SignedDuration {

@@ -5,8 +5,9 @@ mod distinguished_name;
 mod error;
 mod files;
 mod leaf;
+mod renewable;
+mod request;
 mod revocation;
-mod served;
 mod signing_key;
 mod subject;
 mod tls;
@@ -16,9 +17,12 @@ pub use authority::{CertificateAuthority, renewal_of};
 pub use error::PkiError;
 pub use files::write_atomically;
 pub use leaf::{Issued, LeafRequest};
+pub use renewable::{Renewable, client_config_renewable};
+pub use request::{CertificateRequest, Usage, new_key_pem, request_pem};
 pub use revocation::{serial_of, serial_of_pem};
-pub use served::ServedCertificate;
 pub use signing_key::SigningKey;
 pub use subject::{Subject, requested_subject, subject_of};
-pub use tls::{client_certificate_verifier, client_config, provider, server_config, server_config_for_any_client};
-pub use validity::validity_of;
+pub use tls::{
+    client_certificate_verifier, client_config, client_config_unverified, provider, server_config, server_config_for_any_client, server_config_renewable,
+};
+pub use validity::{addresses_of, der_of, is_issued_by, validity_of};

@@ -23,7 +23,7 @@ pub fn requested_subject(pem: &[u8]) -> Result<Subject, PkiError> {
     subject(&request.certification_request_info.subject)
 }
 
-fn subject(name: &x509_parser::x509::X509Name<'_>) -> Result<Subject, PkiError> {
+pub(crate) fn subject(name: &x509_parser::x509::X509Name<'_>) -> Result<Subject, PkiError> {
     let text = |attribute: &x509_parser::x509::AttributeTypeAndValue| {
         attribute.as_str().map(str::to_owned).map_err(|error| PkiError::Certificate(format!("its subject is not text: {error}")))
     };

@@ -1,6 +1,6 @@
 //! TLS configurations, always with the aws-lc-rs provider and never with a process-wide default.
-use crate::{PkiError, ServedCertificate};
-use rustls::client::danger::HandshakeSignatureValid;
+use crate::PkiError;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::server::{WantsServerCert, WebPkiClientVerifier};
@@ -30,9 +30,19 @@ pub fn server_config(certificate_pem: &str, key_pem: &str, client_ca_pems: &[&st
 
 /// A server's TLS for clients of several authorities. Clients may come without a certificate, or with any whose key
 /// they hold: **who issued it is not looked at**, and has to be by whoever believes it ([`client_certificate_verifier`]).
-pub fn server_config_for_any_client(certificate: Arc<ServedCertificate>, alpn: &[&[u8]]) -> Result<ServerConfig, PkiError> {
+pub fn server_config_for_any_client(certificate: Arc<crate::Renewable>, alpn: &[&[u8]]) -> Result<ServerConfig, PkiError> {
     let builder = ServerConfig::builder_with_provider(provider()).with_safe_default_protocol_versions()?;
     let mut config = builder.with_client_cert_verifier(Arc::new(AnyClient)).with_cert_resolver(certificate);
+    config.alpn_protocols = alpn.iter().map(|protocol| protocol.to_vec()).collect();
+    Ok(config)
+}
+
+/// A server's TLS with a certificate that may be replaced while it serves; clients as for [`server_config`].
+pub fn server_config_renewable(serving: Arc<crate::Renewable>, client_ca_pems: &[&str], alpn: &[&[u8]]) -> Result<ServerConfig, PkiError> {
+    let builder = ServerConfig::builder_with_provider(provider()).with_safe_default_protocol_versions()?;
+    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots(client_ca_pems)?), provider()).allow_unauthenticated().build();
+    let builder = builder.with_client_cert_verifier(verifier.map_err(|error| PkiError::Verifier(error.to_string()))?);
+    let mut config = builder.with_cert_resolver(serving);
     config.alpn_protocols = alpn.iter().map(|protocol| protocol.to_vec()).collect();
     Ok(config)
 }
@@ -85,6 +95,48 @@ pub fn client_config(ca_pem: &str, identity: Option<(&str, &str)>) -> Result<Cli
         Some((certificate_pem, key_pem)) => builder.with_client_auth_cert(certificates(certificate_pem)?, private_key(key_pem)?)?,
         None => builder.with_no_client_auth(),
     })
+}
+
+/// A client's TLS that **trusts whoever answers**: for what is public, and checked in another way.
+pub fn client_config_unverified() -> Result<ClientConfig, PkiError> {
+    let builder = ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions()?;
+    Ok(builder.dangerous().with_custom_certificate_verifier(Arc::new(AnyServer)).with_no_client_auth())
+}
+
+/// Takes every certificate whose key the server holds.
+#[derive(Debug)]
+struct AnyServer;
+
+impl ServerCertVerifier for AnyServer {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &rustls_pki_types::ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls12_signature(message, certificate, signed, &provider().signature_verification_algorithms)
+    }
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls13_signature(message, certificate, signed, &provider().signature_verification_algorithms)
+    }
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        provider().signature_verification_algorithms.supported_schemes()
+    }
 }
 
 /// Checks that client certificates chain to `ca_pem`, are in their time, and may be a client's.

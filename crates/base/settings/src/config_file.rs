@@ -1,5 +1,4 @@
 //! The config file: YAML, one key a setting, one value or a list.
-use crate::setting::SERVER;
 use crate::{Setting, SettingsError};
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -33,14 +32,14 @@ impl Scalar {
 }
 
 /// The settings in a file's text. A key that is no setting is an error: it is a slip or meant for another version.
-pub(crate) fn parse(path: &Path, text: &str) -> Result<BTreeMap<&'static str, Vec<String>>, SettingsError> {
+pub(crate) fn parse(table: &'static [Setting], path: &Path, text: &str) -> Result<BTreeMap<&'static str, Vec<String>>, SettingsError> {
     let entries: Option<BTreeMap<String, Option<Entry>>> =
         serde_saphyr::from_str(text).map_err(|error| SettingsError::File { path: path.to_owned(), why: error.to_string() })?;
     let mut values = BTreeMap::new();
     for (key, entry) in entries.unwrap_or_default() {
-        let setting = SERVER.iter().find(|setting| setting.name == key && setting.name != "config");
+        let setting = table.iter().find(|setting| setting.name == key && setting.name != "config");
         let Some(Setting { name, .. }) = setting else {
-            return Err(SettingsError::Unknown { path: path.to_owned(), hint: hint(&key), key });
+            return Err(SettingsError::Unknown { path: path.to_owned(), hint: hint(table, &key), key });
         };
         match entry {
             Some(Entry::One(value)) => values.insert(*name, vec![value.into_text()]),
@@ -51,9 +50,9 @@ pub(crate) fn parse(path: &Path, text: &str) -> Result<BTreeMap<&'static str, Ve
     Ok(values)
 }
 
-fn hint(key: &str) -> String {
+fn hint(table: &[Setting], key: &str) -> String {
     let dashed = key.replace('_', "-").to_lowercase();
-    match SERVER.iter().find(|setting| setting.name == dashed && dashed != key) {
+    match table.iter().find(|setting| setting.name == dashed && dashed != key) {
         Some(setting) => format!(", did you mean `{}`?", setting.name),
         None => String::new(),
     }

@@ -1,28 +1,53 @@
-//! ServerArgs: the flags of `k8shost server`, as clap sees them.
-use crate::setting::{SERVER, SettingKind};
+//! The flags of `k8shost server` and `k8shost agent`, as clap sees them.
+use crate::Setting;
+use crate::setting::{AGENT, SERVER, SettingKind};
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use std::collections::BTreeMap;
+use std::marker::PhantomData;
+
+/// Which command's settings these are.
+pub trait Table {
+    const SETTINGS: &'static [Setting];
+}
+
+/// `k8shost server`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ServerTable;
+impl Table for ServerTable {
+    const SETTINGS: &'static [Setting] = SERVER;
+}
+
+/// `k8shost agent`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AgentTable;
+impl Table for AgentTable {
+    const SETTINGS: &'static [Setting] = AGENT;
+}
 
 /// The flags that were given, by name. For `#[command(flatten)]` or a subcommand's `Server(ServerArgs)`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ServerArgs {
+pub struct Given<T> {
     pub(crate) values: BTreeMap<&'static str, Vec<String>>,
+    table: PhantomData<T>,
 }
 
-impl ServerArgs {
+pub type ServerArgs = Given<ServerTable>;
+pub type AgentArgs = Given<AgentTable>;
+
+impl<T: Table> Given<T> {
     /// Sets one flag, as if it had been given. Unknown names are ignored.
     #[must_use]
     pub fn with(mut self, name: &str, value: impl Into<String>) -> Self {
-        if let Some(setting) = SERVER.iter().find(|setting| setting.name == name) {
+        if let Some(setting) = T::SETTINGS.iter().find(|setting| setting.name == name) {
             self.values.entry(setting.name).or_default().push(value.into());
         }
         self
     }
 }
 
-impl clap::Args for ServerArgs {
+impl<T: Table> clap::Args for Given<T> {
     fn augment_args(command: Command) -> Command {
-        SERVER.iter().fold(command, |command, setting| {
+        T::SETTINGS.iter().fold(command, |command, setting| {
             let mut help = setting.help.to_owned();
             if !setting.default.is_empty() {
                 help.push_str(&format!(" [default: {}]", setting.default));
@@ -42,10 +67,10 @@ impl clap::Args for ServerArgs {
     }
 }
 
-impl clap::FromArgMatches for ServerArgs {
+impl<T: Table> clap::FromArgMatches for Given<T> {
     fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
         let given = |name: &'static str| Some((name, matches.get_many::<String>(name)?.cloned().collect()));
-        Ok(Self { values: SERVER.iter().filter_map(|setting| given(setting.name)).collect() })
+        Ok(Self { values: T::SETTINGS.iter().filter_map(|setting| given(setting.name)).collect(), table: PhantomData })
     }
     fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
         self.values.extend(Self::from_arg_matches(matches)?.values);

@@ -1,5 +1,7 @@
 //! ServerSettings: what `k8shost server` runs with, resolved and checked.
-use crate::setting::{SERVER, SettingKind};
+use crate::Setting;
+use crate::server_args::{Given, ServerTable, Table};
+use crate::setting::SettingKind;
 use crate::{ServerArgs, SettingsError, Source, config_file};
 use ipnet::{IpNet, Ipv4Net};
 use std::collections::BTreeMap;
@@ -65,23 +67,8 @@ pub struct ServerSettings {
 impl ServerSettings {
     /// Joins the sources and checks the outcome. `env` looks up a variable; `read` reads a file (the
     /// config, and the host's name when no node name is given).
-    pub fn resolve(args: &ServerArgs, env: &dyn Fn(&str) -> Option<String>, read: &dyn Fn(&Path) -> io::Result<String>) -> Result<Self, SettingsError> {
-        let mut layers = Layers::default();
-        layers.defaults();
-        let mut over = Layers::default();
-        over.environment(env);
-        over.flags(args);
-        let explicit = over.values.get("config").and_then(|(values, _)| values.last().cloned());
-        let path = PathBuf::from(explicit.as_deref().unwrap_or(DEFAULT_CONFIG_FILE));
-        let config = match read(&path) {
-            Ok(text) => {
-                layers.file(&path, &text)?;
-                Some(path)
-            }
-            Err(error) if error.kind() == io::ErrorKind::NotFound && explicit.is_none() => None,
-            Err(source) => return Err(SettingsError::Read { path, source }),
-        };
-        layers.values.extend(over.values);
+    pub fn resolve(args: &Given<ServerTable>, env: &dyn Fn(&str) -> Option<String>, read: &dyn Fn(&Path) -> io::Result<String>) -> Result<Self, SettingsError> {
+        let (layers, config) = Layers::join(args, env, read)?;
         layers.settings(config, read)
     }
 
@@ -96,33 +83,58 @@ impl ServerSettings {
 }
 
 /// Each setting's values and where they came from.
-#[derive(Default)]
-struct Layers {
+pub(crate) struct Layers {
+    table: &'static [Setting],
     values: BTreeMap<&'static str, (Vec<String>, Source)>,
 }
 
 impl Layers {
+    /// All sources in their order, and the config file that was read, if any.
+    pub(crate) fn join<T: Table>(
+        args: &Given<T>,
+        env: &dyn Fn(&str) -> Option<String>,
+        read: &dyn Fn(&Path) -> io::Result<String>,
+    ) -> Result<(Self, Option<PathBuf>), SettingsError> {
+        let mut layers = Self { table: T::SETTINGS, values: BTreeMap::new() };
+        layers.defaults();
+        let mut over = Self { table: T::SETTINGS, values: BTreeMap::new() };
+        over.environment(env);
+        over.flags(&args.values);
+        let explicit = over.values.get("config").and_then(|(values, _)| values.last().cloned());
+        let path = PathBuf::from(explicit.as_deref().unwrap_or(DEFAULT_CONFIG_FILE));
+        let config = match read(&path) {
+            Ok(text) => {
+                layers.file(&path, &text)?;
+                Some(path)
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound && explicit.is_none() => None,
+            Err(source) => return Err(SettingsError::Read { path, source }),
+        };
+        layers.values.extend(over.values);
+        Ok((layers, config))
+    }
+
     fn defaults(&mut self) {
-        for setting in SERVER.iter().filter(|setting| !setting.default.is_empty()) {
+        for setting in self.table.iter().filter(|setting| !setting.default.is_empty()) {
             self.values.insert(setting.name, (vec![setting.default.to_owned()], Source::Default));
         }
     }
     fn file(&mut self, path: &Path, text: &str) -> Result<(), SettingsError> {
-        for (name, values) in config_file::parse(path, text)? {
+        for (name, values) in config_file::parse(self.table, path, text)? {
             self.values.insert(name, (values, Source::File(path.to_owned())));
         }
         Ok(())
     }
     fn environment(&mut self, env: &dyn Fn(&str) -> Option<String>) {
-        for setting in SERVER {
+        for setting in self.table {
             let variable = setting.variable();
             if let Some(value) = env(&variable).filter(|value| !value.is_empty()) {
                 self.values.insert(setting.name, (vec![value], Source::Environment(variable)));
             }
         }
     }
-    fn flags(&mut self, args: &ServerArgs) {
-        for (name, values) in &args.values {
+    fn flags(&mut self, given: &BTreeMap<&'static str, Vec<String>>) {
+        for (name, values) in given {
             self.values.insert(name, (values.clone(), Source::Flag));
         }
     }
@@ -130,33 +142,33 @@ impl Layers {
     fn source(&self, name: &'static str) -> Source {
         self.values.get(name).map_or(Source::Default, |(_, source)| source.clone())
     }
-    fn invalid(&self, name: &'static str, why: impl Into<String>) -> SettingsError {
+    pub(crate) fn invalid(&self, name: &'static str, why: impl Into<String>) -> SettingsError {
         SettingsError::Invalid { name, source_of: self.source(name), why: why.into() }
     }
     /// The one value of a setting; "" counts as not set.
-    fn text(&self, name: &'static str) -> Result<Option<&str>, SettingsError> {
+    pub(crate) fn text(&self, name: &'static str) -> Result<Option<&str>, SettingsError> {
         match self.values.get(name).map(|(values, _)| &values[..]) {
             None => Ok(None),
             Some([one]) => Ok(Some(one.trim()).filter(|text| !text.is_empty())),
             Some(_) => Err(self.invalid(name, "takes one value")),
         }
     }
-    fn needed(&self, name: &'static str) -> Result<&str, SettingsError> {
+    pub(crate) fn needed(&self, name: &'static str) -> Result<&str, SettingsError> {
         self.text(name)?.ok_or_else(|| self.invalid(name, "must not be empty"))
     }
-    fn list(&self, name: &'static str) -> Vec<String> {
-        let setting = SERVER.iter().find(|setting| setting.name == name);
+    pub(crate) fn list(&self, name: &'static str) -> Vec<String> {
+        let setting = self.table.iter().find(|setting| setting.name == name);
         let values = self.values.get(name).map(|(values, _)| values.clone()).unwrap_or_default();
         if setting.is_some_and(|setting| setting.kind == SettingKind::Arguments) {
             return values;
         }
         values.iter().flat_map(|value| value.split(',')).map(|value| value.trim().to_owned()).filter(|value| !value.is_empty()).collect()
     }
-    fn parsed<T: std::str::FromStr>(&self, name: &'static str, what: &str) -> Result<Option<T>, SettingsError> {
+    pub(crate) fn parsed<T: std::str::FromStr>(&self, name: &'static str, what: &str) -> Result<Option<T>, SettingsError> {
         let parse = |text: &str| text.parse().map_err(|_| self.invalid(name, format!("{text:?} is not {what}")));
         self.text(name)?.map(parse).transpose()
     }
-    fn needed_parsed<T: std::str::FromStr>(&self, name: &'static str, what: &str) -> Result<T, SettingsError> {
+    pub(crate) fn needed_parsed<T: std::str::FromStr>(&self, name: &'static str, what: &str) -> Result<T, SettingsError> {
         self.needed(name)?;
         Ok(self.parsed(name, what)?.expect("needed says that it is set"))
     }
@@ -175,7 +187,7 @@ impl Layers {
         }
         Ok(network)
     }
-    fn arguments(&self, name: &'static str) -> Result<Vec<(String, String)>, SettingsError> {
+    pub(crate) fn arguments(&self, name: &'static str) -> Result<Vec<(String, String)>, SettingsError> {
         let pair = |argument: &String| match argument.trim_start_matches('-').split_once('=') {
             Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
             _ => Err(self.invalid(name, format!("{argument:?} is not of the form key=value"))),
@@ -224,10 +236,7 @@ impl Layers {
             let why = format!("{service_node_port_range} holds https-listen-port {https_listen_port}");
             return Err(self.invalid("service-node-port-range", why));
         }
-        let disable = self.list("disable");
-        if let Some(unknown) = disable.iter().find(|name| !COMPONENTS.contains(&name.as_str())) {
-            return Err(self.invalid("disable", format!("{unknown:?} is none of {}", COMPONENTS.join(", "))));
-        }
+        let disable = self.disable(COMPONENTS)?;
         let cluster_domain = self.needed("cluster-domain")?.trim_end_matches('.').to_owned();
         if !is_domain(&cluster_domain) {
             return Err(self.invalid("cluster-domain", format!("{cluster_domain:?} is not a domain name")));
@@ -264,6 +273,14 @@ impl Layers {
         })
     }
 
+    pub(crate) fn disable(&self, components: &[&str]) -> Result<Vec<String>, SettingsError> {
+        let disable = self.list("disable");
+        match disable.iter().find(|name| !components.contains(&name.as_str())) {
+            Some(unknown) => Err(self.invalid("disable", format!("{unknown:?} is none of {}", components.join(", ")))),
+            None => Ok(disable),
+        }
+    }
+
     fn advertise_address(&self) -> Result<Option<IpAddr>, SettingsError> {
         let given: Option<IpAddr> = self.parsed("advertise-address", "an IP address")?;
         match given {
@@ -274,7 +291,7 @@ impl Layers {
         }
     }
 
-    fn node_name(&self, read: &dyn Fn(&Path) -> io::Result<String>) -> Result<String, SettingsError> {
+    pub(crate) fn node_name(&self, read: &dyn Fn(&Path) -> io::Result<String>) -> Result<String, SettingsError> {
         let name = match self.text("node-name")? {
             Some(name) => name.to_owned(),
             None => {
@@ -309,7 +326,7 @@ impl Layers {
         }
     }
 
-    fn endpoint(&self) -> Result<Option<String>, SettingsError> {
+    pub(crate) fn endpoint(&self) -> Result<Option<String>, SettingsError> {
         let name = "container-runtime-endpoint";
         match self.text(name)? {
             None => Ok(None),
@@ -328,7 +345,7 @@ fn nth(network: IpNet, n: u8) -> IpAddr {
     }
 }
 
-fn is_domain(name: &str) -> bool {
+pub(crate) fn is_domain(name: &str) -> bool {
     let edge = |byte: Option<&u8>| byte.is_some_and(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
     let is_label = |label: &str| {
         let bytes = label.as_bytes();

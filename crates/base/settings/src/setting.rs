@@ -74,6 +74,21 @@ pub const SERVER: &[Setting] = &[
     Setting::arguments("kubelet-arg", "Arguments for the node agent, by upstream's names"),
 ];
 
+/// The settings of `k8shost agent`.
+pub const AGENT: &[Setting] = &[
+    Setting::text("config", "FILE", "/etc/k8shost/config.yaml", "Settings in YAML, by the names of these flags"),
+    Setting::text("server", "URL", "", "The server to join, such as https://192.0.2.1:6443"),
+    Setting::text("token", "TOKEN", "", "What lets this machine join: what `k8shost token create` printed, or the server's node-token file holds"),
+    Setting::text("token-file", "FILE", "", "A file that holds the token"),
+    Setting::text("data-dir", "DIRECTORY", "/var/lib/k8shost", "Where all state is kept"),
+    Setting::text("node-name", "NAME", "", "Name of this node [default: the host's name]"),
+    Setting::text("node-ip", "ADDRESS", "", "Address others reach this node at [default: the one that leads to the server]"),
+    Setting::list("node-label", "KEY=VALUE", "Labels of this node"),
+    Setting::list("node-taint", "KEY=VALUE:EFFECT", "Taints this node gets when it is first registered"),
+    Setting::text("container-runtime-endpoint", "ENDPOINT", "", "CRI socket of a container runtime to use [default: a containerd of our own]"),
+    Setting::arguments("kubelet-arg", "Arguments for the node agent, by upstream's names"),
+];
+
 /// Where a setting's value came from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Source {

@@ -14,6 +14,8 @@ const FIRST_RETRY: Duration = Duration::from_millis(500);
 const LAST_RETRY: Duration = Duration::from_secs(10);
 /// A watch that lasted this long was a good one.
 const GOOD: Duration = Duration::from_secs(5);
+/// Until it is asked again for what the server does not serve, as where it hosts no virtual clusters.
+const UNSERVED: Duration = Duration::from_secs(60);
 /// How far a follower may be ahead of its cache.
 const AHEAD: usize = 256;
 
@@ -62,6 +64,8 @@ enum End {
     Over(Option<String>),
     /// The server no longer knows what came after the revision.
     Expired,
+    /// The server does not serve the resource: there are none.
+    Unserved,
     /// The cache is gone.
     Unwanted,
 }
@@ -102,6 +106,13 @@ impl Follower {
                     self.revision = None;
                     None
                 }
+                End::Unserved => {
+                    self.revision = None;
+                    tokio::select! {
+                        () = tokio::time::sleep(UNSERVED) => continue,
+                        () = self.sender.closed() => return,
+                    }
+                }
                 End::Over(why) => why,
             };
             if began.elapsed() >= GOOD {
@@ -125,6 +136,10 @@ impl Follower {
             Some(revision) => uri.push_str(&format!("&resourceVersion={revision}")),
             None => uri.push_str("&sendInitialEvents=true&resourceVersionMatch=NotOlderThan"),
         }
+        if self.fields.is_none() && self.path.ends_with("/api/v1/pods") {
+            // All that a node may know of others' pods.
+            uri.push_str("&view=network");
+        }
         if let Some(fields) = &self.fields {
             uri.push_str(&format!("&fieldSelector={}", fields.replace('=', "%3D").replace(',', "%2C")));
         }
@@ -141,6 +156,14 @@ impl Follower {
             answer = self.client.request_stream(request) => match answer {
                 Ok(body) => body,
                 Err(kube::Error::Api(status)) if status.code == 410 => return End::Expired,
+                Err(kube::Error::Api(status)) if status.code == 404 => {
+                    for event in [SourceEvent::Restart, SourceEvent::Listed] {
+                        if sender.send(event).await.is_err() {
+                            return End::Unwanted;
+                        }
+                    }
+                    return End::Unserved;
+                }
                 Err(error) => return End::Over(Some(error.to_string())),
             },
             () = sender.closed() => return End::Unwanted,

@@ -1,6 +1,6 @@
 //! Hosting: what a server of many clusters does for whoever manages them.
 use api_meta::ClusterName;
-pub use api_meta::{ClusterAccess as Access, ClusterSettings, KeyPair, PodSecurityLevel};
+pub use api_meta::{ClusterAccess as Access, ClusterSettings, JoinSecret, KeyPair, PodSecurityLevel};
 use async_trait::async_trait;
 
 #[derive(Debug, thiserror::Error)]

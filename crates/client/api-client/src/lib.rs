@@ -1,12 +1,17 @@
 //! The write path: a `kube::Client` for any cluster, in-process or over TLS.
 mod definitions;
 mod hosting;
+pub mod join;
+mod remote;
+mod tunnel;
 
 use api_meta::ClusterName;
 
 pub use definitions::install_definitions;
-pub use hosting::{Access, ClusterSettings, Hosting, HostingError, KeyPair, PodSecurityLevel};
+pub use hosting::{Access, ClusterSettings, Hosting, HostingError, JoinSecret, KeyPair, PodSecurityLevel};
 pub use kube;
+pub use remote::RemoteClients;
+pub use tunnel::Tunnels;
 
 /// Gives clients for clusters. `bin` fills it with the server's own pipeline (no network) or with a connection.
 ///

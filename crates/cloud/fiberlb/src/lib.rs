@@ -34,6 +34,7 @@ pub use error::Error;
 pub use model::{Algorithm, BackendProtocol, Certificates, Configuration, HealthCheck, Listener, Member, Pool, PoolId};
 pub use node::run;
 pub use node_network::teardown;
+pub use plan::BALANCES;
 pub use rate_limits::RateLimit;
 pub use route_table::{PathMatch, Route, RouteTable};
 pub use server::{LoadBalancers, ServiceSettings, serve};

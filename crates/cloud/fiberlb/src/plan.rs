@@ -16,6 +16,8 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 use std::sync::Arc;
 use std::time::Duration;
 
+/// The label of nodes where FiberLB runs: no other answers for addresses.
+pub const BALANCES: &str = "fiberlb.plasmacloud.io/balances";
 /// The holder that all Ingresses share.
 pub const INGRESS_HOLDER: &str = "ingress";
 pub const INGRESS_PORTS: [&str; 2] = ["TCP/80", "TCP/443"];
@@ -84,7 +86,9 @@ pub fn owner(address: Ipv4Addr, nodes: &BTreeSet<String>) -> Option<&String> {
 
 /// Whether a node may answer for addresses.
 pub fn is_candidate(node: &Node) -> bool {
-    let excluded = node.metadata.labels.as_ref().is_some_and(|labels| labels.contains_key("node.kubernetes.io/exclude-from-external-load-balancers"));
+    let labels = node.metadata.labels.as_ref();
+    let balances = labels.and_then(|labels| labels.get(BALANCES)).is_some_and(|value| value == "true");
+    let excluded = !balances || labels.is_some_and(|labels| labels.contains_key("node.kubernetes.io/exclude-from-external-load-balancers"));
     let conditions = node.status.iter().flat_map(|status| status.conditions.iter().flatten());
     !excluded && conditions.into_iter().any(|condition| condition.type_ == "Ready" && condition.status == "True")
 }

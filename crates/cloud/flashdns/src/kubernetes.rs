@@ -4,7 +4,7 @@ use crate::plan::records;
 use crate::zone::name_server;
 use api_cache::{Cache, Change, ObjectKey, Selection, Source};
 use k8s_openapi::api::core::v1::{Service, ServicePort, ServiceSpec};
-use k8s_openapi::api::discovery::v1::{Endpoint, EndpointConditions, EndpointPort, EndpointSlice};
+use k8s_openapi::api::discovery::v1::{Endpoint, EndpointConditions, EndpointHints, EndpointPort, EndpointSlice, ForNode};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use std::collections::BTreeMap;
@@ -67,6 +67,8 @@ pub fn objects(cluster_dns: IpAddr, endpoint: IpAddr, port: u16, node_name: Opti
             addresses: vec![endpoint.to_string()],
             conditions: Some(EndpointConditions { ready: Some(true), serving: Some(true), terminating: Some(false) }),
             node_name: node_name.map(str::to_owned),
+            // Where every node answers, its own pods ask it.
+            hints: node_name.map(|name| EndpointHints { for_nodes: Some(vec![ForNode { name: name.into() }]), for_zones: None }),
             ..Endpoint::default()
         }]),
         ports: Some(

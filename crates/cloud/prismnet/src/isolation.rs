@@ -3,8 +3,9 @@
 //! The upper half of a packet's mark is the number of the cluster in whose name it travels: that of the pod it comes
 //! from, 0 for the host cluster and everybody else. (Who leads traffic on, as the Service proxy does for node ports, may
 //! change it to the cluster it leads to; and a process of the machine that acts for a cluster marks what it sends.) A packet is let through where that cluster may be reached. Every packet is
-//! judged, not only a flow's first: an address may be another cluster's pod by now. Answers follow what was let through.
+//! judged, by the node it goes to where that is another one, and not only a flow's first: an address may be another cluster's pod by now. Answers follow what was let through.
 use crate::node::TABLE;
+use crate::peers::TUNNEL;
 use crate::{AddressPool, Lease, NodeNetwork, VirtualClusters};
 use ipnet::Ipv4Net;
 use std::fmt::Write;
@@ -55,6 +56,7 @@ pub(crate) fn chains(network: &NodeNetwork, virtual_clusters: &VirtualClusters, 
   ct direction reply accept
   {cluster} == 0 goto forward-host
   {cluster} . ip daddr @{MEMBERS} accept
+  oifname \"{TUNNEL}\" accept
   ip daddr {{ {pods}, {range} }} drop
  }}
  chain forward-host {{
@@ -73,6 +75,7 @@ pub(crate) fn chains(network: &NodeNetwork, virtual_clusters: &VirtualClusters, 
   ct direction reply accept
   fib daddr type local goto doors
   {cluster} . ip daddr @{MEMBERS} accept
+  oifname \"{TUNNEL}\" accept
   ip daddr {{ {pods}, {range} }} drop
  }}
  chain doors {{

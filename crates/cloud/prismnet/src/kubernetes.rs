@@ -1,6 +1,9 @@
 //! Kubernetes' side of names: which logical switch and port a pod has, as the runtime tells of it in CNI_ARGS.
+use crate::peers::Peer;
 use crate::pod_clusters::PodCluster;
+use k8s_openapi::api::core::v1::Node;
 use serde::{Deserialize, Serialize};
+use std::net::IpAddr;
 
 /// The pod an attachment is for.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -18,6 +21,29 @@ impl PodIdentity {
         let value = |key: &str| arguments.split(';').filter_map(|pair| pair.split_once('=')).find(|(k, _)| *k == key).map(|(_, v)| v.to_owned());
         Some(Self { namespace: value("K8S_POD_NAMESPACE")?, name: value("K8S_POD_NAME")?, uid: value("K8S_POD_UID").unwrap_or_default() })
     }
+}
+
+/// The node of this machine.
+#[derive(Clone, Debug)]
+pub struct OwnNode {
+    pub name: String,
+    /// What its Node object tells as InternalIP.
+    pub address: IpAddr,
+}
+
+/// The nodes that have an address and a range for their pods, but for the one of this name; in order of their addresses.
+pub fn peers_of<'a>(own: &str, nodes: impl Iterator<Item = &'a Node>) -> Vec<Peer> {
+    let mut peers: Vec<Peer> = nodes.filter(|node| node.metadata.name.as_deref() != Some(own)).filter_map(peer).collect();
+    peers.sort();
+    peers
+}
+
+fn peer(node: &Node) -> Option<Peer> {
+    let addresses = node.status.as_ref()?.addresses.iter().flatten();
+    let address = addresses.filter(|address| address.type_ == "InternalIP").find_map(|address| address.address.parse().ok())?;
+    let spec = node.spec.as_ref()?;
+    let pod_cidr = spec.pod_cidrs.iter().flatten().chain(&spec.pod_cidr).find_map(|range| range.parse().ok())?;
+    Some(Peer { address, pod_cidr })
 }
 
 /// The logical switch of a namespace: in virtual clusters it names the cluster too.

@@ -102,7 +102,7 @@ fn make(node: &mut Netlink, port: &PortPlan, namespace: &NetworkNamespace) -> Re
 }
 
 /// A kernel without IPv6 has nothing to switch off.
-fn switch_off_ipv6(interface: &str) -> Result<(), Error> {
+pub(crate) fn switch_off_ipv6(interface: &str) -> Result<(), Error> {
     let name = format!("net/ipv6/conf/{interface}/disable_ipv6");
     if fs::exists(format!("/proc/sys/{name}")).unwrap_or(true) { write_sysctl(&name, "1") } else { Ok(()) }
 }

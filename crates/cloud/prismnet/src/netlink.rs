@@ -1,6 +1,7 @@
 //! Netlink: a blocking route-netlink socket, bound to the network namespace it was opened in.
 //!
 //! Blocking, because a CNI call is a handful of requests in a row: a runtime would cost more than they do.
+pub use crate::netlink_peers::Vxlan;
 use crate::{Error, NetworkNamespace};
 use ipnet::Ipv4Net;
 use netlink_packet_core::{NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REPLACE, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload};
@@ -43,6 +44,8 @@ pub enum Hop {
     Device(u32),
     /// To a gateway behind a device.
     Gateway(Ipv4Addr, u32),
+    /// To a gateway that is taken to be behind a device, whatever its address.
+    Onlink(Ipv4Addr, u32),
     /// Nowhere: the sender is told at once.
     Unreachable,
     /// The destination is this machine itself: a whole range of addresses is its own.
@@ -213,10 +216,25 @@ impl Netlink {
         let mut message = RouteMessage::default();
         message.header.address_family = AddressFamily::Inet;
         let replies = self.request(RouteNetlinkMessage::GetRoute(message), NLM_F_DUMP).map_err(|source| failed("list routes".into(), source))?;
-        Ok(replies.into_iter().filter_map(to_route).collect())
+        Ok(replies.into_iter().filter_map(|reply| to_route_in(reply, RouteHeader::RT_TABLE_MAIN)).collect())
     }
 
-    fn request(&mut self, message: RouteNetlinkMessage, flags: u16) -> io::Result<Vec<RouteNetlinkMessage>> {
+    /// All IPv4 addresses of this machine with the networks they are in, by device.
+    pub fn all_addresses(&mut self) -> Result<Vec<(u32, Ipv4Net)>, Error> {
+        let mut message = AddressMessage::default();
+        message.header.family = AddressFamily::Inet;
+        let replies = self.request(RouteNetlinkMessage::GetAddress(message), NLM_F_DUMP).map_err(|source| failed("list addresses".into(), source))?;
+        let found = replies.into_iter().filter_map(|reply| match reply {
+            RouteNetlinkMessage::NewAddress(found) => found.attributes.iter().find_map(|attribute| match attribute {
+                AddressAttribute::Local(IpAddr::V4(address)) => Some((found.header.index, Ipv4Net::new(*address, found.header.prefix_len).ok()?)),
+                _ => None,
+            }),
+            _ => None,
+        });
+        Ok(found.collect())
+    }
+
+    pub(crate) fn request(&mut self, message: RouteNetlinkMessage, flags: u16) -> io::Result<Vec<RouteNetlinkMessage>> {
         self.sequence += 1;
         let mut header = NetlinkHeader::default();
         header.flags = NLM_F_REQUEST | flags | if flags & NLM_F_DUMP == NLM_F_DUMP { 0 } else { NLM_F_ACK };
@@ -250,7 +268,7 @@ impl Netlink {
     }
 }
 
-fn route(destination: Ipv4Net, hop: Hop, source_address: Option<Ipv4Addr>, metric: u32) -> RouteMessage {
+pub(crate) fn route(destination: Ipv4Net, hop: Hop, source_address: Option<Ipv4Addr>, metric: u32) -> RouteMessage {
     let mut message = RouteMessage::default();
     message.header.address_family = AddressFamily::Inet;
     message.header.destination_prefix_length = destination.prefix_len();
@@ -264,7 +282,7 @@ fn route(destination: Ipv4Net, hop: Hop, source_address: Option<Ipv4Addr>, metri
             message.header.scope = RouteScope::Link;
             message.attributes.push(RouteAttribute::Oif(index));
         }
-        Hop::Gateway(gateway, index) => {
+        Hop::Gateway(gateway, index) | Hop::Onlink(gateway, index) => {
             message.attributes.push(RouteAttribute::Gateway(RouteAddress::Inet(gateway)));
             message.attributes.push(RouteAttribute::Oif(index));
         }
@@ -305,9 +323,9 @@ fn to_link(message: RouteNetlinkMessage) -> Option<Link> {
     Some(link)
 }
 
-fn to_route(message: RouteNetlinkMessage) -> Option<(Ipv4Net, Hop, u32)> {
+pub(crate) fn to_route_in(message: RouteNetlinkMessage, table: u8) -> Option<(Ipv4Net, Hop, u32)> {
     let RouteNetlinkMessage::NewRoute(message) = message else { return None };
-    if message.header.table != RouteHeader::RT_TABLE_MAIN {
+    if message.header.table != table {
         return None;
     }
     let (mut destination, mut gateway, mut device, mut metric) = (Ipv4Addr::UNSPECIFIED, None, None, 0);
@@ -329,10 +347,10 @@ fn to_route(message: RouteNetlinkMessage) -> Option<(Ipv4Net, Hop, u32)> {
     Some((Ipv4Net::new(destination, message.header.destination_prefix_length).ok()?, hop, metric))
 }
 
-fn is(error: &io::Error, code: Errno) -> bool {
+pub(crate) fn is(error: &io::Error, code: Errno) -> bool {
     error.raw_os_error() == Some(code as i32)
 }
 
-fn failed(action: String, source: io::Error) -> Error {
+pub(crate) fn failed(action: String, source: io::Error) -> Error {
     Error::Netlink { action, source }
 }

@@ -5,6 +5,7 @@ use crate::native_engine::write_sysctl;
 use crate::netlink::{Hop, Netlink};
 use crate::network_namespace::identity_at;
 use crate::nft;
+use crate::peer_links;
 use crate::plan::host_interface;
 use crate::policy;
 use crate::settings::DEFAULT_MTU;
@@ -51,18 +52,25 @@ pub fn setup(network: &NodeNetwork) -> Result<(), Error> {
         // All of the range is this machine: who listens on every address sees by the one that was asked which cluster is meant.
         netlink.add_route(virtual_clusters.range, Hop::Local, None, 0)?;
     }
+    for own in &network.own_addresses {
+        netlink.add_route(Ipv4Net::from(*own), Hop::Local, None, 0)?;
+    }
     PodClusters::new(&network.state_dir).clear()?;
     reap(network)
 }
 
 /// Takes the router, its routes and its tables away. Ports of pods that still run stay.
 pub fn teardown(network: &NodeNetwork) -> Result<(), Error> {
+    peer_links::remove(network)?;
     let mut netlink = Netlink::open()?;
     netlink.delete_route(network.pod_cidr, Hop::Unreachable, LAST_METRIC)?;
     // The kernel drops the Service route with the link.
     netlink.delete_link(&network.bridge_name)?;
     if let Some(virtual_clusters) = &network.virtual_clusters {
         netlink.delete_route(virtual_clusters.range, Hop::Local, 0)?;
+    }
+    for own in &network.own_addresses {
+        netlink.delete_route(Ipv4Net::from(*own), Hop::Local, 0)?;
     }
     PodClusters::new(&network.state_dir).clear()?;
     policy::teardown()?;
@@ -140,17 +148,21 @@ fn rules(network: &NodeNetwork, pool: &AddressPool) -> String {
     text
 }
 
-fn mtu(network: &NodeNetwork, netlink: &mut Netlink) -> Result<u32, Error> {
+/// What pods may send at once: what the uplink takes, less what a tunnel to other nodes adds.
+pub(crate) fn mtu(network: &NodeNetwork, netlink: &mut Netlink) -> Result<u32, Error> {
     if let Some(mtu) = network.mtu {
         return Ok(mtu);
     }
     let routes = netlink.routes()?.into_iter().filter(|(destination, ..)| destination.prefix_len() == 0);
     let uplink = routes.min_by_key(|(.., metric)| *metric).and_then(|(_, hop, _)| match hop {
-        Hop::Device(index) | Hop::Gateway(_, index) => Some(index),
+        Hop::Device(index) | Hop::Gateway(_, index) | Hop::Onlink(_, index) => Some(index),
         Hop::Unreachable | Hop::Local => None,
     });
-    let Some(uplink) = uplink else { return Ok(DEFAULT_MTU) };
-    Ok(netlink.link_by_index(uplink)?.map_or(DEFAULT_MTU, |link| link.mtu))
+    let uplink = match uplink {
+        Some(uplink) => netlink.link_by_index(uplink)?.map_or(DEFAULT_MTU, |link| link.mtu),
+        None => DEFAULT_MTU,
+    };
+    Ok(if network.has_peers { peer_links::inner_mtu(uplink) } else { uplink })
 }
 
 /// Points `at` to `target`, without a moment in which it points nowhere.

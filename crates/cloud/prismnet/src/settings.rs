@@ -28,6 +28,10 @@ pub struct NodeNetwork {
     pub state_dir: PathBuf,
     /// `None`: all pods are the host cluster's.
     pub virtual_clusters: Option<VirtualClusters>,
+    /// More addresses that are this machine's own: at a virtual cluster's, its nodes take in what is for its API.
+    pub own_addresses: Vec<Ipv4Addr>,
+    /// Whether other nodes may join: packets leave room for a tunnel's headers.
+    pub has_peers: bool,
 }
 
 /// How virtual clusters are told apart on a node, and where they reach what is theirs on it.
@@ -51,6 +55,8 @@ impl NodeNetwork {
             bridge_name: DEFAULT_BRIDGE.into(),
             state_dir: DEFAULT_STATE_DIR.into(),
             virtual_clusters: None,
+            own_addresses: Vec::new(),
+            has_peers: false,
         }
     }
 

@@ -7,6 +7,7 @@ mod error;
 mod kit;
 pub mod node_selector;
 mod objects;
+pub mod own_nodes;
 pub mod pod_resources;
 mod queue;
 mod queue_metrics;

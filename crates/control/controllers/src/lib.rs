@@ -1,5 +1,6 @@
 //! The controllers: each folder decides purely and acts thinly; all run once, for all clusters.
 
+mod certificates;
 mod cluster_role_aggregation;
 mod cron_job;
 mod daemon_set;
@@ -14,6 +15,8 @@ mod history;
 mod horizontal_pod_autoscaler;
 mod job;
 mod namespace;
+mod node_dns;
+mod node_ipam;
 mod node_lifecycle;
 mod owners;
 mod pod_gc;
@@ -31,5 +34,7 @@ mod templates;
 mod volume_binder;
 mod volume_protection;
 
+pub use certificates::Signer;
+pub use node_ipam::NodeRanges;
 pub use run::run;
 pub use settings::ControllersSettings;

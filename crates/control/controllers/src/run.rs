@@ -1,8 +1,8 @@
 //! Starts every controller and waits for their end.
 use crate::{
-    ControllersSettings, cluster_role_aggregation, cron_job, daemon_set, deployment, disruption, endpoint_slice, endpoint_slice_mirroring, endpoints,
-    garbage_collector, horizontal_pod_autoscaler, job, namespace, node_lifecycle, pod_gc, replica_set, resource_quota, root_ca, service_account, stateful_set,
-    taint_eviction, volume_binder, volume_protection,
+    ControllersSettings, certificates, cluster_role_aggregation, cron_job, daemon_set, deployment, disruption, endpoint_slice, endpoint_slice_mirroring,
+    endpoints, garbage_collector, horizontal_pod_autoscaler, job, namespace, node_dns, node_ipam, node_lifecycle, pod_gc, replica_set, resource_quota, root_ca,
+    service_account, stateful_set, taint_eviction, volume_binder, volume_protection,
 };
 use controller_kit::{CancellationToken, Kit};
 use futures::future::{BoxFuture, FutureExt, join_all};
@@ -12,7 +12,7 @@ use k8s_openapi::api::core::v1::ReplicationController;
 /// Runs all controllers for all clusters until `shutdown`. Must be called inside a tokio runtime.
 pub async fn run(settings: ControllersSettings, kit: Kit, shutdown: CancellationToken) {
     let stop = || shutdown.clone();
-    let all: Vec<BoxFuture<'static, ()>> = vec![
+    let mut all: Vec<BoxFuture<'static, ()>> = vec![
         replica_set::runner::<ReplicaSet>(&kit).run(stop()).boxed(),
         replica_set::runner::<ReplicationController>(&kit).run(stop()).boxed(),
         deployment::runner(&kit).run(stop()).boxed(),
@@ -42,5 +42,15 @@ pub async fn run(settings: ControllersSettings, kit: Kit, shutdown: Cancellation
         taint_eviction::runner(&kit).run(stop()).boxed(),
         pod_gc::runner(&kit, settings.terminated_pod_gc_threshold).run(stop()).boxed(),
     ];
+    if let Some(signer) = &settings.signer {
+        all.push(certificates::runner(&kit, signer.clone(), &settings).run(stop()).boxed());
+        all.push(certificates::node_keys(&kit).run(stop()).boxed());
+    }
+    if let Some(ranges) = &settings.node_ranges {
+        all.push(node_ipam::runner(&kit, ranges.clone()).run(stop()).boxed());
+    }
+    if let Some(port) = settings.dns_port {
+        all.push(node_dns::runner(&kit, port, settings.own_node.clone()).run(stop()).boxed());
+    }
     join_all(all.into_iter().map(tokio::spawn)).await;
 }

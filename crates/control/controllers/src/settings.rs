@@ -1,4 +1,5 @@
 //! Settings of the controllers.
+use crate::{NodeRanges, Signer};
 use api_meta::ClusterName;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,6 +12,14 @@ pub struct ControllersSettings {
     pub node_monitor_grace_period: Duration,
     /// Finished pods beyond this many in a cluster are deleted; 0 keeps all.
     pub terminated_pod_gc_threshold: usize,
+    /// Who signs nodes' certificates; `None`: nobody, and requests are left to others.
+    pub signer: Option<Arc<dyn Signer>>,
+    /// Where nodes' pod ranges come from; `None`: nodes bring their own.
+    pub node_ranges: Option<NodeRanges>,
+    /// The port at which every node answers DNS questions of its pods; `None`: the DNS Service is somebody else's.
+    pub dns_port: Option<u16>,
+    /// The name of the server's own node, which no machine that joins may take.
+    pub own_node: Option<String>,
     /// How many endpoints one EndpointSlice holds at most.
     pub max_endpoints_per_slice: usize,
 }
@@ -23,6 +32,10 @@ impl ControllersSettings {
             root_ca_pem: Arc::new(move |_| pem.clone()),
             node_monitor_grace_period: Duration::from_secs(50),
             terminated_pod_gc_threshold: 12_500,
+            signer: None,
+            node_ranges: None,
+            dns_port: None,
+            own_node: None,
             max_endpoints_per_slice: 100,
         }
     }

@@ -2,6 +2,7 @@
 use crate::queue::{Pending, Queue};
 use crate::{Plugin, Plugins, PodInfo, SchedulerSettings, Snapshot};
 use controller_kit::ObjectKey;
+use controller_kit::own_nodes;
 use k8s_openapi::api::core::v1::{Node, Pod};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -39,7 +40,8 @@ impl Core {
             return;
         };
         let node = pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref()).filter(|name| !name.is_empty());
-        match node {
+        let node = node.map(|node| if own_nodes::runs_on_own(&key.cluster, pod) { own_nodes::qualified(&key.cluster, node) } else { node.to_owned() });
+        match node.as_deref() {
             Some(node) => {
                 self.assumed.remove(key);
                 self.queue.remove(key);

@@ -54,6 +54,11 @@ impl NodeInfo {
         self.has_soft_taints = self.taints().iter().any(|taint| taint.effect == "PreferNoSchedule");
     }
 
+    /// Its name in the cluster it is of.
+    pub fn own_name(&self) -> &str {
+        controller_kit::own_nodes::owner(&self.name).map_or(&self.name, |(_, name)| name)
+    }
+
     pub fn taints(&self) -> &[Taint] {
         self.node.spec.as_ref().and_then(|spec| spec.taints.as_deref()).unwrap_or_default()
     }

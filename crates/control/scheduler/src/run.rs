@@ -4,6 +4,7 @@ use crate::core::{Core, VOLUMES_CHANGED};
 use crate::preemption::{self, Preemption};
 use crate::queue::Pending;
 use crate::{FitError, Plugins, SchedulerSettings, Volumes, metrics, schedule, volumes};
+use controller_kit::own_nodes;
 use controller_kit::{CancellationToken, Error, Kit, ObjectKey, Objects, Preconditions};
 use k8s_openapi::api::core::v1::{Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
@@ -75,9 +76,11 @@ pub async fn run(settings: SchedulerSettings, kit: Kit, shutdown: CancellationTo
     let _nodes = nodes.listen({
         let on = on.clone();
         move |change| {
-            // Virtual clusters have mirrors of nodes; the nodes themselves are the host's.
-            let Some(scheduler) = on.upgrade().filter(|_| change.key.cluster.is_root()) else { return };
-            changed(&scheduler, &|core, now| core.node_changed(change.old.as_ref(), change.new.as_ref(), now));
+            let Some(scheduler) = on.upgrade() else { return };
+            // Those of virtual clusters are machines of their own; what these see of the host's are no objects.
+            let seen = |node: &Option<Arc<Node>>| node.as_ref().map(|node| own_nodes::among_all(&change.key.cluster, node));
+            let (old, new) = (seen(&change.old), seen(&change.new));
+            changed(&scheduler, &|core, now| core.node_changed(old.as_ref(), new.as_ref(), now));
         }
     });
     let _pods = pods.listen({
@@ -217,6 +220,7 @@ impl Scheduler {
 
     async fn bind(&self, pending: &Pending, node: &str, waiting_claims: &[String]) {
         let bound = async {
+            let node = own_nodes::owner(node).map_or(node, |(_, name)| name);
             self.bind_claims(pending, node, waiting_claims).await?;
             self.writer.bind(&pending.info, node).await
         };

@@ -3,6 +3,7 @@ use crate::filters::{self, Filter};
 use crate::fit_error::Rejection;
 use crate::{FitError, NodeInfo, Plugin, PodInfo, Snapshot, Volumes, scores};
 use controller_kit::node_selector::RequiredNodes;
+use controller_kit::own_nodes::{owner, qualified, runs_on_own};
 
 /// Where a pod shall run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,7 +35,10 @@ pub fn schedule(
     percentage: usize,
     random: &mut dyn FnMut(usize) -> usize,
 ) -> Result<Placement, FitError> {
-    let all = snapshot.nodes().len();
+    let concerns = |node: &NodeInfo| may_have(pod, node);
+    let total = snapshot.nodes().len();
+    let all =
+        if snapshot.has_own_nodes() || runs_on_own(&pod.key.cluster, &pod.pod) { snapshot.nodes().iter().filter(|node| concerns(node)).count() } else { total };
     if all == 0 {
         return Err(FitError::default());
     }
@@ -47,6 +51,8 @@ pub fn schedule(
     let (mut fit, mut next_start) = (Vec::new(), 0);
     match pinned(pod) {
         Some(names) => {
+            let own = runs_on_own(&pod.key.cluster, &pod.pod);
+            let names: Vec<String> = names.iter().map(|name| if own { qualified(&pod.key.cluster, name) } else { name.clone() }).collect();
             for at in names.iter().filter_map(|name| snapshot.index_of(name)) {
                 match fits(&snapshot.nodes()[at]) {
                     Ok(()) => fit.push(at),
@@ -62,15 +68,18 @@ pub fn schedule(
         None => {
             let enough = enough(all, percentage);
             let mut looked = 0;
-            while looked < all && fit.len() < enough {
-                let at = (start + looked) % all;
+            while looked < total && fit.len() < enough {
+                let at = (start + looked) % total;
                 looked += 1;
+                if !concerns(&snapshot.nodes()[at]) {
+                    continue;
+                }
                 match fits(&snapshot.nodes()[at]) {
                     Ok(()) => fit.push(at),
                     Err((plugin, rejection)) => error.reject(at, plugin, rejection),
                 }
             }
-            next_start = (start + looked) % all;
+            next_start = (start + looked) % total;
         }
     }
     match fit[..] {
@@ -78,6 +87,12 @@ pub fn schedule(
         [only] => Ok(Placement { node: only, next_start }),
         _ => Ok(Placement { node: best(pod, snapshot, &fit, random), next_start }),
     }
+}
+
+/// Whether a node is one of those the pod's cluster has: its own, where it has any, else the host's.
+fn may_have(pod: &PodInfo, node: &NodeInfo) -> bool {
+    let owner = owner(&node.name).map(|(cluster, _)| cluster);
+    owner == runs_on_own(&pod.key.cluster, &pod.pod).then(|| pod.key.cluster.as_str())
 }
 
 /// The names of the only nodes that come into question, if the pod is pinned to some.
@@ -127,6 +142,27 @@ mod tests {
     use super::*;
     use crate::testing::{node, pod, snapshot};
     use serde_json::json;
+
+    #[test]
+    fn a_clusters_own_machines_run_its_pods_and_nobody_elses() {
+        use crate::testing::{outcome, pod_in};
+        use api_meta::ClusterName;
+        use controller_kit::own_nodes::{OWN_NODE, among_all};
+        let (edge, shared) = (ClusterName::hosted("team", "edge").unwrap(), ClusterName::hosted("team", "shared").unwrap());
+        let own = among_all(&edge, &node("m1", json!({})));
+        let mut snapshot = snapshot(vec![own, node("n1", json!({"metadata": {"labels": {OWN_NODE: "edge.team"}}}))], &[]);
+        let selecting = json!({"nodeSelector": {OWN_NODE: edge.as_str()}});
+        assert_eq!(outcome(&pod_in(&edge, "a", selecting.clone()), &snapshot), "edge.team/m1");
+        assert_eq!(outcome(&pod("a", json!({})), &snapshot), "n1");
+        assert_eq!(outcome(&pod("a", selecting.clone()), &snapshot), "n1", "what the host's label says is the host's");
+        assert_eq!(outcome(&pod_in(&shared, "a", json!({})), &snapshot), "n1");
+        let pinned = json!({"nodeSelector": {OWN_NODE: edge.as_str()}, "affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution":
+            {"nodeSelectorTerms": [{"matchFields": [{"key": "metadata.name", "operator": "In", "values": ["m1"]}]}]}}}});
+        assert_eq!(outcome(&pod_in(&edge, "a", pinned), &snapshot), "edge.team/m1", "as a DaemonSet's");
+        snapshot.remove_node("edge.team/m1");
+        assert_eq!(outcome(&pod_in(&edge, "a", selecting), &snapshot), "no nodes available to schedule pods");
+        assert!(!snapshot.has_own_nodes());
+    }
 
     #[test]
     fn large_clusters_are_sampled() {

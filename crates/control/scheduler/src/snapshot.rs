@@ -2,6 +2,7 @@
 use crate::{NodeInfo, PodInfo};
 use api_meta::ClusterName;
 use controller_kit::ObjectKey;
+use controller_kit::own_nodes::owner;
 use k8s_openapi::api::core::v1::Node;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
@@ -39,6 +40,8 @@ pub struct ImageState {
 #[derive(Default)]
 pub struct Snapshot {
     nodes: Vec<NodeInfo>,
+    /// How many of them are virtual clusters' own.
+    own_nodes: usize,
     by_name: HashMap<Arc<str>, usize>,
     placed: HashMap<ObjectKey, Placed>,
     /// Pods on nodes that are not known (yet).
@@ -63,6 +66,10 @@ impl Snapshot {
     }
     pub fn image(&self, name: &str) -> ImageState {
         self.images.get(name).copied().unwrap_or_default()
+    }
+    /// Whether there are nodes of virtual clusters among them.
+    pub fn has_own_nodes(&self) -> bool {
+        self.own_nodes > 0
     }
     pub fn has_images(&self) -> bool {
         !self.images.is_empty()
@@ -102,6 +109,7 @@ impl Snapshot {
                 info.add(placed.info.clone());
             }
         }
+        self.own_nodes += usize::from(owner(&name).is_some());
         self.by_name.insert(name, self.nodes.len());
         self.nodes.push(info);
     }
@@ -109,6 +117,7 @@ impl Snapshot {
     pub fn remove_node(&mut self, name: &str) {
         let Some(at) = self.by_name.remove(name) else { return };
         let info = self.nodes.swap_remove(at);
+        self.own_nodes -= usize::from(owner(name).is_some());
         if let Some(moved) = self.nodes.get(at) {
             self.by_name.insert(moved.name.clone(), at);
         }

@@ -65,6 +65,7 @@ pub fn effective(cluster: &Cluster, bound: &Bound) -> Result<Effective, String> 
         pod_security: policy.and_then(|policy| policy.spec.pod_security_admission_level).unwrap_or_default(),
         mirror_host_nodes: spec.mirror_host_nodes,
         own_nodes: spec.mode == Mode::Hcp,
+        join_secret: None,
         client_ca: None,
     };
     Ok(Effective { cluster: ClusterName::hosted(namespace, name)?, settings, policy: applied })

@@ -55,14 +55,17 @@ pub async fn run(
     let mut registration = tokio_util::task::AbortOnDropHandle::new(registration);
 
     let mut manager = PodManager::new(context.clone(), socket);
-    context.services.synced().await;
-    if let Some(clusters) = &context.clusters {
-        clusters.synced().await;
-    }
     let (ended, failure) = {
-        let pods = manager.run(process.clone(), stop.clone());
+        let pods = async {
+            context.services.synced().await;
+            if let Some(clusters) = &context.clusters {
+                clusters.synced().await;
+            }
+            manager.run(process.clone(), stop.clone()).await;
+        };
         tokio::pin!(pods, shutdown);
         tokio::select! {
+            // A server that is away may keep everything else waiting.
             how = &mut shutdown => (how, None),
             () = &mut pods => (OnShutdown::LeavePods, None),
             registered = &mut registration => match registered {
@@ -150,8 +153,7 @@ async fn serve(context: &Arc<AgentContext>, stop: CancellationToken) -> Result<t
     let settings = &context.settings;
     let streams = StreamsSettings {
         address: settings.streaming_address,
-        certificate_pem: settings.serving_certificate_pem.clone(),
-        key_pem: settings.serving_key_pem.clone(),
+        serving: settings.serving.clone().ok_or(AgentError::NoServingCertificate)?,
         client_ca_pem: settings.client_ca_pem.clone(),
     };
     let backend = Arc::new(AgentBackend::new(context.clone()));

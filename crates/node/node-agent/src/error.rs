@@ -4,6 +4,8 @@ use std::path::PathBuf;
 /// Why the node agent could not start or go on.
 #[derive(Debug, thiserror::Error)]
 pub enum AgentError {
+    #[error("the kubelet server has no certificate")]
+    NoServingCertificate,
     #[error("the program {program:?} is not installed: install containerd and runc, or set --container-runtime-endpoint")]
     NoContainerd { program: String },
     #[error("containerd ended while it started, see {}: {last_lines}", log.display())]

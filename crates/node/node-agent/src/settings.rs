@@ -2,6 +2,7 @@
 use crate::{EvictionThresholds, PodNetwork};
 use ipnet::{IpNet, Ipv4Net};
 use k8s_openapi::api::core::v1::Taint;
+use pki::Renewable;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -30,8 +31,8 @@ pub struct AgentSettings {
     pub container_runtime_endpoint: Option<PathBuf>,
     /// Where the kubelet server listens: port 10250 by custom.
     pub streaming_address: SocketAddr,
-    pub serving_certificate_pem: String,
-    pub serving_key_pem: String,
+    /// What the kubelet server shows; it has to be set.
+    pub serving: Option<Arc<Renewable>>,
     /// The authority of those who may use the kubelet server.
     pub client_ca_pem: String,
     pub cni_bin_dir: PathBuf,
@@ -76,8 +77,7 @@ impl AgentSettings {
             pod_network: None,
             container_runtime_endpoint: None,
             streaming_address: SocketAddr::new(node_ip, 10250),
-            serving_certificate_pem: String::new(),
-            serving_key_pem: String::new(),
+            serving: None,
             client_ca_pem: String::new(),
             cni_bin_dir: data_dir.join("cni/bin"),
             cni_conf_dir: data_dir.join("cni/net.d"),

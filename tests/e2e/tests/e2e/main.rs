@@ -7,6 +7,7 @@ mod deployments;
 mod example;
 mod helm;
 mod jobs;
+mod machines;
 mod network_policies;
 mod pod_failures;
 mod pod_lifecycle;

@@ -14,6 +14,14 @@ fn cluster(name: &str, spec: Value) -> Value {
     json!({"apiVersion": "k3k.io/v1beta1", "kind": "Cluster", "metadata": {"name": name}, "spec": spec})
 }
 
+/// Makes a cluster and waits until it is served.
+pub fn make(api: &Api, namespace: &str, name: &str, spec: &Value) {
+    api.post("/api/v1/namespaces", &json!({"metadata": {"name": namespace}}));
+    wait_until("there are virtual clusters", SOON, || api.get(&clusters(namespace)).code == 200);
+    api.post(&clusters(namespace), &cluster(name, spec.clone())).ok();
+    phase(api, &format!("{}/{name}", clusters(namespace)), "Ready");
+}
+
 fn host() -> (Server, Api) {
     let server = Server::start(ServerOptions { arguments: vec!["--disable-agent".into()], is_host: true, ..ServerOptions::default() });
     let api = server.api();
@@ -49,7 +57,7 @@ fn inside(server: &Server, api: &Api, namespace: &str, name: &str) -> Tool {
     Tool { kubeconfig, ..server.tool() }
 }
 
-fn base64_text(value: &Value) -> String {
+pub fn base64_text(value: &Value) -> String {
     use base64::Engine;
     String::from_utf8(base64::engine::general_purpose::STANDARD.decode(value.as_str().unwrap()).unwrap()).unwrap()
 }

@@ -19,6 +19,7 @@ mod hook;
 mod iam;
 mod limits;
 mod lists;
+mod machines;
 mod manifests;
 mod metrics;
 mod namespaces;

@@ -172,6 +172,19 @@ fn system_roles() -> Vec<Value> {
             ],
         ),
         cluster_role("system:node-bootstrapper", vec![rule("create get list watch", SIGNERS, "certificatesigningrequests")]),
+        // Of machines that join, and of nodes: what k3s has its agents ask at paths of its own.
+        cluster_role("k8shost:node-bootstrapper", vec![paths("get", "/v1-k8shost/node-config")]),
+        cluster_role(
+            "k8shost:node",
+            vec![
+                paths("get", "/v1-k8shost/node-config /v1-k8shost/tunnel"),
+                rule(READ, "core", "nodes"),
+                rule("list watch", "discovery.k8s.io", "endpointslices"),
+                rule("list watch", "core", "namespaces"),
+                rule("list watch", "networking.k8s.io", "networkpolicies"),
+                rule("list watch", "k3k.io", "clusters"),
+            ],
+        ),
         cluster_role(
             "system:auth-delegator",
             vec![rule("create", "authentication.k8s.io", "tokenreviews"), rule("create", "authorization.k8s.io", "subjectaccessreviews")],
@@ -276,6 +289,19 @@ pub(super) fn bindings() -> Vec<Value> {
         own("system:kube-dns", vec![service_account("kube-system", "kube-dns")]),
         own("system:kube-scheduler", vec![user("system:kube-scheduler")]),
         own("system:volume-scheduler", vec![user("system:kube-scheduler")]),
+        own("k8shost:node-bootstrapper", vec![group("system:bootstrappers")]),
+        own("k8shost:node", vec![group("system:nodes")]),
+        cluster_binding("k8shost:node-bootstrapper:csr", "system:node-bootstrapper", vec![group("system:bootstrappers")]),
+        cluster_binding(
+            "k8shost:node-autoapprove-bootstrap",
+            "system:certificates.k8s.io:certificatesigningrequests:nodeclient",
+            vec![group("system:bootstrappers")],
+        ),
+        cluster_binding(
+            "k8shost:node-autoapprove-certificate-rotation",
+            "system:certificates.k8s.io:certificatesigningrequests:selfnodeclient",
+            vec![group("system:nodes")],
+        ),
         // The Node authorizer speaks for nodes; the binding is there for those who want to add to it.
         own("system:node", vec![]),
         own("system:service-account-issuer-discovery", vec![group("system:serviceaccounts")]),

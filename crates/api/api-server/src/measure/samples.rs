@@ -63,9 +63,10 @@ impl Samples {
 impl ApiServer {
     async fn summary(&self, cluster: &ClusterName, node: &str) -> Result<Summary, Status> {
         let asked = tokio::time::timeout(TIMEOUT, async {
-            let address = self.node_address(node).await?;
-            let request = http::Request::get(format!("/clusters/{cluster}/stats/summary")).header(http::header::HOST, address.to_string());
-            let mut sender = self.dial_node(address).await.map_err(unreachable)?;
+            let address = self.node_address(cluster, node).await?;
+            let known = self.known_to_nodes(cluster);
+            let request = http::Request::get(format!("/clusters/{known}/stats/summary")).header(http::header::HOST, address.to_string());
+            let mut sender = self.dial_node(cluster, address).await.map_err(unreachable)?;
             let answer = sender.send_request(request.body(http_body_util::Empty::new()).map_err(Status::internal)?).await.map_err(unreachable)?;
             if !answer.status().is_success() {
                 return Err(unreachable(answer.status()));

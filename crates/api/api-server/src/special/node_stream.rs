@@ -4,7 +4,8 @@
 use crate::ApiServer;
 use crate::body::{self, Answer, Body};
 use crate::context::Context;
-use api_meta::Status;
+use api_admission::Way;
+use api_meta::{ClusterName, Status};
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, StatusCode, header, request::Parts};
 use http_body_util::{BodyExt, Empty};
@@ -15,7 +16,6 @@ use serde_json::Value;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
-use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
 /// How long a node gets to accept a connection.
@@ -35,8 +35,8 @@ impl ApiServer {
             };
         };
         let container = if route.subresource == "portforward" { String::new() } else { container(&pod, context.query.get("container"), &route.subresource)? };
-        let address = self.node_address(node_name).await?;
-        let path = node_path(context, &container, &query);
+        let address = self.node_address(context.cluster, node_name).await?;
+        let path = node_path(context, &self.known_to_nodes(context.cluster), &container, &query);
         let mut request = Request::builder().method(parts.method.clone()).uri(path).body(Empty::<Bytes>::new()).map_err(Status::internal)?;
         if route.subresource == "log" {
             *request.method_mut() = Method::GET;
@@ -52,7 +52,7 @@ impl ApiServer {
         }
         request.headers_mut().insert(header::HOST, HeaderValue::from_str(&address.to_string()).map_err(Status::internal)?);
         let unreachable = |error: &dyn std::fmt::Display| Status::internal(format!("error dialing backend: {error}"));
-        let mut sender = self.dial_node(address).await.map_err(|error| unreachable(&error))?;
+        let mut sender = self.dial_node(context.cluster, address).await.map_err(|error| unreachable(&error))?;
         let upgrade = hyper::upgrade::on(Request::from_parts(parts.clone(), ()));
         let mut answer = sender.send_request(request).await.map_err(|e| unreachable(&e))?;
         if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
@@ -77,23 +77,35 @@ impl ApiServer {
         Ok(Answer::from_parts(parts, body::full(Bytes::new())))
     }
 
-    /// A connection to a node, for one request.
-    pub(crate) async fn dial_node(&self, address: SocketAddr) -> io::Result<SendRequest<Empty<Bytes>>> {
-        let connecting = tokio::time::timeout(DIAL_TIMEOUT, TcpStream::connect(address)).await;
+    /// A connection to a node that runs a cluster's pods, for one request.
+    pub(crate) async fn dial_node(&self, cluster: &ClusterName, address: SocketAddr) -> io::Result<SendRequest<Empty<Bytes>>> {
+        let tls = self.node_tls(cluster).await.map_err(|status| io::Error::other(status.message))?;
+        let connecting = tokio::time::timeout(DIAL_TIMEOUT, self.way_to_node(cluster).connect_to(address)).await;
         let stream = connecting.map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "i/o timeout"))??;
         stream.set_nodelay(true)?;
         let name = rustls::pki_types::ServerName::IpAddress(address.ip().into());
-        let stream = TlsConnector::from(self.nodes.tls.clone()).connect(name, stream).await?;
+        let stream = TlsConnector::from(tls).connect(name, stream).await?;
         let (sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(io::Error::other)?;
         tokio::spawn(connection.with_upgrades());
         Ok(sender)
     }
 
-    /// Where a node's streaming server listens. Nodes belong to the host cluster.
-    pub(crate) async fn node_address(&self, name: &str) -> Result<SocketAddr, Status> {
+    /// What the nodes that run a cluster's pods call it: to a cluster's own nodes there is no other.
+    pub(crate) fn known_to_nodes(&self, cluster: &ClusterName) -> ClusterName {
+        if self.has_own_nodes(cluster) { ClusterName::root() } else { cluster.clone() }
+    }
+
+    /// How a node that runs a cluster's pods is connected to: where a cluster's own nodes are is the cluster's word.
+    pub(super) fn way_to_node(&self, cluster: &ClusterName) -> Way {
+        if self.has_own_nodes(cluster) { self.tenants.way(cluster) } else { Way::Host }
+    }
+
+    /// Where the streaming server of a node that runs a cluster's pods listens.
+    pub(crate) async fn node_address(&self, cluster: &ClusterName, name: &str) -> Result<SocketAddr, Status> {
         use api_resource::Lookup;
         let resource = api_meta::GroupResource::new("", "nodes");
-        let found = Lookup::get(self, &api_meta::ClusterName::root(), &resource, "", name).await?;
+        let root = ClusterName::root();
+        let found = Lookup::get(self, if self.has_own_nodes(cluster) { cluster } else { &root }, &resource, "", name).await?;
         let node = found.ok_or_else(|| Status::not_found("", "nodes", name))?.to_value();
         let addresses = node["status"]["addresses"].as_array();
         let address: Option<IpAddr> = addresses.into_iter().flatten().filter(|a| a["type"] == "InternalIP").find_map(|a| a["address"].as_str()?.parse().ok());
@@ -105,7 +117,7 @@ impl ApiServer {
     }
 }
 
-fn node_path(context: &Context, container: &str, query: &str) -> String {
+fn node_path(context: &Context, cluster: &ClusterName, container: &str, query: &str) -> String {
     let route = context.route;
     let action = match route.subresource.as_str() {
         "log" => "containerLogs",
@@ -113,7 +125,7 @@ fn node_path(context: &Context, container: &str, query: &str) -> String {
         other => other,
     };
     let segment = |text: &str| utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();
-    let mut path = format!("/clusters/{}/{action}/{}/{}", context.cluster, segment(&route.namespace), segment(&route.name));
+    let mut path = format!("/clusters/{cluster}/{action}/{}/{}", segment(&route.namespace), segment(&route.name));
     if !container.is_empty() {
         path.push('/');
         path.push_str(&segment(container));

@@ -50,7 +50,7 @@ impl ApiServer {
         let target = Target::parse(&context.route.name)?;
         self.connecting(context, parts.uri.query().unwrap_or_default()).await?;
         let (address, kubelet) = match context.route.resource.as_str() {
-            "nodes" => (self.node_address(target.name).await?, true),
+            "nodes" => (self.node_address(context.cluster, target.name).await?, true),
             "services" => (self.endpoint(context, &target).await?, false),
             _ => (self.pod_endpoint(context, &target).await?, false),
         };
@@ -71,12 +71,12 @@ impl ApiServer {
         }
         request.headers_mut().insert(header::HOST, HeaderValue::from_str(&address.to_string()).map_err(Status::internal)?);
         let unreachable = |error: &dyn std::fmt::Display| Status::service_unavailable(format!("error trying to reach service: {error}"));
-        let way = if kubelet { Way::Host } else { self.tenants.way(context.cluster) };
+        let way: Way = if kubelet { self.way_to_node(context.cluster) } else { self.tenants.way(context.cluster) };
         let connecting = tokio::time::timeout(super::node_stream::DIAL_TIMEOUT, way.connect_to(address)).await;
         let stream = connecting.map_err(|_| unreachable(&"i/o timeout"))?.map_err(|error| unreachable(&error))?;
         let answer = if kubelet {
             let name = rustls::pki_types::ServerName::IpAddress(address.ip().into());
-            let stream = TlsConnector::from(self.nodes.tls.clone()).connect(name, stream).await.map_err(|error| unreachable(&error))?;
+            let stream = TlsConnector::from(self.node_tls(context.cluster).await?).connect(name, stream).await.map_err(|error| unreachable(&error))?;
             exchange(stream, request).await
         } else if target.https {
             return Err(Status::bad_request("proxying over TLS needs certificates of the target that this server has no way to check"));

@@ -103,6 +103,8 @@ impl ApiServer {
         self.sweep(cluster, &key, Precondition::Absent(key.clone())).await?;
         let number = self.tenants.free_number().ok_or_else(|| refused("the range of cluster addresses is full"))?;
         let record = TenantRecord { number, settings, service_cidr, cluster_dns, client_ca, removed: false };
+        // Nodes are told of its objects as they are written.
+        self.tenants.will_run(cluster, record.settings.own_nodes);
         let written = self.write_first(cluster, key, &record).await;
         if written.is_err() {
             self.tenants.release(number);

@@ -13,7 +13,7 @@ use api_admission::Way;
 use api_meta::{ClusterName, ClusterSettings, GroupResource, PodSecurityLevel};
 use ipnet::{IpNet, Ipv4Net};
 use parking_lot::RwLock;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
@@ -49,6 +49,8 @@ struct Known {
     by_name: HashMap<ClusterName, Arc<Tenant>>,
     /// `None`: of a cluster that is being taken away.
     by_number: HashMap<u32, Option<ClusterName>>,
+    /// Clusters with machines of their own, also some that are gone.
+    with_own_nodes: HashSet<ClusterName>,
     /// Numbers up to this one have been given out at some time.
     newest: u32,
 }
@@ -72,6 +74,22 @@ impl Tenants {
             None if cluster.is_root() => Way::Host,
             // Taken away meanwhile.
             None => Way::Tenant { mark: self.addresses.map(|_| u32::MAX << MARK_SHIFT), server: self.server },
+        }
+    }
+
+    /// Whether the pods of a cluster, by its name, run on the host's nodes. That counts from before its first object is
+    /// written until after its last one is gone.
+    pub(crate) fn runs_on_host(&self, cluster: &str) -> bool {
+        ClusterName::parse(cluster).is_ok_and(|name| !self.known.read().with_own_nodes.contains(&name))
+    }
+
+    /// Tells where the pods of a cluster run that is about to be made.
+    pub(crate) fn will_run(&self, cluster: &ClusterName, own_nodes: bool) {
+        let with_own_nodes = &mut self.known.write().with_own_nodes;
+        if own_nodes {
+            with_own_nodes.insert(cluster.clone());
+        } else {
+            with_own_nodes.remove(cluster);
         }
     }
 
@@ -112,6 +130,9 @@ impl Tenants {
         });
         known.newest = known.newest.max(record.number);
         known.by_number.insert(record.number, Some(cluster.clone()));
+        if record.settings.own_nodes {
+            known.with_own_nodes.insert(cluster.clone());
+        }
         known.by_name.insert(cluster, tenant.clone());
         tenant
     }

@@ -2,5 +2,6 @@
 #![allow(clippy::unwrap_used, reason = "a test may")]
 
 mod node;
+mod peers;
 mod pod_network;
 mod policies;

@@ -78,7 +78,11 @@ impl Node {
         let (machine, outside, directory) = (Machine::new("node"), Machine::new("out"), tempfile::tempdir().unwrap());
         machine.sh(&format!("ip link set lo up; ip link add up0 mtu 1400 type veth peer name eth0 mtu 1400 netns {}; ip addr add 10.9.0.1/24 dev up0; ip link set up0 up; ip route add default via 10.9.0.2", outside.name));
         outside.sh("ip link set lo up; ip addr add 10.9.0.2/24 dev eth0; ip link set eth0 up");
-        let mut network = NodeNetwork::new("10.244.1.0/24".parse().unwrap(), "10.244.0.0/16".parse().unwrap());
+        let network = NodeNetwork::new("10.244.1.0/24".parse().unwrap(), "10.244.0.0/16".parse().unwrap());
+        Self::on(machine, outside, network, directory)
+    }
+    /// A node on a machine that has its links.
+    pub fn on(machine: Machine, outside: Machine, mut network: NodeNetwork, directory: tempfile::TempDir) -> Self {
         network.state_dir = directory.path().join("state");
         let node = Self { machine, outside, network, directory, conf: OnceLock::new() };
         node.setup();

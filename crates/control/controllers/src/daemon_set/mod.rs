@@ -53,10 +53,11 @@ pub fn runner(kit: &Kit) -> Runner<DaemonSets> {
             // Heartbeats concern nobody: labels and taints decide who belongs.
             let shape =
                 |node: &Option<Arc<Node>>| node.as_ref().map(|node| (node.metadata.labels.clone(), node.spec.as_ref().and_then(|spec| spec.taints.clone())));
-            if !change.key.cluster.is_root() || shape(&change.old) == shape(&change.new) {
+            if shape(&change.old) == shape(&change.new) {
                 return Vec::new();
             }
-            all.all().into_iter().map(|(key, _)| key).collect()
+            let concerned = |key: &ObjectKey| change.key.cluster.is_root() || key.cluster == change.key.cluster;
+            all.all().into_iter().map(|(key, _)| key).filter(concerned).collect()
         })
         .watch(&pods, move |change| {
             owners::owner_keys(change, "DaemonSet", |key, metadata| {
@@ -110,8 +111,11 @@ impl Controller for DaemonSets {
         Some(World {
             pods: owners::candidates(&self.pods, key, &uid),
             revisions: owners::candidates(&self.revisions, key, &uid),
-            // All clusters' pods run on the host cluster's nodes.
-            nodes: self.nodes.list(&ClusterName::root(), None),
+            // Where a cluster has nodes of its own, its pods run there; all others' run on the host cluster's.
+            nodes: match self.nodes.list(&key.cluster, None) {
+                own if !own.is_empty() => own,
+                _ => self.nodes.list(&ClusterName::root(), None),
+            },
             set,
             backoffs,
             now: self.kit.now(),

@@ -68,7 +68,14 @@ impl Controller for EndpointSlices {
         let slices = self.slices.by_index(BY_SERVICE, &key.cluster, &format!("{}/{}", key.namespace, key.name));
         let names = pods.iter().map(|pod| crate::pods::node_name(pod)).filter(|name| !name.is_empty());
         // All clusters' pods run on the host cluster's nodes.
-        let nodes = names.filter_map(|name| Some((name.to_owned(), self.nodes.get(&ObjectKey::new(&ClusterName::root(), "", name))?))).collect();
+        let nodes = names
+            .filter_map(|name| {
+                Some((
+                    name.to_owned(),
+                    self.nodes.get(&ObjectKey::new(&key.cluster, "", name)).or_else(|| self.nodes.get(&ObjectKey::new(&ClusterName::root(), "", name)))?,
+                ))
+            })
+            .collect();
         Some(World { service, pods, slices, nodes, max_per_slice: self.max_per_slice })
     }
 

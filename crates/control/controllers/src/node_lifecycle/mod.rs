@@ -1,6 +1,5 @@
 //! Node lifecycle: notices silent nodes, and keeps the taints that tell of a node's conditions.
-use api_meta::ClusterName;
-use controller_kit::{Controller, Error, Kit, ObjectKey, Objects, Plan, Preconditions, Recorder, Runner, async_trait, until, whole_seconds};
+use controller_kit::{Controller, Error, Kit, ObjectKey, Objects, Plan, Preconditions, Recorder, Runner, async_trait, own_nodes, until, whole_seconds};
 use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Node, NodeCondition, Pod, Taint};
@@ -62,13 +61,10 @@ pub fn runner(kit: &Kit, grace: Duration) -> Runner<NodeLifecycle> {
         grace,
         heard: Mutex::default(),
     };
-    Runner::new(controller).needs(&pods).watch(&nodes, |change| if change.key.cluster.is_root() { vec![change.key.clone()] } else { Vec::new() }).watch(
-        &leases,
-        |change| {
-            let of_node = change.key.cluster.is_root() && *change.key.namespace == *LEASE_NAMESPACE;
-            if of_node { vec![ObjectKey::new(&ClusterName::root(), "", &change.key.name)] } else { Vec::new() }
-        },
-    )
+    Runner::new(controller).needs(&pods).watch_own(&nodes).watch(&leases, |change| {
+        let of_node = *change.key.namespace == *LEASE_NAMESPACE;
+        if of_node { vec![ObjectKey::new(&change.key.cluster, "", &change.key.name)] } else { Vec::new() }
+    })
 }
 
 fn condition<'a>(node: &'a Node, kind: &str) -> Option<&'a NodeCondition> {
@@ -210,7 +206,7 @@ impl NodeLifecycle {
     /// Pods of a node that is not ready are not ready: services must not lead there.
     async fn mark_pods(&self, node: &ObjectKey) -> Result<(), Error> {
         for (key, pod) in self.pods.all() {
-            if crate::pods::node_name(&pod) != &*node.name || !crate::pods::is_ready(&pod) {
+            if own_nodes::node_of(&key.cluster, &pod) != *node || !crate::pods::is_ready(&pod) {
                 continue;
             }
             let mut conditions = pod.status.as_ref().and_then(|status| status.conditions.clone()).unwrap_or_default();

@@ -2,6 +2,7 @@
 use crate::pods;
 use crate::taint_eviction::disrupt;
 use api_meta::ClusterName;
+use controller_kit::own_nodes;
 use controller_kit::{Controller, Deletion, Error, Kit, ObjectKey, Objects, Plan, Preconditions, Runner, async_trait, until};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Node, Pod};
@@ -20,7 +21,7 @@ pub struct PodGc {
     pods: Objects<Pod>,
     threshold: usize,
     /// Since when a node with pods has been missing.
-    missing: Mutex<HashMap<String, Timestamp>>,
+    missing: Mutex<HashMap<ObjectKey, Timestamp>>,
 }
 
 pub struct World {
@@ -52,15 +53,15 @@ pub fn runner(kit: &Kit, threshold: usize) -> Runner<PodGc> {
     Runner::new(controller)
         .workers(4)
         .watch(&nodes, move |change| {
-            if change.new.is_some() || !change.key.cluster.is_root() {
+            if change.new.is_some() {
                 return Vec::new();
             }
-            all.all().into_iter().filter(|(_, pod)| pods::node_name(pod) == &*change.key.name).map(|(key, _)| key).collect()
+            all.all().into_iter().filter(|(key, pod)| own_nodes::node_of(&key.cluster, pod) == change.key).map(|(key, _)| key).collect()
         })
         .watch(&pods, move |change| {
             let Some(pod) = &change.new else { return Vec::new() };
             let node = pods::node_name(pod);
-            let lost = !node.is_empty() && known.get(&ObjectKey::new(&ClusterName::root(), "", node)).is_none();
+            let lost = !node.is_empty() && known.get(&own_nodes::node_of(&change.key.cluster, pod)).is_none();
             let never_starts = node.is_empty() && pods::is_terminating(pod);
             let mut keys: Vec<ObjectKey> = if lost || never_starts { vec![change.key.clone()] } else { Vec::new() };
             if threshold > 0 && pods::is_finished(pod) && change.old.as_ref().is_none_or(|old| !pods::is_finished(old)) {
@@ -93,16 +94,16 @@ impl Controller for PodGc {
     fn observe(&self, key: &ObjectKey) -> Option<World> {
         let pod = self.pods.get(key)?;
         let now = self.kit.now();
-        let node = pods::node_name(&pod);
-        let is_missing = !node.is_empty() && self.nodes.get(&ObjectKey::new(&ClusterName::root(), "", node)).is_none();
+        let (node, place) = (pods::node_name(&pod), own_nodes::node_of(&key.cluster, &pod));
+        let is_missing = !node.is_empty() && self.nodes.get(&place).is_none();
         let node_missing_since = {
             let mut missing = self.missing.lock();
             if is_missing {
                 // Nodes missing for so long that all their pods are gone need no memory.
                 missing.retain(|_, since| until(*since, QUARANTINE * 10, now).is_some());
-                Some(*missing.entry(node.to_owned()).or_insert(now))
+                Some(*missing.entry(place).or_insert(now))
             } else {
-                missing.remove(node);
+                missing.remove(&place);
                 None
             }
         };
@@ -126,7 +127,7 @@ impl Controller for PodGc {
     async fn act(&self, key: &ObjectKey, action: Action) -> Result<(), Error> {
         let Some(pod) = self.pods.get(key) else { return Ok(()) };
         if action == Action::DeleteOrphan {
-            let node = ObjectKey::new(&ClusterName::root(), "", pods::node_name(&pod));
+            let node = own_nodes::node_of(&key.cluster, &pod);
             if self.nodes.fresh(&node).await?.is_some() {
                 return Ok(());
             }

@@ -1,6 +1,6 @@
 //! Taint eviction: pods leave nodes with NoExecute taints they do not bear, or no longer bear.
 use crate::pods;
-use api_meta::ClusterName;
+use controller_kit::own_nodes;
 use controller_kit::tolerations::tolerates;
 use controller_kit::{Controller, Deletion, Error, Kit, ObjectKey, Objects, Plan, Preconditions, Recorder, Runner, async_trait, until, whole_seconds};
 use jiff::Timestamp;
@@ -35,17 +35,16 @@ pub fn runner(kit: &Kit) -> Runner<TaintEviction> {
         .workers(8)
         .watch(&nodes, move |change| {
             let taints = |node: &Option<Arc<Node>>| node.as_ref().map(|node| no_execute(node).cloned().collect::<Vec<_>>()).unwrap_or_default();
-            if !change.key.cluster.is_root() || taints(&change.old) == taints(&change.new) {
+            if taints(&change.old) == taints(&change.new) {
                 return Vec::new();
             }
             // The node's pods, whichever cluster they are of.
-            all.all().into_iter().filter(|(_, pod)| pods::node_name(pod) == &*change.key.name).map(|(key, _)| key).collect()
+            all.all().into_iter().filter(|(key, pod)| own_nodes::node_of(&key.cluster, pod) == change.key).map(|(key, _)| key).collect()
         })
         .watch(&pods, move |change| {
             let Some(pod) = &change.new else { return Vec::new() };
             let moved = change.old.as_ref().is_none_or(|old| pods::node_name(old) != pods::node_name(pod) || tolerations(old) != tolerations(pod));
-            let tainted =
-                moved && known.get(&ObjectKey::new(&ClusterName::root(), "", pods::node_name(pod))).is_some_and(|node| no_execute(&node).next().is_some());
+            let tainted = moved && known.get(&own_nodes::node_of(&change.key.cluster, pod)).is_some_and(|node| no_execute(&node).next().is_some());
             if tainted { vec![change.key.clone()] } else { Vec::new() }
         })
 }
@@ -69,7 +68,7 @@ impl Controller for TaintEviction {
 
     fn observe(&self, key: &ObjectKey) -> Option<World> {
         let pod = self.pods.get(key)?;
-        let node = self.nodes.get(&ObjectKey::new(&ClusterName::root(), "", pods::node_name(&pod)))?;
+        let node = self.nodes.get(&own_nodes::node_of(&key.cluster, &pod))?;
         Some(World { pod, node, now: self.kit.now() })
     }
 

@@ -16,7 +16,7 @@ impl Filter for NodeAffinity {
         Plugin::NodeAffinity
     }
     fn check(&self, node: &NodeInfo) -> Result<(), Rejection> {
-        if self.0.matches(&node.name, node.labels()) { Ok(()) } else { Err(Rejection::unresolvable("node(s) didn't match Pod's node affinity/selector")) }
+        if self.0.matches(node.own_name(), node.labels()) { Ok(()) } else { Err(Rejection::unresolvable("node(s) didn't match Pod's node affinity/selector")) }
     }
 }
 

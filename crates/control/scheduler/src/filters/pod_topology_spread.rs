@@ -31,7 +31,7 @@ impl Constraint {
 
     /// Whether the node belongs to the parts over which pods are spread.
     pub fn includes(&self, pod: &PodInfo, required: &RequiredNodes, node: &NodeInfo) -> bool {
-        if self.honor_affinity && !required.matches(&node.name, node.labels()) {
+        if self.honor_affinity && !required.matches(node.own_name(), node.labels()) {
             return false;
         }
         let tolerations = pod.pod.spec.as_ref().and_then(|spec| spec.tolerations.as_deref()).unwrap_or_default();

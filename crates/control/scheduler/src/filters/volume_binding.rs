@@ -14,7 +14,7 @@ impl Filter for VolumeBinding<'_> {
         Plugin::VolumeBinding
     }
     fn check(&self, node: &NodeInfo) -> Result<(), Rejection> {
-        let reachable = self.0.affinities.iter().all(|terms| terms.iter().any(|term| term.matches(&node.name, node.labels())));
+        let reachable = self.0.affinities.iter().all(|terms| terms.iter().any(|term| term.matches(node.own_name(), node.labels())));
         if reachable { Ok(()) } else { Err(Rejection::unresolvable("node(s) didn't match PersistentVolume's node affinity")) }
     }
 }

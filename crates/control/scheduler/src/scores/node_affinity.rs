@@ -16,7 +16,7 @@ impl Score for NodeAffinity {
         2
     }
     fn score(&self, node: &NodeInfo) -> i64 {
-        self.0.iter().filter(|(_, term)| term.matches(&node.name, node.labels())).map(|(weight, _)| weight).sum()
+        self.0.iter().filter(|(_, term)| term.matches(node.own_name(), node.labels())).map(|(weight, _)| weight).sum()
     }
     fn normalize(&self, scores: &mut [i64]) {
         normalize_to_highest(scores, false);

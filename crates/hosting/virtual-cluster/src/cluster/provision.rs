@@ -5,7 +5,8 @@ use crate::effective::Effective;
 use crate::kinds::{Cluster, KubeconfigSecret, MANAGER, Mode, RENEW_AFTER, SECRET_TYPE};
 use crate::status::host;
 use crate::{kubeconfig, names};
-use api_client::{Access, Clients, Hosting, HostingError, kube};
+use api_client::join::JoinToken;
+use api_client::{Access, Clients, Hosting, HostingError, JoinSecret, kube};
 use controller_kit::{Error, ObjectKey, Objects};
 use ipnet::IpNet;
 use jiff::{SignedDuration, Timestamp};
@@ -63,7 +64,14 @@ impl Provisioner {
             None if cluster.spec.mode == Mode::Hcp => secrets.ensure_token().await?,
             None => {}
         }
+        if cluster.spec.mode == Mode::Hcp {
+            settings.join_secret = Some(secrets.join_secret().await?);
+        }
+        let join_secret = settings.join_secret.clone();
         let access = self.hosting.open(&effective.cluster, settings).await.map_err(hosting)?;
+        if let Some(JoinSecret(secret)) = join_secret.filter(|_| cluster.spec.token_secret_ref.is_none()) {
+            secrets.write_node_token(&JoinToken::render(&access.server_ca_pem, Some("node"), &secret)).await?;
+        }
         self.write_kubeconfig(&secrets, cluster, &access).await?;
         exposure::ensure(&secrets.client, cluster, &access).await?;
         for addon in &cluster.spec.addons {

@@ -2,7 +2,8 @@
 use super::provision::owned;
 use crate::kinds::{Cluster, MANAGER};
 use crate::names;
-use api_client::{KeyPair, is_not_found, kube};
+use api_client::join::JoinToken;
+use api_client::{JoinSecret, KeyPair, is_not_found, kube};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use controller_kit::Error;
@@ -43,6 +44,22 @@ impl Secrets<'_> {
             Err(error) if !error.is_already_exists() => Err(error),
             _ => Ok(()),
         }
+    }
+
+    /// What machines join with: the token of the Secret that the Cluster names, else of the one made for it.
+    pub async fn join_secret(&self) -> Result<JoinSecret, Error> {
+        let own = || names::token(self.cluster.metadata.name.as_deref().unwrap_or_default());
+        let name = self.cluster.spec.token_secret_ref.as_ref().map_or_else(own, |reference| reference.name.clone());
+        let token = self.values(&name).await?.remove("token").unwrap_or_default();
+        let parsed = JoinToken::parse(&token).map_err(|why| Error::NotYet(format!("the token of secret {name:?} can't be used: {why}")))?;
+        Ok(JoinSecret(parsed.secret))
+    }
+
+    /// The token made for the cluster as machines need it, which says which server it is for, beside itself.
+    pub async fn write_node_token(&self, token: &str) -> Result<(), Error> {
+        let name = names::token(self.cluster.metadata.name.as_deref().unwrap_or_default());
+        let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": owned(self.cluster, &name), "stringData": {"node-token": token}});
+        self.write::<Value>(&secret).await.map(drop)
     }
 
     /// The values of a Secret that are text.

@@ -20,8 +20,7 @@ pub struct StreamsSettings {
     /// Upstream's port is 10250.
     pub address: SocketAddr,
     /// The serving certificate with its chain.
-    pub certificate_pem: String,
-    pub key_pem: String,
+    pub serving: Arc<pki::Renewable>,
     /// The authority of client certificates: the cluster's.
     pub client_ca_pem: String,
 }
@@ -44,7 +43,7 @@ impl StreamsServer {
     /// Binds the address and reads the certificates.
     pub async fn bind(settings: StreamsSettings, backend: Arc<dyn StreamsBackend>, clock: Arc<dyn Clock>) -> Result<Self, StreamsError> {
         // Upgrades need HTTP/1.1.
-        let tls = pki::server_config(&settings.certificate_pem, &settings.key_pem, &[&settings.client_ca_pem], &[b"http/1.1"])?;
+        let tls = pki::server_config_renewable(settings.serving, &[&settings.client_ca_pem], &[b"http/1.1"])?;
         let address = settings.address;
         let listener = TcpListener::bind(address).await.map_err(|cause| StreamsError::Bind { address, cause })?;
         Ok(Self { listener, acceptor: TlsAcceptor::from(Arc::new(tls)), backend, clock })

@@ -46,8 +46,7 @@ impl TestNode {
             validity: Duration::from_secs(3600),
         };
         let issued = authority.issue(&request, &SystemClock).unwrap();
-        settings.serving_certificate_pem = issued.certificate_pem;
-        settings.serving_key_pem = issued.key_pem;
+        settings.serving = Some(pki::Renewable::new(&issued).unwrap());
         settings.client_ca_pem = authority.certificate_pem().to_owned();
         let (stop, stopped) = oneshot::channel();
         let shutdown = async move { stopped.await.unwrap_or(OnShutdown::LeavePods) };

@@ -53,8 +53,7 @@ impl Stand {
         let serving = issue(&authority, "node", &[], true);
         let settings = StreamsSettings {
             address: "127.0.0.1:0".parse().unwrap(),
-            certificate_pem: serving.certificate_pem,
-            key_pem: serving.key_pem,
+            serving: pki::Renewable::new(&serving).unwrap(),
             client_ca_pem: authority.certificate_pem().to_owned(),
         };
         let server = StreamsServer::bind(settings, Arc::new(backend), Arc::new(SystemClock)).await.unwrap();
