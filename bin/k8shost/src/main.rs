@@ -11,6 +11,7 @@ mod secrets_encrypt;
 mod secrets_keys;
 mod server;
 mod server_hosting;
+mod storage;
 mod store_source;
 mod token_webhook;
 

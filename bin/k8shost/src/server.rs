@@ -5,6 +5,7 @@ use crate::component_clients::ComponentClients;
 use crate::notify::notify;
 use crate::secrets_keys::SecretsKeys;
 use crate::server_hosting::ServerHosting;
+use crate::storage::Storage;
 use crate::store_source::StoreSource;
 use crate::token_webhook::RemoteReviewer;
 use crate::{kubeconfig, node};
@@ -89,6 +90,14 @@ async fn run(settings: ServerSettings) -> Result<()> {
     let source = Arc::new(StoreSource::new(store.clone(), kinds));
     let mut tasks = components(&settings, &certificates, &server, source.clone(), &clock, &shutdown).await?;
     tasks.extend(compaction(&api_arguments, &store, &shutdown));
+    let storage = match &agent {
+        Some(_) if !settings.is_disabled("lightningstor") => {
+            let clients = ComponentClients::new(server.clone(), "system:serviceaccount:kube-system:lightningstor", &["system:masters"]);
+            let kit = Kit::new(clients, source.clone(), clock.clone()).managed_by("lightningstor");
+            Some(Storage::start(&settings, kit, clock.clone()).await?)
+        }
+        _ => None,
+    };
     let node = match agent {
         Some(agent) => {
             let clients = ComponentClients::new(server.clone(), &format!("system:node:{}", settings.node_name), &["system:nodes", "system:masters"]);
@@ -104,6 +113,9 @@ async fn run(settings: ServerSettings) -> Result<()> {
     notify("STOPPING=1");
     if let Some(node) = node {
         node.stop(stop_pods).await;
+    }
+    if let Some(storage) = storage {
+        storage.stop(stop_pods).await;
     }
     shutdown.cancel();
     for task in tasks.drain(..).chain([serving]) {

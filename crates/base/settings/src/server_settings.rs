@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 pub const DEFAULT_CONFIG_FILE: &str = "/etc/k8shost/config.yaml";
 
 /// What `--disable` can leave out.
-pub const COMPONENTS: &[&str] = &["controllers", "flashdns", "hosting", "prismnet", "scheduler", "service-proxy"];
+pub const COMPONENTS: &[&str] = &["controllers", "flashdns", "hosting", "lightningstor", "prismnet", "scheduler", "service-proxy"];
 
 /// Ports from `first` to `last`, both included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -401,7 +401,7 @@ mod tests {
             (
                 vec![("disable", "traefik")],
                 "",
-                "disable (set by flag): \"traefik\" is none of controllers, flashdns, hosting, prismnet, scheduler, service-proxy",
+                "disable (set by flag): \"traefik\" is none of controllers, flashdns, hosting, lightningstor, prismnet, scheduler, service-proxy",
             ),
         ] {
             assert_eq!(resolve(&flags, &[], Some(file)).unwrap_err(), want);

@@ -1,6 +1,6 @@
 //! Starts every controller and waits for their end.
 use crate::{
-    ControllersSettings, cluster_role_aggregation, cron_job, daemon_set, deployment, disruption, endpoint_slice, endpoint_slice_mirroring, endpoints,
+    ControllersSettings, attach_detach, cluster_role_aggregation, cron_job, daemon_set, deployment, disruption, endpoint_slice, endpoint_slice_mirroring, endpoints,
     garbage_collector, horizontal_pod_autoscaler, job, namespace, node_lifecycle, pod_gc, replica_set, resource_quota, root_ca, service_account, stateful_set,
     taint_eviction, volume_binder, volume_protection,
 };
@@ -28,6 +28,8 @@ pub async fn run(settings: ControllersSettings, kit: Kit, shutdown: Cancellation
         resource_quota::runner(&kit).run(stop()).boxed(),
         volume_binder::claims::runner(&kit).run(stop()).boxed(),
         volume_binder::volumes::runner(&kit).run(stop()).boxed(),
+        attach_detach::attach::runner(&kit).run(stop()).boxed(),
+        attach_detach::detach::runner(&kit).run(stop()).boxed(),
         volume_protection::claim_runner(&kit).run(stop()).boxed(),
         volume_protection::volume_runner(&kit).run(stop()).boxed(),
         endpoint_slice_mirroring::runner(&kit).run(stop()).boxed(),

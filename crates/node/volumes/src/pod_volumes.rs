@@ -1,6 +1,7 @@
 //! PodVolumes: one pod's volumes; resolves each to what brings it up, and writes its contents.
 use crate::atomic_writer::{self, Payload};
 use crate::claim::{self, Claim};
+use crate::csi::Wanted;
 use crate::empty_dir;
 use crate::error::{SetUpError, VolumeError};
 use crate::host_path;
@@ -124,7 +125,14 @@ impl PodVolumes {
         } else if let Some(claim) = Claim::of(volume, &self.pod) {
             let found = claim::resolve(manager.clients.cluster(&self.cluster), &self.pod, &claim).await?;
             let (name, read_only, as_device, fs_group) = (volume.name.clone(), claim.read_only, is_device(&self.pod, &volume.name), fs_group(&self.pod));
-            blocking(move || claim::set_up(&found, &name, read_only, as_device, fs_group)).await?
+            if found.spec.as_ref().is_some_and(|spec| spec.csi.is_some()) {
+                claim::check_mode(&found, &name, as_device)?;
+                let pod_directory = manager.pod_directory(self.pod.metadata.uid.as_deref().unwrap_or_default())?;
+                let wanted = Wanted { cluster: &self.cluster, pod: &self.pod, pod_directory, volume: &found, read_only, fs_group };
+                manager.csi.publish(&*manager.clients, wanted).await.map_err(failed)?
+            } else {
+                blocking(move || claim::set_up(&found, &name, read_only, as_device, fs_group)).await?
+            }
         } else {
             return Err(refuse(volume));
         };
