@@ -46,11 +46,7 @@ pub fn objects() -> Vec<Value> {
         "apiVersion": "storage.k8s.io/v1", "kind": "CSIDriver", "metadata": {"name": DRIVER},
         "spec": {"attachRequired": true, "podInfoOnMount": false, "fsGroupPolicy": "File", "volumeLifecycleModes": ["Persistent"]},
     });
-    vec![
-        driver,
-        class("lightningstor-ssd", "ssd", "WaitForFirstConsumer", "Delete", true),
-        class("lightningstor-hdd", "hdd", "Immediate", "Retain", false),
-    ]
+    vec![driver, class("lightningstor-ssd", "ssd", "WaitForFirstConsumer", "Delete", true), class("lightningstor-hdd", "hdd", "Immediate", "Retain", false)]
 }
 
 #[cfg(test)]

@@ -43,7 +43,13 @@ pub fn size(required: u64, limit: u64) -> Result<u64, Error> {
     if limit > 0 && required > limit {
         return Err(Error::Invalid(format!("the size asked for, {required} bytes, is beyond its own limit of {limit} bytes")));
     }
-    let wanted = if required > 0 { required } else if limit > 0 { limit.min(USUAL) } else { USUAL };
+    let wanted = if required > 0 {
+        required
+    } else if limit > 0 {
+        limit.min(USUAL)
+    } else {
+        USUAL
+    };
     let size = wanted.max(SMALLEST).next_multiple_of(SECTOR);
     if limit > 0 && size > limit {
         return Err(Error::OutOfRange(format!("no volume is smaller than {SMALLEST} bytes, or made of other than whole sectors of {SECTOR} bytes")));
@@ -61,7 +67,10 @@ pub fn check(new: &NewVolume) -> Result<(), Error> {
         return Err(Error::Invalid(format!("volume type {:?} is none of {}", new.volume_type, VOLUME_TYPES.join(", "))));
     }
     if new.replication != 1 {
-        return Err(Error::Invalid(format!("replication {} is not possible: the engine of this cluster keeps 1 copy of a volume, on one node", new.replication)));
+        return Err(Error::Invalid(format!(
+            "replication {} is not possible: the engine of this cluster keeps 1 copy of a volume, on one node",
+            new.replication
+        )));
     }
     Ok(())
 }
@@ -130,10 +139,7 @@ mod tests {
     fn more_copies_than_one_are_refused_with_the_reason() {
         let with = |volume_type: &str, replication| check(&NewVolume { name: "a".into(), volume_type: volume_type.into(), replication, ..Default::default() });
         assert!(with("ssd", 1).is_ok());
-        assert_eq!(
-            with("ssd", 3).unwrap_err().to_string(),
-            "replication 3 is not possible: the engine of this cluster keeps 1 copy of a volume, on one node"
-        );
+        assert_eq!(with("ssd", 3).unwrap_err().to_string(), "replication 3 is not possible: the engine of this cluster keeps 1 copy of a volume, on one node");
         assert_eq!(with("tape", 1).unwrap_err().to_string(), "volume type \"tape\" is none of ssd, hdd");
     }
 

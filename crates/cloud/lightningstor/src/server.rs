@@ -157,11 +157,5 @@ impl VolumeService for VolumeServer {
 }
 
 fn told(snapshot: crate::Snapshot) -> Snapshot {
-    Snapshot {
-        id: snapshot.id,
-        name: snapshot.name,
-        volume_id: snapshot.volume_id,
-        size_bytes: signed(snapshot.size_bytes),
-        created_at: snapshot.created_at,
-    }
+    Snapshot { id: snapshot.id, name: snapshot.name, volume_id: snapshot.volume_id, size_bytes: signed(snapshot.size_bytes), created_at: snapshot.created_at }
 }

@@ -14,6 +14,7 @@ mod recorder;
 mod runner;
 mod selectors;
 mod slow_start;
+pub mod storage_class;
 mod time;
 pub mod tolerations;
 

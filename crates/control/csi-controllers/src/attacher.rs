@@ -26,7 +26,9 @@ pub enum Action {
     Publish(Box<ControllerPublishVolumeRequest>),
     /// The driver attaches nothing: it counts as done.
     Trivially,
-    Unpublish { volume_id: String },
+    Unpublish {
+        volume_id: String,
+    },
     LetGo,
 }
 

@@ -67,9 +67,10 @@ impl Facts {
     async fn ask(channel: Channel, settings: &DriverSettings) -> Result<Self, Status> {
         let name = IdentityClient::new(channel.clone()).get_plugin_info(GetPluginInfoRequest {}).await?.into_inner().name;
         let plugin = IdentityClient::new(channel.clone()).get_plugin_capabilities(GetPluginCapabilitiesRequest {}).await?.into_inner();
-        let constrained = plugin.capabilities.iter().any(|capability| {
-            matches!(&capability.r#type, Some(PluginType::Service(of)) if of.r#type() == service::Type::VolumeAccessibilityConstraints)
-        });
+        let constrained = plugin
+            .capabilities
+            .iter()
+            .any(|capability| matches!(&capability.r#type, Some(PluginType::Service(of)) if of.r#type() == service::Type::VolumeAccessibilityConstraints));
         let node = NodeClient::new(channel.clone()).node_get_info(NodeGetInfoRequest {}).await?.into_inner();
         let controller = ControllerClient::new(channel).controller_get_capabilities(ControllerGetCapabilitiesRequest {}).await?.into_inner();
         let rpcs = controller.capabilities.into_iter().filter_map(|capability| match capability.r#type {

@@ -13,7 +13,13 @@ pub fn name(claim: &PersistentVolumeClaim) -> String {
 }
 
 /// The object for a claim, of what the driver has answered.
-pub fn object(driver: &str, claim: &PersistentVolumeClaim, class: &StorageClass, volume: &Volume, fs_type: &str) -> Result<PersistentVolume, serde_json::Error> {
+pub fn object(
+    driver: &str,
+    claim: &PersistentVolumeClaim,
+    class: &StorageClass,
+    volume: &Volume,
+    fs_type: &str,
+) -> Result<PersistentVolume, serde_json::Error> {
     let spec = claim.spec.clone().unwrap_or_default();
     let block = spec.volume_mode.as_deref() == Some("Block");
     let mut source = json!({"driver": driver, "volumeHandle": volume.volume_id, "volumeAttributes": volume.volume_context});

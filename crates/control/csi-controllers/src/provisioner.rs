@@ -1,7 +1,7 @@
 //! Provisioner: makes a volume for a claim that waits for one of this driver on this node.
 use crate::driver::{Driver, Facts, Rpc, may_be_in_progress, message, refused};
 use crate::{persistent_volume, tenancy};
-use controller_kit::{Controller, Error, Kit, ObjectKey, Objects, Plan, Preconditions, Recorder, Runner, async_trait};
+use controller_kit::{Controller, Error, Kit, ObjectKey, Objects, Plan, Preconditions, Recorder, Runner, async_trait, storage_class};
 use csi::v1::volume_content_source::{Type as SourceType, VolumeSource};
 use csi::v1::{CapacityRange, CreateVolumeRequest, DeleteVolumeRequest, TopologyRequirement, VolumeContentSource};
 use k8s_openapi::api::core::v1::{Namespace, PersistentVolume, PersistentVolumeClaim};
@@ -44,7 +44,10 @@ pub struct World {
 pub enum Action {
     /// Says that this node is the one; of several that want to be, one's write counts.
     Choose,
-    Create { request: Box<CreateVolumeRequest>, fs_type: String },
+    Create {
+        request: Box<CreateVolumeRequest>,
+        fs_type: String,
+    },
     Refuse(String),
 }
 
@@ -69,8 +72,7 @@ impl Controller for Provisioner {
         let claim = self.claims.get(key)?;
         let spec = claim.spec.as_ref()?;
         let root = api_meta::ClusterName::root();
-        // A virtual cluster's volumes are made by the host's classes, whatever its own of that name says.
-        let class = spec.storage_class_name.as_ref().and_then(|class| self.classes.get(&ObjectKey::new(&root, "", class)));
+        let class = storage_class::host_class_of(&self.classes, &key.cluster, &claim);
         let made = self.volumes.get(&ObjectKey::new(&key.cluster, "", &persistent_volume::name(&claim))).is_some();
         let namespace = key.cluster.host_object().map_or(&*key.namespace, |(namespace, _)| namespace);
         let labels = self.namespaces.get(&ObjectKey::new(&root, "", namespace)).and_then(|namespace| namespace.metadata.labels.clone()).unwrap_or_default();
@@ -96,7 +98,8 @@ impl Controller for Provisioner {
             return vec![Action::Refuse(format!("storageclass.storage.k8s.io {name:?} not found"))].into();
         };
         if class.provisioner != facts.name {
-            return vec![Action::Refuse(format!("class {:?} is not of provisioner {:?}", class.metadata.name.as_deref().unwrap_or_default(), facts.name))].into();
+            return vec![Action::Refuse(format!("class {:?} is not of provisioner {:?}", class.metadata.name.as_deref().unwrap_or_default(), facts.name))]
+                .into();
         }
         let waits = class.volume_binding_mode.as_deref() == Some("WaitForFirstConsumer");
         match annotation(SELECTED_NODE) {
@@ -145,7 +148,7 @@ impl Provisioner {
                 return Err(refused(&status));
             }
         };
-        let Some(class) = self.classes.get(&ObjectKey::new(&api_meta::ClusterName::root(), "", &class_name)) else {
+        let Some(class) = storage_class::host_class_of(&self.classes, &key.cluster, claim) else {
             return Err(Error::NotYet(format!("class {class_name:?} is gone")));
         };
         let object = persistent_volume::object(&facts.name, claim, &class, &made, fs_type)?;
@@ -190,9 +193,7 @@ fn request(world: &World, class: &StorageClass) -> Result<Action, String> {
     let World { facts, claim, .. } = world;
     let spec = claim.spec.clone().unwrap_or_default();
     let requests = controller_kit::pod_resources::parse(spec.resources.as_ref().and_then(|resources| resources.requests.as_ref()));
-    let limits = controller_kit::pod_resources::parse(
-        spec.resources.as_ref().and_then(|resources| resources.limits.as_ref()),
-    );
+    let limits = controller_kit::pod_resources::parse(spec.resources.as_ref().and_then(|resources| resources.limits.as_ref()));
     let bytes = |amounts: &BTreeMap<String, api_meta::Quantity>| amounts.get("storage").map(|amount| amount.units()).unwrap_or_default();
     let (mut parameters, mut fs_type) = (world.owners.clone(), DEFAULT_FS_TYPE.to_owned());
     for (key, value) in class.parameters.iter().flatten() {

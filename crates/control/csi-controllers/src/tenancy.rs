@@ -1,4 +1,4 @@
-//! Tenancy: which of the host's classes a virtual cluster's claims may use, and how its volumes are named.
+//! Tenancy: how the volumes of virtual clusters are named, so that each stays its cluster's.
 use api_meta::ClusterName;
 
 /// What a driver is asked to call a volume. No two clusters' volumes share a name, also when one is a copy of the other.

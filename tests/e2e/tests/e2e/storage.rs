@@ -93,3 +93,114 @@ fn a_claim_keeps_its_data_from_pod_to_pod_and_leaves_nothing() {
     kubectl.until_it_prints("kubectl get pv,volumeattachments -o name", "");
     testkit::wait_until("nothing is left of the volume", SOON, || nothing_is_left(&cluster));
 }
+
+#[test]
+fn claims_grow_are_kept_or_deleted_and_say_what_is_not_possible() {
+    let cluster = Cluster::start();
+    let kubectl = cluster.tool();
+    // At once, and kept: the class says so.
+    kubectl.apply(&claim("kept", ", storageClassName: lightningstor-hdd"));
+    kubectl.until_it_prints("kubectl get pvc kept -o jsonpath='{.status.phase} {.status.capacity.storage}'", "Bound 64Mi");
+    kubectl.sh("kubectl delete pvc kept --timeout=60s").ok();
+    kubectl.until_it_prints("kubectl get pv -o jsonpath='{.items[*].status.phase} {.items[*].spec.persistentVolumeReclaimPolicy}'", "Released Retain");
+    assert_eq!(images(&cluster).len(), 1);
+    // What was kept is deleted once somebody says so.
+    kubectl.sh("kubectl patch $(kubectl get pv -o name) -p '{\"spec\":{\"persistentVolumeReclaimPolicy\":\"Delete\"}}'").ok();
+    kubectl.until_it_prints("kubectl get pv -o name", "");
+    testkit::wait_until("the image is gone", SOON, || nothing_is_left(&cluster));
+
+    // More than there is, and more copies than one.
+    kubectl.apply(&claim("huge", ", storageClassName: lightningstor-hdd").replace("64Mi", "900Ti"));
+    kubectl.until("kubectl describe pvc huge", SOON, |text| text.contains("code = ResourceExhausted"));
+    kubectl.apply(
+        r#"
+apiVersion: storage.k8s.io/v1
+kind: StorageClass
+metadata: {name: three-copies}
+provisioner: stor.plasmacloud.io
+parameters: {type: ssd, replication: "3"}
+volumeBindingMode: Immediate
+allowVolumeExpansion: true
+"#,
+    );
+    kubectl.apply(&claim("copies", ", storageClassName: three-copies"));
+    kubectl.until("kubectl describe pvc copies", SOON, |text| text.contains("replication 3 is not possible"));
+    kubectl.sh("kubectl delete pvc huge copies --timeout=60s").ok();
+
+    // A StatefulSet's claims: one each, which grow while they are in use.
+    kubectl.apply(
+        r#"
+apiVersion: apps/v1
+kind: StatefulSet
+metadata: {name: set}
+spec:
+  serviceName: set
+  replicas: 2
+  selector: {matchLabels: {app: set}}
+  template:
+    metadata: {labels: {app: set}}
+    spec:
+      terminationGracePeriodSeconds: 1
+      containers:
+      - {name: main, image: "busybox:1.36", command: [sleep, "100000"], volumeMounts: [{name: data, mountPath: /data}]}
+  volumeClaimTemplates:
+  - {metadata: {name: data}, spec: {accessModes: [ReadWriteOncePod], resources: {requests: {storage: 64Mi}}}}
+"#,
+    );
+    kubectl.sh("kubectl rollout status statefulset/set --timeout=90s").ok();
+    kubectl.sh("kubectl exec set-1 -- sh -c 'hostname >/data/name'").ok();
+    kubectl.sh(r#"kubectl patch pvc data-set-1 -p '{"spec":{"resources":{"requests":{"storage":"128Mi"}}}}'"#).ok();
+    kubectl.until_it_prints("kubectl get pvc data-set-1 -o jsonpath='{.status.capacity.storage} {.status.conditions}'", "128Mi");
+    kubectl.sh("kubectl exec set-1 -- dd if=/dev/zero of=/data/large bs=1M count=100").ok();
+    // One pod at a time.
+    kubectl.apply(&pod("second", "data-set-1"));
+    kubectl.until("kubectl describe pod second", SOON, |text| text.contains("same name and ReadWriteOncePod access mode"));
+    kubectl.sh("kubectl delete pod second set-1 --timeout=60s && kubectl rollout status statefulset/set --timeout=90s").ok();
+    assert_eq!(kubectl.sh("kubectl exec set-1 -- cat /data/name").ok(), "set-1\n");
+    kubectl.sh("kubectl delete statefulset set && kubectl delete pvc data-set-0 data-set-1 --timeout=60s").ok();
+    kubectl.until_it_prints("kubectl get pv,volumeattachments -o name", "");
+    testkit::wait_until("nothing is left", SOON, || nothing_is_left(&cluster));
+}
+
+#[test]
+fn a_virtual_cluster_has_the_hosts_classes_and_volumes_of_its_own() {
+    let cluster = Cluster::start();
+    let host = cluster.server.host_tool();
+    let with = cluster.server.virtual_cluster("team-a", "same");
+    let without = cluster.server.virtual_cluster("team-b", "same");
+    assert_eq!(with.sh("kubectl get storageclass -o name").ok(), "");
+    host.sh(r#"kubectl -n team-a patch cluster.k3k.io same --type=merge -p '{"spec":{"sync":{"storageClasses":{"enabled":true}}}}'"#).ok();
+    with.until("kubectl get storageclass", SOON, |text| text.contains("lightningstor-ssd (default)"));
+    assert_eq!(without.sh("kubectl get storageclass -o name").ok(), "");
+
+    testkit::wait_until("the service account is there", SOON, || with.k("get serviceaccount default").success);
+    with.apply(&claim("data", ""));
+    with.apply(&pod("user", "data"));
+    with.sh(&format!("kubectl wait {READY} pod/user")).ok();
+    with.sh("kubectl exec user -- sh -c 'echo mine >/data/file'").ok();
+    let volume = with.sh("kubectl get pvc data -o jsonpath='{.spec.volumeName}'").ok();
+    let handle = with.sh(&format!("kubectl get pv {volume} -o jsonpath='{{.spec.csi.volumeHandle}}'")).ok();
+    assert_eq!(handle, format!("same.team-a_{volume}"));
+    // It is nobody else's, not even the host's.
+    assert_eq!(host.sh("kubectl get pv -o name").ok(), "");
+    // Another cluster neither gets a volume of a class it does not have, nor the first one's by its handle.
+    without.apply(&claim("data", ", storageClassName: lightningstor-ssd"));
+    without.until("kubectl describe pvc data", SOON, |text| text.contains("not found"));
+    let stolen = format!(
+        r#"
+apiVersion: v1
+kind: PersistentVolume
+metadata: {{name: stolen}}
+spec:
+  capacity: {{storage: 64Mi}}
+  accessModes: [ReadWriteOnce]
+  csi: {{driver: stor.plasmacloud.io, volumeHandle: {handle}}}
+"#
+    );
+    std::fs::write(without.home.join("stolen.yaml"), stolen).unwrap();
+    assert!(without.sh("kubectl apply -f stolen.yaml").err().contains("none that the host cluster has made for this virtual cluster"));
+
+    with.sh("kubectl delete pod user --timeout=60s && kubectl delete pvc data --timeout=60s").ok();
+    with.until_it_prints("kubectl get pv,volumeattachments -o name", "");
+    testkit::wait_until("nothing is left", SOON, || nothing_is_left(&cluster));
+}

@@ -119,10 +119,7 @@ impl Controller for Driver {
         Ok(Response::new(DeleteVolumeResponse {}))
     }
 
-    async fn controller_publish_volume(
-        &self,
-        request: Request<ControllerPublishVolumeRequest>,
-    ) -> Result<Response<ControllerPublishVolumeResponse>, Status> {
+    async fn controller_publish_volume(&self, request: Request<ControllerPublishVolumeRequest>) -> Result<Response<ControllerPublishVolumeResponse>, Status> {
         let asked = request.into_inner();
         let (id, node) = (named("volume id", asked.volume_id)?, named("node id", asked.node_id)?);
         let capability = capabilities::check(asked.volume_capability.as_ref())?;
@@ -177,7 +174,8 @@ impl Controller for Driver {
 
     async fn get_capacity(&self, request: Request<GetCapacityRequest>) -> Result<Response<GetCapacityResponse>, Status> {
         let asked = request.into_inner();
-        let elsewhere = asked.accessible_topology.as_ref().is_some_and(|topology| topology.segments.get(TOPOLOGY_KEY).is_some_and(|node| **node != *self.node_id));
+        let elsewhere =
+            asked.accessible_topology.as_ref().is_some_and(|topology| topology.segments.get(TOPOLOGY_KEY).is_some_and(|node| **node != *self.node_id));
         let possible = asked.volume_capabilities.iter().all(|capability| capabilities::check(Some(capability)).is_ok());
         if elsewhere || !possible {
             return Ok(Response::new(GetCapacityResponse::default()));
@@ -188,10 +186,7 @@ impl Controller for Driver {
         Ok(Response::new(GetCapacityResponse { available_capacity: available, maximum_volume_size: Some(available), minimum_volume_size }))
     }
 
-    async fn controller_get_capabilities(
-        &self,
-        _: Request<ControllerGetCapabilitiesRequest>,
-    ) -> Result<Response<ControllerGetCapabilitiesResponse>, Status> {
+    async fn controller_get_capabilities(&self, _: Request<ControllerGetCapabilitiesRequest>) -> Result<Response<ControllerGetCapabilitiesResponse>, Status> {
         let all = [
             Rpc::CreateDeleteVolume,
             Rpc::PublishUnpublishVolume,
@@ -234,10 +229,7 @@ impl Controller for Driver {
         Ok(Response::new(ListSnapshotsResponse { entries: entries.collect(), next_token }))
     }
 
-    async fn controller_expand_volume(
-        &self,
-        request: Request<ControllerExpandVolumeRequest>,
-    ) -> Result<Response<ControllerExpandVolumeResponse>, Status> {
+    async fn controller_expand_volume(&self, request: Request<ControllerExpandVolumeRequest>) -> Result<Response<ControllerExpandVolumeResponse>, Status> {
         let asked = request.into_inner();
         let id = named("volume id", asked.volume_id)?;
         let (required, limit) = range(Some(asked.capacity_range.ok_or_else(|| Error::Invalid("the capacity range is missing".into()))?))?;
@@ -249,7 +241,9 @@ impl Controller for Driver {
         Ok(Response::new(ControllerExpandVolumeResponse {
             capacity_bytes: signed(volume.size_bytes),
             // A raw device grew with its image.
-            node_expansion_required: !asked.volume_capability.is_some_and(|of| matches!(of.access_type, Some(csi::v1::volume_capability::AccessType::Block(_)))),
+            node_expansion_required: !asked
+                .volume_capability
+                .is_some_and(|of| matches!(of.access_type, Some(csi::v1::volume_capability::AccessType::Block(_)))),
         }))
     }
 

@@ -39,6 +39,7 @@ impl Driver {
 /// When a socket can't be made or served.
 pub async fn serve(driver: Driver, socket: &Path, registry: Option<&Path>, stop: CancellationToken) -> io::Result<()> {
     let listener = csi::listen(socket)?;
+    let own_socket = inode(socket);
     let services = Server::builder()
         .add_service(IdentityServer::new(driver.clone()))
         .add_service(ControllerServer::new(driver.clone()))
@@ -49,18 +50,28 @@ pub async fn serve(driver: Driver, socket: &Path, registry: Option<&Path>, stop:
         // Only now: the agent calls back as soon as it sees this one.
         let own = registry.join(format!("{DRIVER}-reg.sock"));
         let listener = csi::listen(&own)?;
+        let own_inode = inode(&own);
         let server = Server::builder().add_service(RegistrationServer::new(Registered { endpoint: socket.to_owned() }));
         let served = server.serve_with_incoming_shutdown(UnixListenerStream::new(listener), stop.cancelled_owned()).await;
-        remove(&own);
+        remove(&own, own_inode);
         served.map_err(io::Error::other)
     };
     let (served, registered) = tokio::join!(serving, registered);
-    remove(socket);
+    remove(socket, own_socket);
     served.map_err(io::Error::other)?;
     registered
 }
 
-fn remove(socket: &Path) {
+fn inode(socket: &Path) -> Option<u64> {
+    use std::os::unix::fs::MetadataExt;
+    std::fs::symlink_metadata(socket).ok().map(|metadata| metadata.ino())
+}
+
+/// Removes a socket, unless another driver has taken its place meanwhile.
+fn remove(socket: &Path, own: Option<u64>) {
+    if own.is_none() || inode(socket) != own {
+        return;
+    }
     if let Err(error) = std::fs::remove_file(socket)
         && error.kind() != io::ErrorKind::NotFound
     {

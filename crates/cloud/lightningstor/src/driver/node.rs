@@ -9,9 +9,9 @@ use csi::v1::node_service_capability::{Rpc as RpcCapability, Type as CapabilityT
 use csi::v1::volume_usage::Unit;
 use csi::v1::{
     NodeExpandVolumeRequest, NodeExpandVolumeResponse, NodeGetCapabilitiesRequest, NodeGetCapabilitiesResponse, NodeGetInfoRequest, NodeGetInfoResponse,
-    NodeGetVolumeStatsRequest, NodeGetVolumeStatsResponse, NodePublishVolumeRequest, NodePublishVolumeResponse, NodeServiceCapability,
-    NodeStageVolumeRequest, NodeStageVolumeResponse, NodeUnpublishVolumeRequest, NodeUnpublishVolumeResponse, NodeUnstageVolumeRequest,
-    NodeUnstageVolumeResponse, VolumeCondition, VolumeUsage,
+    NodeGetVolumeStatsRequest, NodeGetVolumeStatsResponse, NodePublishVolumeRequest, NodePublishVolumeResponse, NodeServiceCapability, NodeStageVolumeRequest,
+    NodeStageVolumeResponse, NodeUnpublishVolumeRequest, NodeUnpublishVolumeResponse, NodeUnstageVolumeRequest, NodeUnstageVolumeResponse, VolumeCondition,
+    VolumeUsage,
 };
 use std::fs;
 use std::io;
@@ -93,7 +93,14 @@ fn publish_device(device: &Path, target: &Path) -> Result<(), Error> {
     if let Some(parent) = target.parent() {
         make_directory(parent)?;
     }
-    fs::OpenOptions::new().create(true).truncate(false).write(true).open(target).map(drop).or_else(|error| if target.exists() { Ok(()) } else { Err(error) }).map_err(Error::io("creating", target))?;
+    fs::OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(target)
+        .map(drop)
+        .or_else(|error| if target.exists() { Ok(()) } else { Err(error) })
+        .map_err(Error::io("creating", target))?;
     if mounts::is_mounted(target)? { Ok(()) } else { mounts::bind(device, target, false) }
 }
 

@@ -22,16 +22,23 @@ pub struct World {
 
 #[derive(Debug, PartialEq)]
 pub enum Action {
-    Attach { name: String, driver: String, node: String, volume: String },
+    Attach {
+        name: String,
+        driver: String,
+        node: String,
+        volume: String,
+    },
     /// It is on another node, and can't be on two.
-    MultiAttach { volume: String, node: String },
+    MultiAttach {
+        volume: String,
+        node: String,
+    },
 }
 
 pub fn runner(kit: &Kit) -> Runner<Attach> {
     let (pods, attachments, claims) = (kit.objects::<Pod>(), kit.objects::<VolumeAttachment>(), kit.objects::<PersistentVolumeClaim>());
     let caches = Caches { claims: claims.clone(), volumes: kit.objects(), drivers: kit.objects::<CSIDriver>() };
-    let controller =
-        Attach { caches: caches.clone(), pods: pods.clone(), attachments: attachments.clone(), events: kit.recorder("attachdetach-controller") };
+    let controller = Attach { caches: caches.clone(), pods: pods.clone(), attachments: attachments.clone(), events: kit.recorder("attachdetach-controller") };
     let of_claims = pods.clone();
     Runner::new(controller)
         .watch(&pods, |change| {
@@ -114,7 +121,8 @@ impl Controller for Attach {
             }
             Action::MultiAttach { volume, node: _ } => {
                 if let Some(pod) = self.pods.get(key) {
-                    let message = format!("Multi-Attach error for volume {volume:?} Volume is already exclusively attached to one node and can't be attached to another");
+                    let message =
+                        format!("Multi-Attach error for volume {volume:?} Volume is already exclusively attached to one node and can't be attached to another");
                     self.events.warning(&key.cluster, &*pod, "FailedAttachVolume", message);
                 }
             }

@@ -30,12 +30,7 @@ pub fn runner(kit: &Kit) -> Runner<Detach> {
     let (pods, attachments, claims, nodes) =
         (kit.objects::<Pod>(), kit.objects::<VolumeAttachment>(), kit.objects::<PersistentVolumeClaim>(), kit.objects::<Node>());
     let caches = Caches { claims: claims.clone(), volumes: kit.objects(), drivers: kit.objects::<CSIDriver>() };
-    let controller = Detach {
-        caches: caches.clone(),
-        pods: pods.clone(),
-        nodes: nodes.clone(),
-        attachments: attachments.clone(),
-    };
+    let controller = Detach { caches: caches.clone(), pods: pods.clone(), nodes: nodes.clone(), attachments: attachments.clone() };
     let (of_pods, of_nodes) = (attachments.clone(), attachments.clone());
     Runner::new(controller)
         .watch_own(&attachments)

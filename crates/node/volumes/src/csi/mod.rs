@@ -1,5 +1,6 @@
 //! CSI volumes: staged once on the node and published to each pod, through drivers that registered themselves.
 mod attachment;
+mod grow;
 mod plugins;
 mod publish;
 mod record;

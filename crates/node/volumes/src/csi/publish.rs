@@ -157,6 +157,8 @@ async fn secrets(client: &kube::Client, reference: Option<&SecretReference>) -> 
     let (namespace, name) = (reference.namespace.as_deref().unwrap_or_default(), reference.name.as_deref().unwrap_or_default());
     let secret = Api::<Secret>::namespaced(client.clone(), namespace).get(name).await;
     let secret = secret.map_err(|error| SetUpError::Refused(format!("fetching NodeStageSecretRef {namespace}/{name} failed: {}", api_message(&error))))?;
-    let text = |value: k8s_openapi::ByteString| String::from_utf8(value.0).map_err(|_| SetUpError::Refused(format!("secret {namespace}/{name} has a value that is no text")));
+    let text = |value: k8s_openapi::ByteString| {
+        String::from_utf8(value.0).map_err(|_| SetUpError::Refused(format!("secret {namespace}/{name} has a value that is no text")))
+    };
     secret.data.into_iter().flatten().map(|(key, value)| Ok((key, text(value)?))).collect()
 }

@@ -33,7 +33,9 @@ pub fn start(volumes: &Arc<CsiVolumes>, clients: Arc<dyn Clients>, node_name: &s
     std::fs::create_dir_all(&registry).map_err(SetUpError::io("creating", &registry))?;
     let failed = |errno: Errno| SetUpError::io("watching", &registry)(errno.into());
     let inotify = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC).map_err(failed)?;
-    inotify.add_watch(&registry, AddWatchFlags::IN_CREATE | AddWatchFlags::IN_DELETE | AddWatchFlags::IN_MOVED_TO | AddWatchFlags::IN_MOVED_FROM).map_err(failed)?;
+    inotify
+        .add_watch(&registry, AddWatchFlags::IN_CREATE | AddWatchFlags::IN_DELETE | AddWatchFlags::IN_MOVED_TO | AddWatchFlags::IN_MOVED_FROM)
+        .map_err(failed)?;
     // SAFETY: a Watched owns its inotify instance and never gives it away or replaces it, so that its file descriptor
     // stays open and the same while it is registered.
     let events = unsafe { AsyncFd::register_with_interest(Watched(inotify), Interest::READABLE) };
@@ -67,9 +69,7 @@ impl Registrar {
                 Some(settled) => settled,
                 None => return,
             };
-            let pause = async {
-                if settled { std::future::pending::<()>().await } else { tokio::time::sleep(wait).await }
-            };
+            let pause = async { if settled { std::future::pending::<()>().await } else { tokio::time::sleep(wait).await } };
             tokio::select! {
                 ready = events.readable() => {
                     let Ok(mut ready) = ready else { return };

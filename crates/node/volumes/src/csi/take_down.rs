@@ -13,10 +13,7 @@ impl CsiVolumes {
         for (directory, record) in record::published_to(pod_directory) {
             let _turn = self.turn(&record).await;
             let plugin = self.plugins.get(&record.driver).await.ok_or_else(|| claim::no_csi_driver(&record.driver))?;
-            let request = NodeUnpublishVolumeRequest {
-                volume_id: record.volume_handle.clone(),
-                target_path: record.target(&directory).display().to_string(),
-            };
+            let request = NodeUnpublishVolumeRequest { volume_id: record.volume_handle.clone(), target_path: record.target(&directory).display().to_string() };
             plugin.node.clone().node_unpublish_volume(request).await.map_err(|status| refused("Unmounter.TearDownAt failed:", &status))?;
             let target = record.target(&directory);
             blocking(move || {
