@@ -54,28 +54,39 @@ pub fn format(device: &Path, kind: FilesystemKind) -> Result<(), Error> {
     run(if kind == FilesystemKind::Ext4 { "mkfs.ext4" } else { "mkfs.xfs" }, command.arg(device), 0)
 }
 
-/// Mounts a volume's file system where it is not mounted yet, and makes it as large as its device.
-pub fn mount(device: &Path, point: &Path, filesystem: Filesystem, size_bytes: u64, options: &[String]) -> Result<(), Error> {
-    if !mounts::is_mounted_from(device, point)? {
-        let read_only = options.iter().any(|option| option == "ro");
-        if filesystem.kind == FilesystemKind::Ext4 && !read_only {
-            // Replays the journal and mends what is safe to; 1 says that it did.
-            run("e2fsck", tool("e2fsck").arg("-p").arg(device), 1)?;
-        }
-        let own = filesystem.kind.options().iter().map(|option| (*option).to_owned());
-        let all: Vec<String> = own.chain(options.iter().cloned()).collect();
-        mounts::mount_device(device, point, filesystem.kind.name(), &all)?;
+/// Mounts a volume's file system where it is not mounted yet, as large as its device. Gives whether it grew.
+pub fn mount(device: &Path, point: &Path, filesystem: Filesystem, size_bytes: u64, options: &[String]) -> Result<bool, Error> {
+    if mounts::is_mounted_from(device, point)? {
+        return Ok(false);
     }
-    if filesystem.size_bytes < size_bytes && !options.iter().any(|option| option == "ro") {
+    let grows = filesystem.size_bytes < size_bytes && !options.iter().any(|option| option == "ro");
+    if filesystem.kind == FilesystemKind::Ext4 && !options.iter().any(|option| option == "ro") {
+        // Replays the journal and mends what is safe to; 1 says that it did.
+        run("e2fsck", tool("e2fsck").arg("-p").arg(device), 1)?;
+        if grows {
+            // Before it is mounted no capability is needed for it, but a full check is.
+            run("e2fsck", tool("e2fsck").args(["-f", "-p"]).arg(device), 1)?;
+            run("resize2fs", tool("resize2fs").arg(device), 0)?;
+        }
+    }
+    let own = filesystem.kind.options().iter().map(|option| (*option).to_owned());
+    let all: Vec<String> = own.chain(options.iter().cloned()).collect();
+    mounts::mount_device(device, point, filesystem.kind.name(), &all)?;
+    if grows && filesystem.kind == FilesystemKind::Xfs {
         grow(device, point, filesystem.kind)?;
     }
-    Ok(())
+    Ok(grows)
 }
 
 /// Makes a mounted file system as large as its device.
 pub fn grow(device: &Path, point: &Path, kind: FilesystemKind) -> Result<(), Error> {
     match kind {
-        FilesystemKind::Ext4 => run("resize2fs", tool("resize2fs").arg(device), 0),
+        FilesystemKind::Ext4 => run("resize2fs", tool("resize2fs").arg(device), 0).map_err(|error| match error {
+            Error::Tool { output, .. } if output.contains("Permission denied") => Error::FailedPrecondition(
+                "a mounted ext4 can't grow here, as this process lacks CAP_SYS_RESOURCE: it will when its pods have ended and the next one starts".into(),
+            ),
+            other => other,
+        }),
         FilesystemKind::Xfs => run("xfs_growfs", tool("xfs_growfs").arg(point), 0),
     }
 }

@@ -81,6 +81,12 @@ impl Facts {
         Ok(Self { name, node_name: settings.node_name.clone(), node_id: node.node_id, topology, rpcs: rpcs.collect() })
     }
 
+    #[cfg(test)]
+    pub fn of_test(rpcs: &[Rpc]) -> Self {
+        let topology = Some(Topology { segments: BTreeMap::from([("zone".to_owned(), "n1".to_owned())]) });
+        Self { name: "d.example".into(), node_name: "n1".into(), node_id: "id-1".into(), topology, rpcs: rpcs.to_vec() }
+    }
+
     pub fn can(&self, rpc: Rpc) -> bool {
         self.rpcs.contains(&rpc)
     }

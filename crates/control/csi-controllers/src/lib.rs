@@ -10,6 +10,8 @@ mod persistent_volume;
 mod provisioner;
 mod resizer;
 mod tenancy;
+#[cfg(test)]
+mod tests;
 
 pub use driver::{Driver, DriverSettings};
 

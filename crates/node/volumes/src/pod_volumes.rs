@@ -144,7 +144,10 @@ impl PodVolumes {
                 let following = manager.objects().follow(&self.cluster, self.pod.metadata.namespace.as_deref().unwrap_or_default(), &claim.name);
                 self.references.lock().insert(following.reference.clone());
                 self.claims.insert(volume.name.clone(), following);
-                self.grow(manager, &volume.name).await.map_err(failed)?;
+                if let Err(error) = self.grow(manager, &volume.name).await {
+                    // The pod can do with what there is; the claim goes on saying that it waits.
+                    tracing::warn!(cluster = %self.cluster, volume = volume.name, %error, "a volume's file system can't grow yet");
+                }
                 mounted
             } else {
                 blocking(move || claim::set_up(&found, &name, read_only, as_device, fs_group)).await?

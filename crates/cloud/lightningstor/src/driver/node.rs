@@ -51,8 +51,8 @@ impl Driver {
             }
             let has = current.filesystem.expect("it was there or has just been made");
             make_directory(&point)?;
-            filesystem::mount(&device, &point, has, current.size_bytes, &options)?;
-            if has.size_bytes < current.size_bytes && !read_only {
+            let grown = filesystem::mount(&device, &point, has, current.size_bytes, &options)?;
+            if grown {
                 runtime.block_on(engine.set_filesystem(&volume.id, Filesystem { size_bytes: current.size_bytes, ..has }))?;
             }
             Ok(())
