@@ -1,8 +1,8 @@
 //! Starts every controller and waits for their end.
 use crate::{
-    ControllersSettings, attach_detach, cluster_role_aggregation, cron_job, daemon_set, deployment, disruption, endpoint_slice, endpoint_slice_mirroring, endpoints,
-    garbage_collector, horizontal_pod_autoscaler, job, namespace, node_lifecycle, pod_gc, replica_set, resource_quota, root_ca, service_account, stateful_set,
-    taint_eviction, volume_binder, volume_protection,
+    ControllersSettings, attach_detach, cluster_role_aggregation, cron_job, daemon_set, deployment, disruption, endpoint_slice, endpoint_slice_mirroring,
+    endpoints, garbage_collector, horizontal_pod_autoscaler, job, namespace, node_lifecycle, pod_gc, replica_set, resource_quota, root_ca, service_account,
+    stateful_set, taint_eviction, volume_binder, volume_protection,
 };
 use controller_kit::{CancellationToken, Kit};
 use futures::future::{BoxFuture, FutureExt, join_all};
