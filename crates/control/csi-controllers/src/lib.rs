@@ -6,6 +6,7 @@
 mod attacher;
 mod deleter;
 mod driver;
+mod orphans;
 mod persistent_volume;
 mod provisioner;
 mod resizer;
@@ -28,7 +29,8 @@ pub async fn run(settings: DriverSettings, kit: Kit, shutdown: CancellationToken
         provisioner::runner(&kit, driver.clone()).run(stop()).boxed(),
         deleter::runner(&kit, driver.clone()).run(stop()).boxed(),
         attacher::runner(&kit, driver.clone()).run(stop()).boxed(),
-        resizer::runner(&kit, driver).run(stop()).boxed(),
+        resizer::runner(&kit, driver.clone()).run(stop()).boxed(),
+        orphans::run(kit.clone(), driver, stop()).boxed(),
     ];
     join_all(all.into_iter().map(tokio::spawn)).await;
 }

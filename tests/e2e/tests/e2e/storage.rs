@@ -208,4 +208,11 @@ spec:
     with.sh("kubectl delete pod user --timeout=60s && kubectl delete pvc data --timeout=60s").ok();
     with.until_it_prints("kubectl get pv,volumeattachments -o name", "");
     testkit::wait_until("nothing is left", SOON, || nothing_is_left(&cluster));
+
+    // A cluster that is removed takes its volumes along, also those in use.
+    with.apply(&claim("data", ""));
+    with.apply(&pod("user", "data"));
+    with.sh(&format!("kubectl wait {READY} pod/user")).ok();
+    host.sh("kubectl -n team-a delete cluster.k3k.io same --timeout=60s").ok();
+    testkit::wait_until("nothing is left of the cluster's volumes", 2 * SOON, || nothing_is_left(&cluster));
 }
