@@ -11,8 +11,8 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
+use tonic::Status;
 use tonic::transport::Channel;
-use tonic::{Code, Status};
 
 pub use csi::v1::controller_service_capability::rpc::Type as Rpc;
 
@@ -104,9 +104,4 @@ pub fn message(status: &Status) -> String {
 
 pub fn refused(status: &Status) -> Error {
     Error::NotYet(message(status))
-}
-
-/// Whether the driver may yet be at it, so that nobody knows what came of the call.
-pub fn may_be_in_progress(status: &Status) -> bool {
-    matches!(status.code(), Code::Cancelled | Code::DeadlineExceeded | Code::Unavailable | Code::Aborted | Code::ResourceExhausted)
 }

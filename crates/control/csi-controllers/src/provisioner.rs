@@ -1,5 +1,5 @@
 //! Provisioner: makes a volume for a claim that waits for one of this driver on this node.
-use crate::driver::{Driver, Facts, Rpc, may_be_in_progress, message, refused};
+use crate::driver::{Driver, Facts, Rpc, message, refused};
 use crate::{persistent_volume, tenancy};
 use controller_kit::{Controller, Error, Kit, ObjectKey, Objects, Plan, Preconditions, Recorder, Runner, async_trait, storage_class};
 use csi::v1::volume_content_source::{Type as SourceType, VolumeSource};
@@ -177,7 +177,9 @@ impl Provisioner {
 
     /// Lets the scheduler choose another node where this one has no room.
     async fn reschedule(&self, key: &ObjectKey, claim: &PersistentVolumeClaim, status: &tonic::Status) -> Result<(), Error> {
-        if status.code() != tonic::Code::ResourceExhausted || !may_be_in_progress(status) {
+        let class = storage_class::host_class_of(&self.classes, &key.cluster, claim);
+        let chosen_for_pod = class.is_some_and(|class| class.volume_binding_mode.as_deref() == Some("WaitForFirstConsumer"));
+        if status.code() != tonic::Code::ResourceExhausted || !chosen_for_pod {
             return Ok(());
         }
         let patch = json!({"metadata": {"annotations": {SELECTED_NODE: null}}});

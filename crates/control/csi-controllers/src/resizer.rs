@@ -103,7 +103,7 @@ impl Controller for Resizer {
         self.volumes.patch(&volume_key, "", &json!({"spec": {"capacity": capacity}}), &Preconditions::uid_of(&volume.metadata)).await?;
         let mut conditions = claim.status.as_ref().and_then(|status| status.conditions.clone()).unwrap_or_default();
         conditions.retain(|condition| !matches!(condition.type_.as_str(), "Resizing" | "FileSystemResizePending"));
-        let mut conditions = vec![json!(conditions)].remove(0);
+        let mut conditions = json!(conditions);
         if answer.node_expansion_required {
             let pending = json!({
                 "type": "FileSystemResizePending", "status": "True", "lastTransitionTime": whole_seconds(self.kit.now()),

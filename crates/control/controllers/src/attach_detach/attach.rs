@@ -90,7 +90,7 @@ impl Controller for Attach {
             }
             let shared = spec.access_modes.iter().flatten().any(|mode| matches!(mode.as_str(), "ReadWriteMany" | "ReadOnlyMany"));
             if !shared && attachments.iter().any(|attachment| attachment.spec.node_name != node) {
-                plan.push(Action::MultiAttach { volume: name, node: node.to_owned() });
+                plan.push(Action::MultiAttach { volume: name });
                 plan.look_again(std::time::Duration::from_secs(5));
             } else if attachments.iter().any(|attachment| attachment.spec.node_name == node) {
                 // The old one is still going.
@@ -119,7 +119,7 @@ impl Controller for Attach {
                     _ => {}
                 }
             }
-            Action::MultiAttach { volume, node: _ } => {
+            Action::MultiAttach { volume } => {
                 if let Some(pod) = self.pods.get(key) {
                     let message =
                         format!("Multi-Attach error for volume {volume:?} Volume is already exclusively attached to one node and can't be attached to another");
