@@ -31,7 +31,6 @@ pub enum Action {
     /// It is on another node, and can't be on two.
     MultiAttach {
         volume: String,
-        node: String,
     },
 }
 
