@@ -20,8 +20,6 @@ const STOP_LIMIT: Duration = Duration::from_secs(120);
 const NODE_PORT: u16 = 30080;
 /// Upstream's share of the disk, 15 %, is a lot of a developer's, and a trial needs little.
 const EVICTION: &str = "eviction-hard=memory.available<100Mi,nodefs.available<2Gi,nodefs.inodesFree<1%";
-/// Where the example's manifest keeps its data.
-const EXAMPLE_DATA: &str = "/var/lib/k8shost-example";
 
 pub fn main() -> Result<()> {
     if !Uid::effective().is_root() {
@@ -88,9 +86,8 @@ impl Places {
         command.arg("--kubeconfig").arg(self.kubeconfig()).args(arguments).stdin(Stdio::null());
         command
     }
-    /// Applies the example, its data among the rest of this cluster's.
     fn apply_example(&self) -> Result<()> {
-        let manifest = std::fs::read_to_string(&self.example)?.replace(EXAMPLE_DATA, &self.data.join("example").display().to_string());
+        let manifest = std::fs::read_to_string(&self.example)?;
         let mut kubectl = self.kubectl(&["apply", "-f", "-"]).stdin(Stdio::piped()).process_group(0).spawn()?;
         kubectl.stdin.take().context("its input is piped")?.write_all(manifest.as_bytes())?;
         ensure!(kubectl.wait()?.success(), "the example could not be applied");

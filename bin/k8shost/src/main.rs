@@ -17,6 +17,7 @@ mod secrets_encrypt;
 mod secrets_keys;
 mod server;
 mod server_hosting;
+mod storage;
 mod store_source;
 mod token;
 mod token_webhook;

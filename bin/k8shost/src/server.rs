@@ -6,6 +6,7 @@ use crate::iam_link::IamLink;
 use crate::notify::notify;
 use crate::secrets_keys::SecretsKeys;
 use crate::server_hosting::ServerHosting;
+use crate::storage::Storage;
 use crate::store_source::StoreSource;
 use crate::token_webhook::RemoteReviewer;
 use crate::{balancing, joining, kubeconfig, node};
@@ -122,6 +123,14 @@ async fn run(settings: ServerSettings) -> Result<()> {
     let mut tasks = components(&settings, &certificates, &server, source.clone(), &clock, (balancing, &iam), &shutdown).await?;
     tasks.extend(compaction(&api_arguments, &store, &shutdown));
     tasks.push(tokio::spawn(renewal(settings.clone(), node_address, port, certificates.clone(), served, clock.clone(), shutdown.clone())));
+    let storage = match &agent {
+        Some(_) if !settings.is_disabled("lightningstor") => {
+            let clients = ComponentClients::new(server.clone(), "system:serviceaccount:kube-system:lightningstor", &["system:masters"]);
+            let kit = Kit::new(clients, source.clone(), clock.clone()).managed_by("lightningstor");
+            Some(Storage::start(&settings, kit, clock.clone()).await?)
+        }
+        _ => None,
+    };
     let node = match agent {
         Some(agent) => {
             let clients = ComponentClients::new(server.clone(), &format!("system:node:{}", settings.node_name), &["system:nodes", "system:masters"]);
@@ -141,6 +150,9 @@ async fn run(settings: ServerSettings) -> Result<()> {
     notify("STOPPING=1");
     if let Some(node) = node {
         node.stop(stop_pods).await;
+    }
+    if let Some(storage) = storage {
+        storage.stop(stop_pods).await;
     }
     shutdown.cancel();
     for task in tasks.drain(..).chain([serving]) {

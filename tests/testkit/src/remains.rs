@@ -17,6 +17,8 @@ pub struct Remains {
     /// Network namespaces of pods, by their file.
     pub namespaces: BTreeSet<PathBuf>,
     pub cgroups: BTreeSet<PathBuf>,
+    /// Loop devices over files below the directory.
+    pub loop_devices: Vec<PathBuf>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,7 +40,7 @@ impl Remains {
         // A pod whose processes are dead may still be plugged into the host.
         let namespaces = used.chain(namespace.into_iter().flat_map(plugged_in)).collect();
         let cgroups = processes.iter().flat_map(|process| cgroups(process.pid)).collect();
-        Self { mounts: mounts(directory), namespaces, cgroups, processes }
+        Self { mounts: mounts(directory), loop_devices: loop_devices(directory), namespaces, cgroups, processes }
     }
 
     pub fn is_empty(&self) -> bool {
@@ -53,7 +55,8 @@ impl Remains {
         let mounts = self.mounts.iter().filter(|path| mounted.contains(path)).map(|path| format!("mount {}", path.display()));
         let namespaces = self.namespaces.iter().filter(|path| path.exists()).map(|path| format!("network namespace {}", path.display()));
         let cgroups = self.cgroups.iter().filter(|path| path.exists()).map(|path| format!("cgroup {}", path.display()));
-        processes.chain(mounts).chain(namespaces).chain(cgroups).collect()
+        let devices = self.loop_devices.iter().filter(|path| backing_file(path).is_some()).map(|path| format!("loop device {}", path.display()));
+        processes.chain(mounts).chain(namespaces).chain(cgroups).chain(devices).collect()
     }
 
     /// Removes all of it. Meant for after a test that killed its server; a clean stop leaves nothing to do.
@@ -78,6 +81,10 @@ impl Remains {
         }
         for namespace in &first.namespaces {
             let _ = fs::remove_file(namespace);
+        }
+        for device in &first.loop_devices {
+            // It may be gone since it was seen.
+            let _ = Command::new("losetup").arg("--detach").arg(device).output();
         }
         let deepest_first = |set: &BTreeSet<PathBuf>| set.iter().rev().cloned().collect::<Vec<_>>();
         for cgroup in deepest_first(&first.cgroups) {
@@ -195,6 +202,18 @@ fn mounts(directory: &Path) -> Vec<PathBuf> {
     // The fifth field is the mount point, with spaces and such as octal escapes.
     let points = table.lines().filter_map(|line| line.split(' ').nth(4)).map(|point| PathBuf::from(point.replace("\\040", " ")));
     points.filter(|point| point.starts_with(directory)).collect()
+}
+
+/// The devices whose image lies below a directory.
+fn loop_devices(directory: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir("/sys/block").into_iter().flatten().flatten();
+    let devices = entries.filter(|entry| entry.file_name().to_string_lossy().starts_with("loop")).map(|entry| Path::new("/dev").join(entry.file_name()));
+    devices.filter(|device| backing_file(device).is_some_and(|file| file.starts_with(directory))).collect()
+}
+
+fn backing_file(device: &Path) -> Option<PathBuf> {
+    let attribute = Path::new("/sys/block").join(device.file_name()?).join("loop/backing_file");
+    Some(PathBuf::from(fs::read_to_string(attribute).ok()?.trim_end()))
 }
 
 /// The control groups of a process that were made for pods.

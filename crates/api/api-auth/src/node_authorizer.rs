@@ -122,18 +122,13 @@ impl NodeAuthorizer {
                 "update" | "patch" => self.reach(attributes.cluster, node, ("persistentvolumeclaims", namespace, name)),
                 _ => refuse("can only update and patch this type".into()),
             },
-            ("", "persistentvolumeclaims") => match verb {
-                "get" if subresource.is_empty() => self.reach(attributes.cluster, node, ("persistentvolumeclaims", namespace, name)),
-                _ => refuse("can only get individual resources of this type".into()),
-            },
+            ("", "persistentvolumeclaims") => read("persistentvolumeclaims"),
             ("", "persistentvolumes") => match verb {
                 "get" if subresource.is_empty() => self.reach(attributes.cluster, node, ("persistentvolumes", "", name)),
                 _ => refuse("can only get individual resources of this type".into()),
             },
-            ("storage.k8s.io", "volumeattachments") => match verb {
-                "get" if subresource.is_empty() => self.reach(attributes.cluster, node, ("volumeattachments", "", name)),
-                _ => refuse("can only get individual resources of this type".into()),
-            },
+            // Upstream's nodes only get these two, again and again; ours watch the one they need.
+            ("storage.k8s.io", "volumeattachments") => read("volumeattachments"),
             ("", "serviceaccounts") => match (verb, subresource) {
                 ("create", "token") => self.reach(attributes.cluster, node, ("serviceaccounts", namespace, name)),
                 ("get", "") => self.reach(attributes.cluster, node, ("serviceaccounts", namespace, name)),

@@ -29,9 +29,25 @@ pub struct ClusterSettings {
     /// What lets a machine join as one of its own nodes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub join_secret: Option<JoinSecret>,
+    /// The host's StorageClasses with these labels are its StorageClasses; `None`: it has none of the host's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub storage_classes: Option<BTreeMap<String, String>>,
     /// An authority of the operator's for its client certificates; `None`: the server makes one. Only looked at when the cluster is made.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub client_ca: Option<KeyPair>,
+}
+
+impl ClusterSettings {
+    /// On each claim of a virtual cluster that has the host's StorageClasses: the labels of those it has, as `key=value,..`.
+    ///
+    /// Only the server writes it, so that it can be trusted.
+    pub const HOST_CLASSES: &str = "k8shost.io/host-storage-classes";
+
+    /// What claims of this cluster are given as [`Self::HOST_CLASSES`].
+    pub fn host_classes(&self) -> Option<String> {
+        let labels = self.storage_classes.as_ref()?.iter().map(|(key, value)| format!("{key}={value}"));
+        Some(labels.collect::<Vec<_>>().join(","))
+    }
 }
 
 /// The Pod Security Standards.

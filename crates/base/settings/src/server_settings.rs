@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 pub const DEFAULT_CONFIG_FILE: &str = "/etc/k8shost/config.yaml";
 
 /// What `--disable` can leave out.
-pub const COMPONENTS: &[&str] = &["controllers", "fiberlb", "flashdns", "hosting", "iam", "prismnet", "scheduler", "service-proxy"];
+pub const COMPONENTS: &[&str] = &["controllers", "fiberlb", "flashdns", "hosting", "iam", "lightningstor", "prismnet", "scheduler", "service-proxy"];
 
 /// Ports from `first` to `last`, both included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -421,7 +421,7 @@ mod tests {
             (
                 vec![("disable", "traefik")],
                 "",
-                "disable (set by flag): \"traefik\" is none of controllers, flashdns, hosting, iam, prismnet, scheduler, service-proxy",
+                "disable (set by flag): \"traefik\" is none of controllers, fiberlb, flashdns, hosting, iam, lightningstor, prismnet, scheduler, service-proxy",
             ),
         ] {
             assert_eq!(resolve(&flags, &[], Some(file)).unwrap_err(), want);

@@ -16,6 +16,7 @@ mod runner;
 mod sameness;
 mod selectors;
 mod slow_start;
+pub mod storage_class;
 mod time;
 pub mod tolerations;
 

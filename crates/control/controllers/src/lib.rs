@@ -1,5 +1,6 @@
 //! The controllers: each folder decides purely and acts thinly; all run once, for all clusters.
 
+mod attach_detach;
 mod certificates;
 mod cluster_role_aggregation;
 mod cron_job;

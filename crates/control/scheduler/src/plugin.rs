@@ -9,6 +9,7 @@ pub enum Plugin {
     NodeAffinity,
     NodePorts,
     NodeResourcesFit,
+    VolumeRestrictions,
     VolumeBinding,
     PodTopologySpread,
     InterPodAffinity,

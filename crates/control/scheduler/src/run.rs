@@ -249,14 +249,23 @@ impl Scheduler {
             let claim = self.claims.get(&ObjectKey::new(&pod.cluster, &pod.namespace, name));
             claim.is_some_and(|claim| claim.metadata.annotations.as_ref().is_some_and(|all| all.contains_key("pv.kubernetes.io/bind-completed")))
         };
+        // A provisioner that has no room on the node takes the choice back.
+        let refused = |name: &&String| {
+            let claim = self.claims.get(&ObjectKey::new(&pod.cluster, &pod.namespace, name));
+            !claim.is_some_and(|claim| claim.metadata.annotations.as_ref().is_some_and(|all| all.contains_key(SELECTED_NODE)))
+        };
         let all_bound = async {
             while !claims.iter().all(is_bound) {
+                if let Some(name) = claims.iter().filter(|name| !is_bound(name)).find(refused) {
+                    return Err(Error::NotYet(format!("binding volumes: provisioning failed for PVC {name:?}")));
+                }
                 // Lagging only means that there was much news.
                 let _ = changes.recv().await;
             }
+            Ok(())
         };
         let waited = tokio::time::timeout(VOLUMES_PATIENCE, all_bound).await;
-        waited.map_err(|_| Error::NotYet("binding volumes: context deadline exceeded".into()))
+        waited.unwrap_or_else(|_| Err(Error::NotYet("binding volumes: context deadline exceeded".into())))
     }
 
     async fn refuse(&self, pending: &Pending, error: FitError, preemption: Option<Preemption>) {

@@ -1,6 +1,6 @@
 //! Volumes: what a pod's claims say about where it can run.
 use controller_kit::node_selector::{self, NodeTerm};
-use controller_kit::{ObjectKey, Objects};
+use controller_kit::{ObjectKey, Objects, storage_class};
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, Pod};
 use k8s_openapi::api::storage::v1::StorageClass;
 
@@ -13,6 +13,8 @@ pub struct Volumes {
     pub affinities: Vec<Vec<NodeTerm>>,
     /// Unbound claims that wait for the pod's node.
     pub waiting: Vec<String>,
+    /// Claims that one pod alone may use.
+    pub exclusive: Vec<String>,
 }
 
 /// The claims a pod names, with those its ephemeral volumes make.
@@ -52,6 +54,9 @@ pub fn look(
             let why = format!("persistentvolumeclaim {name:?} bound to non-existent persistentvolume {:?}", volume_name.unwrap_or_default());
             return Volumes { trouble: Some(why), ..Default::default() };
         }
+        if spec.access_modes.iter().flatten().any(|mode| mode == "ReadWriteOncePod") {
+            found.exclusive.push(name.clone());
+        }
         let bound = claim.metadata.annotations.as_ref().is_some_and(|all| all.contains_key("pv.kubernetes.io/bind-completed"));
         match volume_name.filter(|_| bound) {
             Some(volume_name) => {
@@ -62,7 +67,7 @@ pub fn look(
                 found.affinities.extend(affinity.map(node_selector::terms));
             }
             None => {
-                let class = spec.storage_class_name.and_then(|class| classes.get(&ObjectKey::new(&key.cluster, "", &class)));
+                let class = storage_class::class_of(classes, &key.cluster, &claim);
                 if class.is_some_and(|class| class.volume_binding_mode.as_deref() == Some("WaitForFirstConsumer")) {
                     found.waiting.push(name);
                 } else {

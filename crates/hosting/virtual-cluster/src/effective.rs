@@ -66,9 +66,17 @@ pub fn effective(cluster: &Cluster, bound: &Bound) -> Result<Effective, String> 
         mirror_host_nodes: spec.mirror_host_nodes,
         own_nodes: spec.mode == Mode::Hcp,
         join_secret: None,
+        storage_classes: synced_classes(policy.and_then(|policy| policy.spec.sync.as_ref()).or(spec.sync.as_ref())),
         client_ca: None,
     };
     Ok(Effective { cluster: ClusterName::hosted(namespace, name)?, settings, policy: applied })
+}
+
+/// The labels of the host's StorageClasses that a cluster has, if it has any.
+fn synced_classes(sync: Option<&Value>) -> Option<BTreeMap<String, String>> {
+    let classes = sync?.get("storageClasses")?;
+    let labels = classes["selector"].as_object().into_iter().flatten();
+    (classes["enabled"] == true).then(|| labels.filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned()))).collect())
 }
 
 /// A level, as labels and status spell it.

@@ -54,6 +54,7 @@ pub async fn run(
     };
     let mut registration = tokio_util::task::AbortOnDropHandle::new(registration);
 
+    context.volumes.accept_drivers(&context.settings.node_name).map_err(AgentError::Volumes)?;
     let mut manager = PodManager::new(context.clone(), socket);
     let (ended, failure) = {
         let pods = async {

@@ -75,12 +75,7 @@ pub fn set_up(volume: &PersistentVolume, name: &str, read_only: bool, as_device:
     let failed = |cause: SetUpError| VolumeError::SetUp { volume: name.into(), cause };
     let own_name = volume.metadata.name.as_deref().unwrap_or_default();
     let spec = volume.spec.as_ref().ok_or_else(|| unresolved(format!("PV {own_name} has no spec")))?;
-    let block = spec.volume_mode.as_deref() == Some("Block");
-    match (block, as_device) {
-        (true, false) => return Err(unresolved(format!("volume {name} has volumeMode Block, but is specified in volumeMounts"))),
-        (false, true) => return Err(unresolved(format!("volume {name} has volumeMode Filesystem, but is specified in volumeDevices"))),
-        _ => {}
-    }
+    let block = check_mode(volume, name, as_device)?;
     if let Some(source) = &spec.host_path {
         let host_path = host_path::set_up(source).map_err(failed)?;
         return Ok(MountedVolume { host_path, read_only, block });
@@ -95,10 +90,17 @@ pub fn set_up(volume: &PersistentVolume, name: &str, read_only: bool, as_device:
         }
         return Ok(MountedVolume { host_path, read_only, block });
     }
-    if let Some(csi) = &spec.csi {
-        return Err(failed(no_csi_driver(&csi.driver)));
-    }
     Err(unresolved(no_plugin(own_name)))
+}
+
+/// Whether the volume is a raw device, as the container must want it.
+pub fn check_mode(volume: &PersistentVolume, name: &str, as_device: bool) -> Result<bool, VolumeError> {
+    let refused = |reason: String| Err(VolumeError::Unresolved { volume: name.into(), reason });
+    match (volume.spec.as_ref().and_then(|spec| spec.volume_mode.as_deref()) == Some("Block"), as_device) {
+        (true, false) => refused(format!("volume {name} has volumeMode Block, but is specified in volumeMounts")),
+        (false, true) => refused(format!("volume {name} has volumeMode Filesystem, but is specified in volumeDevices")),
+        (block, _) => Ok(block),
+    }
 }
 
 fn check_local(path: &Path, metadata: &fs::Metadata, block: bool) -> Result<(), SetUpError> {

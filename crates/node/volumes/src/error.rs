@@ -31,6 +31,13 @@ pub enum VolumeError {
         #[source]
         cause: std::io::Error,
     },
+    /// A driver did not take a volume of a pod away, or can't be heard.
+    #[error("failed to tear down volumes at \"{path}\": {cause}")]
+    TearDown {
+        path: PathBuf,
+        #[source]
+        cause: SetUpError,
+    },
     /// The pod has no uid or its uid is no single path segment.
     #[error("pod uid \"{0}\" can't name a directory")]
     InvalidUid(String),

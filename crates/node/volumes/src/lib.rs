@@ -7,6 +7,7 @@
 
 mod atomic_writer;
 mod claim;
+mod csi;
 pub mod downward;
 mod empty_dir;
 mod error;

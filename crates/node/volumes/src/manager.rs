@@ -1,4 +1,5 @@
 //! VolumeManager: mounts pods' volumes, keeps their contents current, and takes them down.
+use crate::csi::{self, CsiVolumes};
 use crate::error::VolumeError;
 use crate::mount_table::unmount_below;
 use crate::pod_volumes::{PodVolumes, References};
@@ -49,6 +50,7 @@ pub struct VolumeManager {
     deadlines: Mutex<HashMap<PodKey, Timestamp>>,
     deadline_moved: Arc<Notify>,
     changed: broadcast::Sender<PodKey>,
+    pub(crate) csi: Arc<CsiVolumes>,
 }
 
 #[derive(Default)]
@@ -78,6 +80,7 @@ impl VolumeManager {
         // The mount table shows real paths only.
         let root = root.canonicalize().map_err(fail)?;
         let (changes, changed_objects) = mpsc::unbounded_channel();
+        let csi = Arc::new(CsiVolumes::new(&root));
         let manager = Arc::new(Self {
             root,
             objects: ReferencedObjects::new(clients.clone(), changes),
@@ -87,6 +90,7 @@ impl VolumeManager {
             deadlines: Mutex::default(),
             deadline_moved: Arc::default(),
             changed: broadcast::channel(CHANGES_BACKLOG).0,
+            csi,
         });
         tokio::spawn(keep_current(Arc::downgrade(&manager), changed_objects, manager.deadline_moved.clone()));
         Ok(manager)
@@ -146,6 +150,10 @@ impl VolumeManager {
             **volumes = None;
         }
         let path = directory.clone();
+        // A bind of a part would keep the whole in use.
+        let parts = directory.join("volume-subpaths");
+        blocking(move || unmount_below(&parts)).await.map_err(|cause| VolumeError::CleanUp { path: directory.clone(), cause })?;
+        self.csi.unpublish(&directory).await.map_err(|cause| VolumeError::TearDown { path: directory.clone(), cause })?;
         blocking(move || take_down(&path)).await.map_err(|cause| VolumeError::CleanUp { path: directory, cause })?;
         self.pods.lock().remove(&key);
         self.deadlines.lock().remove(&key);
@@ -157,6 +165,25 @@ impl VolumeManager {
         let path = self.root.join("pods");
         let names = || -> io::Result<Vec<String>> { fs::read_dir(&path)?.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned())).collect() };
         names().map_err(|cause| VolumeError::CleanUp { path: path.clone(), cause })
+    }
+
+    /// Lets CSI drivers register on this node, from now until the manager is dropped.
+    ///
+    /// # Errors
+    /// When the directory they register in can't be made or watched.
+    pub fn accept_drivers(&self, node_name: &str) -> Result<(), VolumeError> {
+        let started = csi::registration::start(&self.csi, self.clients.clone(), node_name);
+        started.map(drop).map_err(|cause| VolumeError::TearDown { path: self.root.clone(), cause })
+    }
+
+    /// The volumes of drivers that are or may be mounted here, as a node's `status.volumesInUse` names them.
+    pub async fn in_use(&self) -> Vec<String> {
+        self.csi.in_use().await
+    }
+
+    /// Resolves once what `in_use` says may have changed.
+    pub async fn in_use_changed(&self) {
+        self.csi.in_use_changed().await;
     }
 
     /// ConfigMaps and Secrets as pods see them, also for environments and image pull secrets.

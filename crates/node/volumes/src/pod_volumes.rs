@@ -1,6 +1,7 @@
 //! PodVolumes: one pod's volumes; resolves each to what brings it up, and writes its contents.
 use crate::atomic_writer::{self, Payload};
 use crate::claim::{self, Claim};
+use crate::csi::Wanted;
 use crate::empty_dir;
 use crate::error::{SetUpError, VolumeError};
 use crate::host_path;
@@ -10,7 +11,9 @@ use crate::payload::{self, mode_bits};
 use crate::referenced_objects::{Following, ObjectReference, ReadError, Referable};
 use crate::tokens::{self, Token};
 use api_meta::{ClusterName, Quantity};
-use k8s_openapi::api::core::v1::{ConfigMap, Container, Pod, ProjectedVolumeSource, Secret, ServiceAccountTokenProjection, Volume, VolumeProjection};
+use k8s_openapi::api::core::v1::{
+    ConfigMap, Container, PersistentVolumeClaim, Pod, ProjectedVolumeSource, Secret, ServiceAccountTokenProjection, Volume, VolumeProjection,
+};
 use k8s_openapi::jiff::Timestamp;
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
@@ -28,6 +31,8 @@ pub struct PodVolumes {
     tokens: BTreeMap<(String, usize), Token>,
     /// Volumes that don't change once they are up: all but those with contents.
     settled: BTreeMap<String, MountedVolume>,
+    /// Claims of mounted CSI volumes, by volume: their volumes may grow.
+    claims: BTreeMap<String, Arc<Following<PersistentVolumeClaim>>>,
     references: References,
 }
 
@@ -46,6 +51,7 @@ impl PodVolumes {
             secrets: BTreeMap::new(),
             tokens: BTreeMap::new(),
             settled: BTreeMap::new(),
+            claims: BTreeMap::new(),
             references,
         }
     }
@@ -78,6 +84,11 @@ impl PodVolumes {
                 errors.push(error);
             }
         }
+        for name in self.claims.keys().cloned().collect::<Vec<_>>() {
+            if let Err(cause) = self.grow(manager, &name).await {
+                errors.push(VolumeError::SetUp { volume: name, cause });
+            }
+        }
         errors
     }
 
@@ -100,7 +111,8 @@ impl PodVolumes {
             }
         }
         let references = config_maps.values().map(|f: &Arc<Following<_>>| f.reference.clone());
-        *self.references.lock() = references.chain(secrets.values().map(|f: &Arc<Following<_>>| f.reference.clone())).collect();
+        let references = references.chain(secrets.values().map(|f: &Arc<Following<_>>| f.reference.clone()));
+        *self.references.lock() = references.chain(self.claims.values().map(|f| f.reference.clone())).collect();
         (self.config_maps, self.secrets) = (config_maps, secrets);
     }
 
@@ -124,12 +136,36 @@ impl PodVolumes {
         } else if let Some(claim) = Claim::of(volume, &self.pod) {
             let found = claim::resolve(manager.clients.cluster(&self.cluster), &self.pod, &claim).await?;
             let (name, read_only, as_device, fs_group) = (volume.name.clone(), claim.read_only, is_device(&self.pod, &volume.name), fs_group(&self.pod));
-            blocking(move || claim::set_up(&found, &name, read_only, as_device, fs_group)).await?
+            if found.spec.as_ref().is_some_and(|spec| spec.csi.is_some()) {
+                claim::check_mode(&found, &name, as_device)?;
+                let pod_directory = manager.pod_directory(self.pod.metadata.uid.as_deref().unwrap_or_default())?;
+                let wanted = Wanted { cluster: &self.cluster, pod: &self.pod, pod_directory, volume: &found, read_only, fs_group };
+                let mounted = manager.csi.publish(&*manager.clients, wanted).await.map_err(failed)?;
+                let following = manager.objects().follow(&self.cluster, self.pod.metadata.namespace.as_deref().unwrap_or_default(), &claim.name);
+                self.references.lock().insert(following.reference.clone());
+                self.claims.insert(volume.name.clone(), following);
+                if let Err(error) = self.grow(manager, &volume.name).await {
+                    // The pod can do with what there is; the claim goes on saying that it waits.
+                    tracing::warn!(cluster = %self.cluster, volume = volume.name, %error, "a volume's file system can't grow yet");
+                }
+                mounted
+            } else {
+                blocking(move || claim::set_up(&found, &name, read_only, as_device, fs_group)).await?
+            }
         } else {
             return Err(refuse(volume));
         };
         self.settled.insert(volume.name.clone(), mounted.clone());
         Ok(Some(mounted))
+    }
+
+    /// Makes the file system of a volume as large as the volume has become, if its claim waits for that.
+    async fn grow(&self, manager: &VolumeManager, volume: &str) -> Result<(), SetUpError> {
+        let Some(following) = self.claims.get(volume) else { return Ok(()) };
+        let claim = following.current().await?;
+        let pod_directory = manager.pod_directory(self.pod.metadata.uid.as_deref().unwrap_or_default());
+        let pod_directory = pod_directory.map_err(|error| SetUpError::Refused(error.to_string()))?;
+        manager.csi.grow(manager.clients.cluster(&self.cluster), &pod_directory, &claim).await
     }
 
     async fn write_content(&mut self, manager: &VolumeManager, volume: &Volume, content: &Content<'_>) -> Result<MountedVolume, VolumeError> {

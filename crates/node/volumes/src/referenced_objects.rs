@@ -1,4 +1,4 @@
-//! ReferencedObjects: current copies of just those ConfigMaps and Secrets that pods of this node refer to.
+//! ReferencedObjects: current copies of just those ConfigMaps, Secrets and claims that pods of this node refer to.
 //!
 //! Each is followed by one watch of its own while somebody holds it, as the kubelet does: a node may read no
 //! others, and need not keep others in memory. An immutable one is read once.
@@ -7,7 +7,7 @@ use api_meta::ClusterName;
 use futures::StreamExt;
 use futures::TryStreamExt;
 use k8s_openapi::NamespaceResourceScope;
-use k8s_openapi::api::core::v1::{ConfigMap, Secret};
+use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Secret};
 use kube::api::{Api, ListParams, WatchEvent, WatchParams};
 use parking_lot::Mutex;
 use serde::de::DeserializeOwned;
@@ -29,7 +29,7 @@ pub enum ReadError {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ObjectReference {
     pub cluster: ClusterName,
-    /// `configmap` or `secret`, as upstream's messages have it.
+    /// `configmap`, `secret` or `persistentvolumeclaim`, as upstream's messages have it.
     pub kind: &'static str,
     pub namespace: String,
     pub name: String,
@@ -40,6 +40,7 @@ pub struct ReferencedObjects {
     clients: Arc<dyn Clients>,
     config_maps: Followed<ConfigMap>,
     secrets: Followed<Secret>,
+    claims: Followed<PersistentVolumeClaim>,
     changes: mpsc::UnboundedSender<ObjectReference>,
 }
 
@@ -81,6 +82,16 @@ impl Referable for Secret {
     }
 }
 
+impl Referable for PersistentVolumeClaim {
+    const NAME: &'static str = "persistentvolumeclaim";
+    fn is_immutable(&self) -> bool {
+        false
+    }
+    fn followed(objects: &ReferencedObjects) -> &Followed<Self> {
+        &objects.claims
+    }
+}
+
 type Followed<K> = Mutex<HashMap<ObjectReference, Weak<Following<K>>>>;
 
 #[derive(Clone)]
@@ -100,7 +111,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 impl ReferencedObjects {
     /// `changes` is told of every object that appears, changes or goes while followed.
     pub(crate) fn new(clients: Arc<dyn Clients>, changes: mpsc::UnboundedSender<ObjectReference>) -> Self {
-        Self { clients, config_maps: Mutex::default(), secrets: Mutex::default(), changes }
+        Self { clients, config_maps: Mutex::default(), secrets: Mutex::default(), claims: Mutex::default(), changes }
     }
 
     /// A ConfigMap as it is now.

@@ -15,6 +15,7 @@ mod pod_settings;
 mod pod_volumes;
 mod services;
 mod stop;
+mod storage;
 mod streams;
 mod top;
 mod unprivileged;

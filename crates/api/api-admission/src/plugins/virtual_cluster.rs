@@ -1,10 +1,10 @@
 //! VirtualCluster: what a virtual cluster may ask of the host's nodes, whatever its own administrators allow.
 use super::pod_security::{Level, Standard, Version, checks};
 use crate::{AdmissionRequest, Operation, Plugin};
-use api_meta::{GroupResource, PodSecurityLevel, Status};
+use api_meta::{ClusterSettings, GroupResource, PodSecurityLevel, Status};
 use api_resource::Lookup;
 use async_trait::async_trait;
-use serde_json::Value;
+use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 
 /// Does nothing in the host cluster. It can't be turned off: it is the wall between tenants.
@@ -21,6 +21,11 @@ impl Plugin for VirtualCluster {
 
     async fn mutate(&self, request: &mut AdmissionRequest<'_>, _: &dyn Lookup) -> Result<(), Status> {
         let Some(settings) = request.host.cluster_settings(request.cluster) else { return Ok(()) };
+        let of_claim = request.is("", "persistentvolumeclaims") && matches!(request.operation, Operation::Create | Operation::Update);
+        if of_claim && request.object().is_object() {
+            let classes = settings.host_classes();
+            mark(request.metadata_mut(), classes);
+        }
         let mut wanted = settings.node_selector.clone();
         if settings.own_nodes {
             wanted.insert(OWN_NODE.into(), request.cluster.as_str().into());
@@ -40,6 +45,12 @@ impl Plugin for VirtualCluster {
         {
             return Err(request.forbidden(format_args!("node {node:?} is none of the virtual cluster's")));
         }
+        if request.is("", "persistentvolumes")
+            && matches!(request.operation, Operation::Create | Operation::Update)
+            && let Some(why) = foreign(request.cluster.as_str(), request.object())
+        {
+            return Err(request.forbidden(why));
+        }
         let level = match settings.pod_security {
             PodSecurityLevel::Privileged => return Ok(()),
             PodSecurityLevel::Baseline => Level::Baseline,
@@ -55,6 +66,26 @@ impl Plugin for VirtualCluster {
         };
         why.map_or(Ok(()), |why| Err(request.forbidden(why)))
     }
+}
+
+/// Says on a claim which of the host's classes may serve it; nobody else can say so.
+fn mark(metadata: &mut Map<String, Value>, classes: Option<String>) {
+    let key = ClusterSettings::HOST_CLASSES;
+    match (classes, metadata.get_mut("annotations").and_then(Value::as_object_mut)) {
+        (Some(classes), Some(annotations)) => drop(annotations.insert(key.into(), classes.into())),
+        (Some(classes), None) => drop(metadata.insert("annotations".into(), json!({ key: classes }))),
+        (None, Some(annotations)) => drop(annotations.remove(key)),
+        (None, None) => {}
+    }
+}
+
+/// Why a volume of a driver may not be had: its handle would be the key to somebody else's data.
+///
+/// What the host makes for a cluster is called after the cluster and the volume, so that anybody can see whose it is.
+fn foreign(cluster: &str, volume: &Value) -> Option<String> {
+    let handle = volume["spec"].get("csi").filter(|csi| !csi.is_null())?["volumeHandle"].as_str().unwrap_or_default();
+    let own = format!("{cluster}_{}", volume["metadata"]["name"].as_str().unwrap_or_default());
+    (handle != own).then(|| format!("the volume handle {handle:?} is none that the host cluster has made for this virtual cluster's volume"))
 }
 
 /// The node that a new pod or a binding names.
@@ -96,7 +127,6 @@ fn volume(spec: &Value) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
 
     #[test]
     fn a_clusters_node_selector_joins_the_pods_and_wins() {
@@ -104,6 +134,26 @@ mod tests {
         assert_eq!(selected(&Value::Null, &clusters).unwrap(), json!({"pool": "a"}));
         assert_eq!(selected(&json!({"pool": "a", "disk": "ssd"}), &clusters).unwrap(), json!({"pool": "a", "disk": "ssd"}));
         assert!(selected(&json!({"pool": "b"}), &clusters).unwrap_err().contains("pool=a"));
+    }
+
+    #[test]
+    fn a_volume_of_a_driver_is_its_clusters_own_or_refused() {
+        let volume = |handle: &str| json!({"metadata": {"name": "pvc-1"}, "spec": {"csi": {"driver": "d", "volumeHandle": handle}}});
+        assert_eq!(foreign("a.team", &volume("a.team_pvc-1")), None);
+        for handle in ["b.team_pvc-1", "a.team_pvc-2", "vol-0123", ""] {
+            assert!(foreign("a.team", &volume(handle)).is_some(), "{handle}");
+        }
+        assert_eq!(foreign("a.team", &json!({"metadata": {"name": "x"}, "spec": {"nfs": {}}})), None);
+    }
+
+    #[test]
+    fn only_the_server_says_which_classes_serve_a_claim() {
+        let mut forged = json!({"annotations": {ClusterSettings::HOST_CLASSES: "", "own": "x"}}).as_object().unwrap().clone();
+        mark(&mut forged, None);
+        assert_eq!(forged["annotations"], json!({"own": "x"}));
+        let mut plain = Map::new();
+        mark(&mut plain, Some("tier=a".into()));
+        assert_eq!(plain["annotations"], json!({ClusterSettings::HOST_CLASSES: "tier=a"}));
     }
 
     #[test]

@@ -172,7 +172,11 @@ impl Tenants {
 impl Tenants {
     /// Whether the cluster sees the host's objects of this resource, and may not change them.
     pub(crate) fn mirrors(&self, cluster: &ClusterName, resource: &GroupResource) -> bool {
-        resource.group.is_empty() && resource.resource == "nodes" && self.get(cluster).is_some_and(|tenant| !tenant.settings.own_nodes)
+        match (&*resource.group, &*resource.resource) {
+            ("", "nodes") => self.get(cluster).is_some_and(|tenant| !tenant.settings.own_nodes),
+            ("storage.k8s.io", "storageclasses") => self.get(cluster).is_some_and(|tenant| tenant.settings.storage_classes.is_some()),
+            _ => false,
+        }
     }
 }
 

@@ -1,4 +1,4 @@
-//! NodeMirrors: the host's nodes as virtual clusters see them.
+//! NodeMirrors: the host's nodes and storage classes as virtual clusters see them.
 use super::Tenants;
 use api_meta::{ClusterName, ClusterSettings, GroupResource, object};
 use bytes::Bytes;
@@ -27,9 +27,25 @@ impl Mirrors for NodeMirrors {
     fn view(&self, cluster: &ClusterName, record: &Record) -> Option<Bytes> {
         let tenant = self.0.get(cluster)?;
         let node: Value = serde_json::from_slice(&record.value).ok()?;
-        let seen = node_view(&node, &tenant.settings)?;
+        let seen = if record.key.resource() == "nodes" { node_view(&node, &tenant.settings)? } else { class_view(&node, &tenant.settings)? };
         Some(object::stamp(&object::encode(&seen), record.mod_revision))
     }
+}
+
+/// A StorageClass as a cluster sees it: by name and promises, not by what the host tells its driver.
+fn class_view(class: &Value, settings: &ClusterSettings) -> Option<Map<String, Value>> {
+    let labels = &class["metadata"]["labels"];
+    if !settings.storage_classes.as_ref()?.iter().all(|(key, value)| labels[key] == *value) {
+        return None;
+    }
+    let mut seen = class.as_object()?.clone();
+    seen.remove("parameters");
+    let metadata = seen.get_mut("metadata")?.as_object_mut()?;
+    metadata.retain(|key, _| matches!(key.as_str(), "name" | "uid" | "creationTimestamp" | "labels" | "annotations"));
+    if let Some(annotations) = metadata.get_mut("annotations").and_then(Value::as_object_mut) {
+        annotations.retain(|key, _| key.ends_with("/is-default-class"));
+    }
+    Some(seen)
 }
 
 /// A node as a cluster sees it, without the annotations, images, volumes and managers that are the host's business;
@@ -104,5 +120,15 @@ mod tests {
         let seen = node_view(&node(), &settings("a", true)).unwrap();
         assert_eq!((&seen["metadata"]["labels"]["rack"], &seen["status"]["addresses"][0]["address"]), (&json!("7"), &json!("192.0.2.7")));
         assert!(seen["metadata"].get("annotations").is_none() && seen["status"].get("images").is_none());
+    }
+
+    #[test]
+    fn a_cluster_sees_the_classes_it_may_use_and_nothing_of_their_parameters() {
+        let class = json!({"kind": "StorageClass", "apiVersion": "storage.k8s.io/v1", "provisioner": "p", "parameters": {"secret": "plan"},
+            "metadata": {"name": "c", "labels": {"tier": "a"}, "annotations": {"storageclass.kubernetes.io/is-default-class": "true", "own": "x"}}});
+        let with = |tier: &str| ClusterSettings { storage_classes: Some([("tier".to_owned(), tier.to_owned())].into()), ..ClusterSettings::default() };
+        assert!(class_view(&class, &ClusterSettings::default()).is_none() && class_view(&class, &with("b")).is_none());
+        let seen = Value::Object(class_view(&class, &with("a")).unwrap());
+        assert_eq!((&seen["provisioner"], seen.get("parameters"), seen["metadata"]["annotations"].as_object().unwrap().len()), (&json!("p"), None, 1));
     }
 }

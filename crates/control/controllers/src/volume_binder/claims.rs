@@ -1,6 +1,6 @@
 //! Claims: binds each claim to a volume, or says what it waits for.
 use super::find::{BIND_COMPLETED, BOUND_BY_CONTROLLER, find, is_reserved_for};
-use controller_kit::{Controller, Error, Kit, ObjectKey, Objects, Plan, Preconditions, Recorder, Runner, async_trait, reference};
+use controller_kit::{Controller, Error, Kit, ObjectKey, Objects, Plan, Preconditions, Recorder, Runner, async_trait, reference, storage_class};
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
 use k8s_openapi::api::storage::v1::StorageClass;
 use serde_json::json;
@@ -64,7 +64,16 @@ pub fn runner(kit: &Kit) -> Runner<Claims> {
             }
             keys
         })
-        .watch(&classes, move |change| unbound(&by_class, &change.key.cluster))
+        .watch(&classes, move |change| {
+            if !change.key.cluster.is_root() {
+                return unbound(&by_class, &change.key.cluster);
+            }
+            // The host's classes may serve virtual clusters, too.
+            let mut clusters: Vec<_> = by_class.all().into_iter().map(|(key, _)| key.cluster).collect();
+            clusters.sort();
+            clusters.dedup();
+            clusters.iter().flat_map(|cluster| unbound(&by_class, cluster)).collect()
+        })
 }
 
 #[async_trait]
@@ -78,8 +87,7 @@ impl Controller for Claims {
 
     fn observe(&self, key: &ObjectKey) -> Option<World> {
         let claim = self.claims.get(key)?;
-        let class =
-            claim.spec.as_ref().and_then(|spec| spec.storage_class_name.as_ref()).and_then(|class| self.classes.get(&ObjectKey::new(&key.cluster, "", class)));
+        let class = storage_class::class_of(&self.classes, &key.cluster, &claim);
         Some(World { claim, volumes: self.volumes.list(&key.cluster, None), class })
     }
 

@@ -8,6 +8,7 @@ mod node_unschedulable;
 pub mod pod_topology_spread;
 mod taint_toleration;
 mod volume_binding;
+mod volume_restrictions;
 
 use crate::fit_error::Rejection;
 use crate::{NodeInfo, Plugin, PodInfo, Snapshot, Volumes};
@@ -33,6 +34,7 @@ pub fn prepare<'a>(pod: &'a PodInfo, volumes: &'a Volumes, snapshot: &'a Snapsho
     add(&mut filters, node_affinity::prepare(pod));
     add(&mut filters, node_ports::prepare(pod));
     add(&mut filters, Some(node_resources_fit::prepare(pod)));
+    add(&mut filters, volume_restrictions::prepare(pod, volumes, snapshot));
     add(&mut filters, volume_binding::prepare(volumes));
     add(&mut filters, pod_topology_spread::prepare(pod, snapshot));
     add(&mut filters, inter_pod_affinity::prepare(pod, snapshot));

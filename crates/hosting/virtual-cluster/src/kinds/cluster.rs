@@ -47,6 +47,7 @@ pub struct ClusterSpec {
     pub node_selector: BTreeMap<String, String>,
     pub priority_class: String,
     pub mirror_host_nodes: bool,
+    pub sync: Option<Value>,
     pub expose: Option<Box<Expose>>,
     pub token_secret_ref: Option<Box<SecretReference>>,
     #[serde(rename = "customCAs")]

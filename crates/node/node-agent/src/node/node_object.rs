@@ -30,6 +30,8 @@ pub struct Observation {
     pub file_system: Option<FileSystem>,
     /// (limit, in use)
     pub processes: Option<(u64, u64)>,
+    /// Volumes of CSI drivers that are or may be mounted.
+    pub volumes_in_use: Vec<String>,
 }
 
 type Resources = BTreeMap<String, RawQuantity>;
@@ -110,6 +112,8 @@ pub fn status(settings: &AgentSettings, machine: &Machine, seen: &Observation, b
         conditions: Some(conditions(&settings.eviction, machine, seen, before, now)),
         daemon_endpoints: Some(NodeDaemonEndpoints { kubelet_endpoint: Some(DaemonEndpoint { port: i32::from(settings.streaming_address.port()) }) }),
         images: Some(images(&seen.images)),
+        // An empty list, where there are none: an absent one would leave the old one standing.
+        volumes_in_use: Some(seen.volumes_in_use.clone()),
         node_info: Some(NodeSystemInfo {
             architecture: go_architecture().into(),
             boot_id: machine.boot_id.clone(),

@@ -99,6 +99,8 @@ impl NodeReporter {
             tokio::select! {
                 () = shutdown.cancelled() => return,
                 () = tokio::time::sleep(wait.min(until_lease)) => {}
+                // Who waits to detach a volume hears of it at once.
+                () = self.context.volumes.in_use_changed() => {}
             }
         }
     }
@@ -181,6 +183,7 @@ impl NodeReporter {
             available_memory: machine::available_memory(),
             file_system: machine::file_system(&self.context.settings.data_dir),
             processes: machine::processes(),
+            volumes_in_use: self.context.volumes.in_use().await,
         }
     }
 }

@@ -1,0 +1,36 @@
+//! CSI controllers: what makes, deletes, attaches and grows volumes through a driver on this node.
+//!
+//! The parts of upstream's external-provisioner, -attacher and -resizer, run beside the driver as with
+//! `--node-deployment`: each node cares for the volumes that can be reached from it.
+
+mod attacher;
+mod deleter;
+mod driver;
+mod orphans;
+mod persistent_volume;
+mod provisioner;
+mod resizer;
+mod tenancy;
+#[cfg(test)]
+mod tests;
+
+pub use driver::{Driver, DriverSettings};
+
+use controller_kit::{CancellationToken, Kit};
+use futures::future::{BoxFuture, FutureExt, join_all};
+
+/// Cares for a driver's volumes in all clusters until `shutdown`. Must be called inside a tokio runtime.
+///
+/// The driver may start later, end and start again: what it can't do now is tried again.
+pub async fn run(settings: DriverSettings, kit: Kit, shutdown: CancellationToken) {
+    let Some(driver) = shutdown.run_until_cancelled(Driver::connect(settings)).await else { return };
+    let stop = || shutdown.clone();
+    let all: Vec<BoxFuture<'static, ()>> = vec![
+        provisioner::runner(&kit, driver.clone()).run(stop()).boxed(),
+        deleter::runner(&kit, driver.clone()).run(stop()).boxed(),
+        attacher::runner(&kit, driver.clone()).run(stop()).boxed(),
+        resizer::runner(&kit, driver.clone()).run(stop()).boxed(),
+        orphans::run(kit.clone(), driver, stop()).boxed(),
+    ];
+    join_all(all.into_iter().map(tokio::spawn)).await;
+}

@@ -1,0 +1,243 @@
+//! Provisioner: makes a volume for a claim that waits for one of this driver on this node.
+use crate::driver::{Driver, Facts, Rpc, message, refused};
+use crate::{persistent_volume, tenancy};
+use controller_kit::{Controller, Error, Kit, ObjectKey, Objects, Plan, Preconditions, Recorder, Runner, async_trait, storage_class};
+use csi::v1::volume_content_source::{Type as SourceType, VolumeSource};
+use csi::v1::{CapacityRange, CreateVolumeRequest, DeleteVolumeRequest, TopologyRequirement, VolumeContentSource};
+use k8s_openapi::api::core::v1::{Namespace, PersistentVolume, PersistentVolumeClaim};
+use k8s_openapi::api::storage::v1::StorageClass;
+use serde_json::json;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+const ASKED: [&str; 2] = ["volume.kubernetes.io/storage-provisioner", "volume.beta.kubernetes.io/storage-provisioner"];
+const SELECTED_NODE: &str = "volume.kubernetes.io/selected-node";
+/// Parameters of a class with this prefix are for whoever calls the driver, not for the driver.
+const OWN_PREFIX: &str = "csi.storage.k8s.io/";
+/// Labels of a namespace that say whose it is, and the parameters the driver is told it in.
+const OWNERS: [(&str, &str); 2] = [("plasmacloud.io/org-id", "org_id"), ("plasmacloud.io/project-id", "project_id")];
+const DEFAULT_FS_TYPE: &str = "ext4";
+
+pub struct Provisioner {
+    driver: Driver,
+    claims: Objects<PersistentVolumeClaim>,
+    volumes: Objects<PersistentVolume>,
+    classes: Objects<StorageClass>,
+    namespaces: Objects<Namespace>,
+    events: Recorder,
+}
+
+pub struct World {
+    pub facts: Arc<Facts>,
+    pub key: ObjectKey,
+    pub claim: Arc<PersistentVolumeClaim>,
+    pub class: Option<Arc<StorageClass>>,
+    /// Whether the volume's object is there already.
+    pub made: bool,
+    /// What the namespace's labels say of whose it is, as parameters.
+    pub owners: BTreeMap<String, String>,
+    /// The volume of the claim this one is to be a copy of.
+    pub source: Option<Arc<PersistentVolume>>,
+}
+
+#[derive(Debug, PartialEq)]
+pub enum Action {
+    /// Says that this node is the one; of several that want to be, one's write counts.
+    Choose,
+    Create {
+        request: Box<CreateVolumeRequest>,
+        fs_type: String,
+    },
+    Refuse(String),
+}
+
+pub fn runner(kit: &Kit, driver: Driver) -> Runner<Provisioner> {
+    let (claims, volumes, classes) = (kit.objects::<PersistentVolumeClaim>(), kit.objects::<PersistentVolume>(), kit.objects::<StorageClass>());
+    let namespaces = kit.objects::<Namespace>();
+    let events = kit.recorder("stor.plasmacloud.io_provisioner");
+    let controller = Provisioner { driver, claims: claims.clone(), volumes: volumes.clone(), classes: classes.clone(), namespaces: namespaces.clone(), events };
+    Runner::new(controller).watch_own(&claims).needs(&volumes).needs(&classes).needs(&namespaces)
+}
+
+#[async_trait]
+impl Controller for Provisioner {
+    type World = World;
+    type Action = Action;
+
+    fn name(&self) -> &'static str {
+        "csi-provisioner"
+    }
+
+    fn observe(&self, key: &ObjectKey) -> Option<World> {
+        let claim = self.claims.get(key)?;
+        let spec = claim.spec.as_ref()?;
+        let root = api_meta::ClusterName::root();
+        let class = storage_class::host_class_of(&self.classes, &key.cluster, &claim);
+        let made = self.volumes.get(&ObjectKey::new(&key.cluster, "", &persistent_volume::name(&claim))).is_some();
+        let namespace = key.cluster.host_object().map_or(&*key.namespace, |(namespace, _)| namespace);
+        let labels = self.namespaces.get(&ObjectKey::new(&root, "", namespace)).and_then(|namespace| namespace.metadata.labels.clone()).unwrap_or_default();
+        let owners = OWNERS.iter().filter_map(|(label, parameter)| Some(((*parameter).to_owned(), labels.get(*label)?.clone()))).collect();
+        let source = spec.data_source.as_ref().filter(|source| source.kind == "PersistentVolumeClaim").and_then(|source| {
+            let of = self.claims.get(&ObjectKey::new(&key.cluster, &key.namespace, &source.name))?;
+            self.volumes.get(&ObjectKey::new(&key.cluster, "", of.spec.as_ref()?.volume_name.as_deref()?))
+        });
+        Some(World { facts: self.driver.facts.clone(), key: key.clone(), claim, class, made, owners, source })
+    }
+
+    fn reconcile(world: &World) -> Plan<Action> {
+        let World { facts, claim, class, .. } = world;
+        let Some(spec) = &claim.spec else { return Plan::nothing() };
+        let annotation = |name: &str| claim.metadata.annotations.as_ref().and_then(|all| all.get(name));
+        let is_ours = ASKED.iter().any(|name| annotation(name) == Some(&facts.name));
+        let bound = spec.volume_name.as_ref().is_some_and(|name| !name.is_empty());
+        if !is_ours || bound || world.made || claim.metadata.deletion_timestamp.is_some() {
+            return Plan::nothing();
+        }
+        let Some(class) = class else {
+            let name = spec.storage_class_name.as_deref().unwrap_or_default();
+            return vec![Action::Refuse(format!("storageclass.storage.k8s.io {name:?} not found"))].into();
+        };
+        if class.provisioner != facts.name {
+            return vec![Action::Refuse(format!("class {:?} is not of provisioner {:?}", class.metadata.name.as_deref().unwrap_or_default(), facts.name))]
+                .into();
+        }
+        let waits = class.volume_binding_mode.as_deref() == Some("WaitForFirstConsumer");
+        match annotation(SELECTED_NODE) {
+            Some(node) if *node != facts.node_name => return Plan::nothing(),
+            None if waits => return Plan::nothing(),
+            None => return vec![Action::Choose].into(),
+            Some(_) => {}
+        }
+        vec![request(world, class).unwrap_or_else(Action::Refuse)].into()
+    }
+
+    async fn act(&self, key: &ObjectKey, action: Action) -> Result<(), Error> {
+        let Some(claim) = self.claims.get(key) else { return Ok(()) };
+        match action {
+            Action::Choose => {
+                let patch = json!({"metadata": {"annotations": {SELECTED_NODE: self.driver.facts.node_name}}});
+                match self.claims.patch(key, "", &patch, &Preconditions::exactly(&claim.metadata)).await {
+                    Err(error) if !error.is_conflict() => Err(error),
+                    _ => Ok(()),
+                }
+            }
+            Action::Refuse(why) => {
+                self.failed_to_provision(key, &claim, &why);
+                Ok(())
+            }
+            Action::Create { request, fs_type } => self.create(key, &claim, *request, &fs_type).await,
+        }
+    }
+}
+
+impl Provisioner {
+    async fn create(&self, key: &ObjectKey, claim: &PersistentVolumeClaim, request: CreateVolumeRequest, fs_type: &str) -> Result<(), Error> {
+        let facts = &self.driver.facts;
+        self.events.normal(
+            &key.cluster,
+            claim,
+            "Provisioning",
+            format!("External provisioner is provisioning volume for claim {:?}", format!("{}/{}", key.namespace, key.name)),
+        );
+        let class_name = claim.spec.as_ref().and_then(|spec| spec.storage_class_name.clone()).unwrap_or_default();
+        let made = match self.driver.controller.clone().create_volume(request).await {
+            Ok(made) => made.into_inner().volume.unwrap_or_default(),
+            Err(status) => {
+                self.failed_to_provision(key, claim, &message(&status));
+                self.reschedule(key, claim, &status).await?;
+                return Err(refused(&status));
+            }
+        };
+        let Some(class) = storage_class::host_class_of(&self.classes, &key.cluster, claim) else {
+            return Err(Error::NotYet(format!("class {class_name:?} is gone")));
+        };
+        let object = persistent_volume::object(&facts.name, claim, &class, &made, fs_type)?;
+        let name = object.metadata.name.clone().unwrap_or_default();
+        match self.volumes.create(&key.cluster, &object).await {
+            Err(error) if error.is_already_exists() => {}
+            Err(error) => {
+                if error.is_invalid() || error.code() == Some(403) {
+                    // It will never be anybody's.
+                    let gone = self.driver.controller.clone().delete_volume(DeleteVolumeRequest { volume_id: made.volume_id, ..Default::default() }).await;
+                    gone.map_err(|status| refused(&status))?;
+                }
+                self.failed_to_provision(key, claim, &error.to_string());
+                return Err(error);
+            }
+            Ok(_) => {}
+        }
+        self.events.normal(&key.cluster, claim, "ProvisioningSucceeded", format!("Successfully provisioned volume {name}"));
+        Ok(())
+    }
+
+    fn failed_to_provision(&self, key: &ObjectKey, claim: &PersistentVolumeClaim, why: &str) {
+        let class = claim.spec.as_ref().and_then(|spec| spec.storage_class_name.as_deref()).unwrap_or_default();
+        self.events.warning(&key.cluster, claim, "ProvisioningFailed", format!("failed to provision volume with StorageClass {class:?}: {why}"));
+    }
+
+    /// Lets the scheduler choose another node where this one has no room.
+    async fn reschedule(&self, key: &ObjectKey, claim: &PersistentVolumeClaim, status: &tonic::Status) -> Result<(), Error> {
+        let class = storage_class::host_class_of(&self.classes, &key.cluster, claim);
+        let chosen_for_pod = class.is_some_and(|class| class.volume_binding_mode.as_deref() == Some("WaitForFirstConsumer"));
+        if status.code() != tonic::Code::ResourceExhausted || !chosen_for_pod {
+            return Ok(());
+        }
+        let patch = json!({"metadata": {"annotations": {SELECTED_NODE: null}}});
+        match self.claims.patch(key, "", &patch, &Preconditions::uid_of(&claim.metadata)).await {
+            Err(error) if !error.is_conflict() && !error.is_not_found() => Err(error),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// What the driver is asked for, or why it can't be asked.
+fn request(world: &World, class: &StorageClass) -> Result<Action, String> {
+    let World { facts, claim, .. } = world;
+    let spec = claim.spec.clone().unwrap_or_default();
+    let requests = controller_kit::pod_resources::parse(spec.resources.as_ref().and_then(|resources| resources.requests.as_ref()));
+    let limits = controller_kit::pod_resources::parse(spec.resources.as_ref().and_then(|resources| resources.limits.as_ref()));
+    let bytes = |amounts: &BTreeMap<String, api_meta::Quantity>| amounts.get("storage").map(|amount| amount.units()).unwrap_or_default();
+    let (mut parameters, mut fs_type) = (world.owners.clone(), DEFAULT_FS_TYPE.to_owned());
+    for (key, value) in class.parameters.iter().flatten() {
+        match key.strip_prefix(OWN_PREFIX) {
+            Some("fstype") => fs_type = value.clone(),
+            Some(other) => return Err(format!("parameter \"{OWN_PREFIX}{other}\" is not served")),
+            None => drop(parameters.insert(key.clone(), value.clone())),
+        }
+    }
+    let source = match (&spec.data_source, &world.source) {
+        (None, _) => None,
+        (Some(wanted), Some(volume)) if wanted.kind == "PersistentVolumeClaim" => {
+            let source = volume.spec.as_ref().and_then(|spec| spec.csi.as_ref()).filter(|source| source.driver == facts.name);
+            let source = source.ok_or_else(|| format!("the source claim {:?} has no volume of driver {:?}", wanted.name, facts.name))?;
+            if !facts.can(Rpc::CloneVolume) {
+                return Err(format!("driver {:?} can't clone volumes", facts.name));
+            }
+            Some(VolumeContentSource { r#type: Some(SourceType::Volume(VolumeSource { volume_id: source.volume_handle.clone() })) })
+        }
+        (Some(wanted), None) if wanted.kind == "PersistentVolumeClaim" => return Err(format!("the source claim {:?} is not bound", wanted.name)),
+        (Some(wanted), _) => return Err(format!("volumes can't be made from a {} here", wanted.kind)),
+    };
+    let block = spec.volume_mode.as_deref() == Some("Block");
+    let modes = spec.access_modes.clone().unwrap_or_default();
+    let capability = |mode: &String| {
+        csi::access::capability(
+            std::slice::from_ref(mode),
+            block,
+            &fs_type,
+            class.mount_options.as_deref().unwrap_or_default(),
+            facts.can(Rpc::SingleNodeMultiWriter),
+        )
+    };
+    let here = facts.topology.clone().map(|topology| TopologyRequirement { requisite: vec![topology.clone()], preferred: vec![topology] });
+    let request = CreateVolumeRequest {
+        name: tenancy::volume_name(&world.key.cluster, &persistent_volume::name(claim)),
+        capacity_range: Some(CapacityRange { required_bytes: bytes(&requests), limit_bytes: bytes(&limits) }),
+        volume_capabilities: modes.iter().map(capability).collect(),
+        parameters,
+        volume_content_source: source,
+        accessibility_requirements: here,
+        ..Default::default()
+    };
+    Ok(Action::Create { request: Box::new(request), fs_type })
+}

@@ -1,0 +1,147 @@
+//! What the controllers decide, over worlds of values.
+use crate::driver::{Facts, Rpc};
+use crate::persistent_volume::{FINALIZER, PROVISIONED_BY};
+use crate::{attacher, deleter, provisioner, resizer};
+use api_meta::ClusterName;
+use controller_kit::{Controller, ObjectKey};
+use serde_json::{Value, json};
+use std::sync::Arc;
+
+const ALL: &[Rpc] = &[Rpc::PublishUnpublishVolume, Rpc::ExpandVolume, Rpc::SingleNodeMultiWriter];
+
+fn typed<K: serde::de::DeserializeOwned>(value: Value) -> Arc<K> {
+    Arc::new(serde_json::from_value(value).unwrap())
+}
+
+fn merge(into: &mut Value, from: Value) {
+    match (into, from) {
+        (Value::Object(into), Value::Object(from)) => from.into_iter().for_each(|(k, v)| merge(into.entry(k).or_insert(Value::Null), v)),
+        (into, from) => *into = from,
+    }
+}
+
+fn with(mut value: Value, change: Value) -> Value {
+    merge(&mut value, change);
+    value
+}
+
+fn provisions(cluster: &str, claim: Value, class: Value) -> Vec<String> {
+    let base = json!({"metadata": {"name": "data", "namespace": "n", "uid": "u",
+        "annotations": {"volume.kubernetes.io/storage-provisioner": "d.example", "volume.kubernetes.io/selected-node": "n1"}},
+        "spec": {"storageClassName": "c", "accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}});
+    let class = with(json!({"metadata": {"name": "c"}, "provisioner": "d.example", "volumeBindingMode": "WaitForFirstConsumer"}), class);
+    let cluster = ClusterName::parse(cluster).unwrap();
+    let world = provisioner::World {
+        facts: Arc::new(Facts::of_test(ALL)),
+        key: ObjectKey::new(&cluster, "n", "data"),
+        claim: typed(with(base, claim)),
+        class: Some(typed(class)),
+        made: false,
+        owners: [("org_id".to_owned(), "o".to_owned())].into(),
+        source: None,
+    };
+    let told = provisioner::Provisioner::reconcile(&world).actions.into_iter().map(|action| match action {
+        provisioner::Action::Choose => "choose".to_owned(),
+        provisioner::Action::Refuse(why) => why,
+        provisioner::Action::Create { request, fs_type } => {
+            let size = request.capacity_range.unwrap().required_bytes;
+            format!("{} {size} {fs_type} {:?}", request.name, request.parameters)
+        }
+    });
+    told.collect()
+}
+
+#[test]
+fn a_volume_is_made_for_the_claims_of_this_node_alone() {
+    let made = provisions("root", json!({}), json!({"parameters": {"type": "ssd", "csi.storage.k8s.io/fstype": "xfs"}}));
+    assert_eq!(made, [r#"pvc-u 1073741824 xfs {"org_id": "o", "type": "ssd"}"#]);
+    assert_eq!(provisions("a.team", json!({}), json!({})), [r#"a.team_pvc-u 1073741824 ext4 {"org_id": "o"}"#]);
+    let selected = |node: Value| json!({"metadata": {"annotations": {"volume.kubernetes.io/selected-node": node}}});
+    assert!(provisions("root", selected("n2".into()), json!({})).is_empty(), "it is another node's");
+    assert_eq!(provisions("root", json!({"metadata": {"annotations": {"volume.kubernetes.io/storage-provisioner": "other"}}}), json!({})), [""; 0]);
+    assert_eq!(provisions("root", json!({"spec": {"volumeName": "v"}}), json!({})), [""; 0]);
+    let nobody = json!({"metadata": {"annotations": null}});
+    assert!(provisions("root", nobody, json!({})).is_empty(), "nobody asked");
+    let snapshot = json!({"spec": {"dataSource": {"kind": "VolumeSnapshot", "name": "s", "apiGroup": "snapshot.storage.k8s.io"}}});
+    assert_eq!(provisions("root", snapshot, json!({})), ["volumes can't be made from a VolumeSnapshot here"]);
+}
+
+fn volume(change: Value) -> Value {
+    let base = json!({"metadata": {"name": "v", "finalizers": [FINALIZER], "annotations": {PROVISIONED_BY: "d.example"}},
+        "spec": {"csi": {"driver": "d.example", "volumeHandle": "h"}, "persistentVolumeReclaimPolicy": "Delete", "capacity": {"storage": "1Gi"},
+            "accessModes": ["ReadWriteOnce"],
+            "nodeAffinity": {"required": {"nodeSelectorTerms": [{"matchExpressions": [{"key": "zone", "operator": "In", "values": ["n1"]}]}]}}},
+        "status": {"phase": "Released"}});
+    with(base, change)
+}
+
+#[test]
+fn a_volume_goes_when_nobody_has_it_and_its_class_says_so() {
+    let decide = |change: Value, attached_to: Option<&str>| {
+        let world = deleter::World { facts: Arc::new(Facts::of_test(ALL)), volume: typed(volume(change)), attached_to: attached_to.map(str::to_owned) };
+        deleter::Deleter::reconcile(&world).actions
+    };
+    let delete = || deleter::Action::DeleteVolume { volume_id: "h".into() };
+    let going = json!({"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z"}});
+    assert_eq!(decide(json!({}), None), [delete(), deleter::Action::DeleteObject]);
+    assert_eq!(decide(going.clone(), None), [delete(), deleter::Action::LetGo]);
+    assert_eq!(decide(json!({}), Some("n1")), [], "it is still attached");
+    assert_eq!(decide(json!({"status": {"phase": "Bound"}}), None), []);
+    assert_eq!(decide(json!({"spec": {"persistentVolumeReclaimPolicy": "Retain"}}), None), []);
+    assert_eq!(decide(with(going, json!({"spec": {"persistentVolumeReclaimPolicy": "Retain"}})), None), [deleter::Action::LetGo]);
+    assert_eq!(decide(json!({"metadata": {"annotations": null}}), None), [], "an administrator made it");
+    let elsewhere =
+        json!({"spec": {"nodeAffinity": {"required": {"nodeSelectorTerms": [{"matchExpressions": [{"key": "zone", "operator": "In", "values": ["n2"]}]}]}}}});
+    assert_eq!(decide(elsewhere, None), [], "it lies on another node");
+}
+
+#[test]
+fn attachments_to_this_node_are_made_and_taken_away() {
+    let decide = |change: Value, rpcs: &[Rpc]| -> String {
+        let attachment = with(
+            json!({"metadata": {"name": "a"}, "spec": {"attacher": "d.example", "nodeName": "n1", "source": {"persistentVolumeName": "v"}}, "status": {"attached": false}}),
+            change,
+        );
+        let world = attacher::World { facts: Arc::new(Facts::of_test(rpcs)), attachment: typed(attachment), volume: Some(typed(volume(json!({})))) };
+        let told = attacher::Attacher::reconcile(&world).actions.into_iter().map(|action| match action {
+            attacher::Action::Hold => "hold".to_owned(),
+            attacher::Action::Publish(request) => format!("publish {} to {}", request.volume_id, request.node_id),
+            attacher::Action::Trivially => "trivially".into(),
+            attacher::Action::Unpublish { volume_id } => format!("unpublish {volume_id}"),
+            attacher::Action::LetGo => "let go".into(),
+        });
+        told.collect::<Vec<_>>().join(", ")
+    };
+    let held = json!({"metadata": {"finalizers": ["external-attacher/d-example"]}});
+    assert_eq!(decide(json!({}), ALL), "hold, publish h to id-1");
+    assert_eq!(decide(held.clone(), ALL), "publish h to id-1");
+    assert_eq!(decide(json!({}), &[]), "trivially");
+    assert_eq!(decide(json!({"status": {"attached": true}}), ALL), "");
+    assert_eq!(decide(json!({"spec": {"nodeName": "n2"}}), ALL), "");
+    let going = json!({"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z"}, "status": {"attached": true}});
+    assert_eq!(decide(with(held, going.clone()), ALL), "unpublish h, let go");
+    assert_eq!(decide(going, ALL), "");
+}
+
+#[test]
+fn a_volume_grows_until_its_claim_has_what_it_asks_for() {
+    let decide = |size: &str, change: Value| {
+        let claim = with(
+            json!({"metadata": {"name": "data", "namespace": "n"}, "spec": {"volumeName": "v", "resources": {"requests": {"storage": "2Gi"}}},
+                "status": {"phase": "Bound", "capacity": {"storage": "1Gi"}}}),
+            change,
+        );
+        let world = resizer::World {
+            facts: Arc::new(Facts::of_test(ALL)),
+            claim: typed(claim),
+            volume: typed(volume(json!({"spec": {"capacity": {"storage": size}}, "status": {"phase": "Bound"}}))),
+        };
+        let actions = resizer::Resizer::reconcile(&world).actions;
+        actions.iter().map(|resizer::Action::Expand(request)| request.capacity_range.unwrap().required_bytes).next()
+    };
+    assert_eq!(decide("1Gi", json!({})), Some(2 << 30));
+    assert_eq!(decide("2Gi", json!({})), Some(2 << 30), "the node was not told");
+    assert_eq!(decide("2Gi", json!({"status": {"conditions": [{"type": "FileSystemResizePending", "status": "True"}]}})), None);
+    assert_eq!(decide("2Gi", json!({"status": {"capacity": {"storage": "2Gi"}}})), None);
+    assert_eq!(decide("1Gi", json!({"status": {"phase": "Pending"}})), None);
+}
