@@ -73,10 +73,8 @@ impl Facts {
             .any(|capability| matches!(&capability.r#type, Some(PluginType::Service(of)) if of.r#type() == service::Type::VolumeAccessibilityConstraints));
         let node = NodeClient::new(channel.clone()).node_get_info(NodeGetInfoRequest {}).await?.into_inner();
         let controller = ControllerClient::new(channel).controller_get_capabilities(ControllerGetCapabilitiesRequest {}).await?.into_inner();
-        let rpcs = controller.capabilities.into_iter().filter_map(|capability| match capability.r#type {
-            Some(controller_service_capability::Type::Rpc(rpc)) => Some(rpc.r#type()),
-            None => None,
-        });
+        let rpcs =
+            controller.capabilities.into_iter().filter_map(|capability| capability.r#type.map(|controller_service_capability::Type::Rpc(rpc)| rpc.r#type()));
         let topology = node.accessible_topology.filter(|_| constrained);
         Ok(Self { name, node_name: settings.node_name.clone(), node_id: node.node_id, topology, rpcs: rpcs.collect() })
     }

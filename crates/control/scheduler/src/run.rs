@@ -8,7 +8,7 @@ use controller_kit::own_nodes;
 use controller_kit::{CancellationToken, Error, Kit, ObjectKey, Objects, Preconditions};
 use k8s_openapi::api::core::v1::{Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
-use k8s_openapi::api::storage::v1::StorageClass;
+use k8s_openapi::api::storage::v1::{CSINode, StorageClass};
 use parking_lot::Mutex;
 use serde_json::json;
 use std::sync::Arc;
@@ -25,6 +25,7 @@ struct Scheduler {
     claims: Objects<PersistentVolumeClaim>,
     volumes: Objects<PersistentVolume>,
     classes: Objects<StorageClass>,
+    drivers: Objects<CSINode>,
     budgets: Objects<PodDisruptionBudget>,
     bindings: Arc<Semaphore>,
 }
@@ -40,6 +41,7 @@ pub async fn run(settings: SchedulerSettings, kit: Kit, shutdown: CancellationTo
         claims: kit.objects(),
         volumes: kit.objects(),
         classes: kit.objects(),
+        drivers: kit.objects(),
         budgets: kit.objects(),
         bindings: Arc::new(Semaphore::new(settings.bindings)),
         kit,
@@ -54,6 +56,7 @@ pub async fn run(settings: SchedulerSettings, kit: Kit, shutdown: CancellationTo
             scheduler.claims.synced(),
             scheduler.volumes.synced(),
             scheduler.classes.synced(),
+            scheduler.drivers.synced(),
             scheduler.budgets.synced()
         )
     };
@@ -115,7 +118,7 @@ pub async fn run(settings: SchedulerSettings, kit: Kit, shutdown: CancellationTo
             })
         };
     }
-    let _volumes = (volumes_wake!(scheduler.claims), volumes_wake!(scheduler.volumes), volumes_wake!(scheduler.classes));
+    let _volumes = (volumes_wake!(scheduler.claims), volumes_wake!(scheduler.volumes), volumes_wake!(scheduler.classes), volumes_wake!(scheduler.drivers));
     shutdown.run_until_cancelled(scheduler.work()).await;
 }
 
@@ -215,7 +218,7 @@ impl Scheduler {
         if pod.pod.spec.as_ref().is_none_or(|spec| spec.volumes.as_ref().is_none_or(Vec::is_empty)) {
             return Volumes::default();
         }
-        volumes::look(&pod.pod, &pod.key, &self.claims, &self.volumes, &self.classes)
+        volumes::look(&pod.pod, &pod.key, &self.claims, &self.volumes, &self.classes, &self.drivers)
     }
 
     async fn bind(&self, pending: &Pending, node: &str, waiting_claims: &[String]) {

@@ -1,8 +1,9 @@
 //! Volumes: what a pod's claims say about where it can run.
+use api_meta::ClusterName;
 use controller_kit::node_selector::{self, NodeTerm};
 use controller_kit::{ObjectKey, Objects, storage_class};
-use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, Pod};
-use k8s_openapi::api::storage::v1::StorageClass;
+use k8s_openapi::api::core::v1::{NodeSelectorRequirement, NodeSelectorTerm, PersistentVolume, PersistentVolumeClaim, Pod};
+use k8s_openapi::api::storage::v1::{CSINode, StorageClass};
 
 /// The outcome of looking at a pod's claims.
 #[derive(Clone, Debug, Default)]
@@ -34,6 +35,7 @@ pub fn look(
     claims: &Objects<PersistentVolumeClaim>,
     volumes: &Objects<PersistentVolume>,
     classes: &Objects<StorageClass>,
+    drivers: &Objects<CSINode>,
 ) -> Volumes {
     let mut found = Volumes::default();
     for (name, ephemeral) in claim_names(pod) {
@@ -68,8 +70,9 @@ pub fn look(
             }
             None => {
                 let class = storage_class::class_of(classes, &key.cluster, &claim);
-                if class.is_some_and(|class| class.volume_binding_mode.as_deref() == Some("WaitForFirstConsumer")) {
+                if let Some(class) = class.filter(|class| class.volume_binding_mode.as_deref() == Some("WaitForFirstConsumer")) {
                     found.waiting.push(name);
+                    found.affinities.extend(nodes_of(&class.provisioner, drivers));
                 } else {
                     return Volumes { trouble: Some("pod has unbound immediate PersistentVolumeClaims".into()), ..Default::default() };
                 }
@@ -77,4 +80,14 @@ pub fn look(
         }
     }
     found
+}
+
+/// The nodes a volume can be made on: those where its driver runs. `None` where it runs on none, or beside the nodes.
+fn nodes_of(provisioner: &str, drivers: &Objects<CSINode>) -> Option<Vec<NodeTerm>> {
+    let has = |node: &CSINode| node.spec.drivers.iter().any(|driver| driver.name == provisioner && driver.topology_keys.is_some());
+    // Nodes are the host cluster's.
+    let nodes = drivers.list(&ClusterName::root(), None);
+    let names: Vec<String> = nodes.iter().filter(|node| has(node)).filter_map(|node| node.metadata.name.clone()).collect();
+    let fields = NodeSelectorRequirement { key: "metadata.name".into(), operator: "In".into(), values: Some(names.clone()) };
+    (!names.is_empty()).then(|| vec![NodeTerm::new(&NodeSelectorTerm { match_fields: Some(vec![fields]), match_expressions: None })])
 }

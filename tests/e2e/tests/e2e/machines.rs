@@ -183,7 +183,7 @@ const SERVICE: &str = "apiVersion: v1\nkind: Service\nmetadata: {name: web}\nspe
 fn version_as_pod(machine: &Machine, kubectl: &Tool, pod: &str) -> String {
     let read = |file: &str| kubectl.sh(&format!("kubectl exec {pod} -- cat /var/run/secrets/kubernetes.io/serviceaccount/{file}")).ok();
     let authority = machine.data_dir().join(format!("{pod}-ca.crt"));
-    std::fs::write(&authority, read("ca.crt")).unwrap();
+    std::fs::write(&authority, read("ca.crt")).expect("the authority is written");
     let service = kubectl.sh("kubectl get service kubernetes -o jsonpath='{.spec.clusterIP}'").ok();
     let processes: Vec<String> = machine.remains().processes.iter().map(|process| process.pid.to_string()).collect();
     let script = format!(

@@ -28,10 +28,7 @@ impl Plugin {
         let mut node = NodeClient::new(csi::channel(socket));
         let info = node.node_get_info(NodeGetInfoRequest {}).await?.into_inner();
         let capabilities = node.node_get_capabilities(NodeGetCapabilitiesRequest {}).await?.into_inner().capabilities;
-        let rpcs = capabilities.into_iter().filter_map(|capability| match capability.r#type {
-            Some(CapabilityType::Rpc(rpc)) => Some(rpc.r#type()),
-            None => None,
-        });
+        let rpcs = capabilities.into_iter().filter_map(|capability| capability.r#type.map(|CapabilityType::Rpc(rpc)| rpc.r#type()));
         Ok(Self { node, info, rpcs: rpcs.collect() })
     }
 
