@@ -13,6 +13,7 @@ mod kubeconfig;
 mod node;
 mod notify;
 mod pod_network;
+mod renewal;
 mod secrets_encrypt;
 mod secrets_keys;
 mod server;

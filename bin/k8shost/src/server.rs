@@ -4,6 +4,7 @@ use crate::certificates::{Certificates, Names};
 use crate::component_clients::ComponentClients;
 use crate::iam_link::IamLink;
 use crate::notify::notify;
+use crate::renewal::{Shown, renewal};
 use crate::secrets_keys::SecretsKeys;
 use crate::server_hosting::ServerHosting;
 use crate::storage::Storage;
@@ -89,11 +90,12 @@ async fn run(settings: ServerSettings) -> Result<()> {
     let mut server_options = api_arguments.server_options(audit, SecretsKeys::new(encryption, store.clone(), clock.clone()));
     server_options.extension = Some(iam.clone());
     let kinds = Arc::new(Kinds::new(api_builtins::BUILTINS));
+    let shown = Shown::new(&certificates)?;
     let server = api_server(
         &settings,
         &api_arguments,
         server_options,
-        &certificates,
+        (&certificates, &shown),
         Arc::new(views),
         kinds.clone(),
         clock.clone(),
@@ -105,8 +107,7 @@ async fn run(settings: ServerSettings) -> Result<()> {
     .await?;
 
     // Clients of virtual clusters come with certificates of their own authorities: which one counts is decided with the cluster.
-    let served = pki::Renewable::new(&certificates.serving)?;
-    let tls = pki::server_config_for_any_client(served.clone(), &[b"h2", b"http/1.1"])?;
+    let tls = pki::server_config_for_any_client(shown.serving.clone(), &[b"h2", b"http/1.1"])?;
     let serving = tokio::spawn(api_server::serve(server.clone(), listener, Arc::new(tls), shutdown.clone()));
     let dns = agent.as_ref().map(node::NodeSettings::dns_objects).unwrap_or_default();
     let bootstrap_settings = Bootstrap {
@@ -122,7 +123,7 @@ async fn run(settings: ServerSettings) -> Result<()> {
     let source = Arc::new(StoreSource::new(store.clone(), kinds));
     let mut tasks = components(&settings, &certificates, &server, source.clone(), &clock, (balancing, &iam), &shutdown).await?;
     tasks.extend(compaction(&api_arguments, &store, &shutdown));
-    tasks.push(tokio::spawn(renewal(settings.clone(), node_address, port, certificates.clone(), served, clock.clone(), shutdown.clone())));
+    tasks.push(tokio::spawn(renewal(settings.clone(), node_address, port, certificates.clone(), shown.clone(), clock.clone(), shutdown.clone())));
     let storage = match &agent {
         Some(_) if !settings.is_disabled("lightningstor") => {
             let clients = ComponentClients::new(server.clone(), "system:serviceaccount:kube-system:lightningstor", &["system:masters"]);
@@ -134,10 +135,7 @@ async fn run(settings: ServerSettings) -> Result<()> {
     let node = match agent {
         Some(agent) => {
             let clients = ComponentClients::new(server.clone(), &format!("system:node:{}", settings.node_name), &["system:nodes", "system:masters"]);
-            let identity = node::NodeIdentity {
-                serving: pki::Renewable::new(&certificates.node_serving)?,
-                client_ca_pem: certificates.client_ca.certificate_pem().to_owned(),
-            };
+            let identity = node::NodeIdentity { serving: shown.node_serving, client_ca_pem: certificates.client_ca.certificate_pem().to_owned() };
             Some(node::Node::start(agent, identity, clients, source, clock.clone(), Box::new(|_| {})).await?)
         }
         None => None,
@@ -180,7 +178,7 @@ async fn api_server(
     settings: &ServerSettings,
     arguments: &ApiArguments,
     options: ServerOptions,
-    certificates: &Certificates,
+    (certificates, shown): (&Certificates, &Shown),
     store: Arc<dyn Store>,
     kinds: Arc<Kinds>,
     clock: Arc<dyn Clock>,
@@ -203,8 +201,7 @@ async fn api_server(
         let reviewer = RemoteReviewer::of_kubeconfig(file).await?;
         authentication = authentication.with_webhook(TokenWebhook::new(Box::new(reviewer), arguments.token_webhook_ttl, audiences, clock.clone()));
     }
-    let node_tls =
-        pki::client_config(certificates.client_ca.certificate_pem(), Some((&certificates.node_client.certificate_pem, &certificates.node_client.key_pem)))?;
+    let node_tls = pki::client_config_renewable(certificates.client_ca.certificate_pem(), shown.node_client.clone())?;
     let settings = Settings {
         store,
         kinds,
@@ -223,33 +220,6 @@ async fn api_server(
         tenancy,
     };
     Ok(ApiServer::new(settings).await?)
-}
-
-/// Issues certificates again before they end, and shows the new one to who connects from then on.
-async fn renewal(
-    settings: ServerSettings,
-    node_address: IpAddr,
-    port: u16,
-    mut certificates: Arc<Certificates>,
-    served: Arc<pki::Renewable>,
-    clock: Arc<dyn Clock>,
-    shutdown: CancellationToken,
-) {
-    loop {
-        let wait = certificates.renewed_after(clock.now());
-        if shutdown.run_until_cancelled(tokio::time::sleep(wait)).await.is_none() {
-            return;
-        }
-        let renewed = Certificates::load_or_issue(&settings.data_dir.join("server").join("tls"), names(&settings, node_address), &*clock);
-        let done = renewed.and_then(|renewed| {
-            served.replace(&renewed.serving)?;
-            certificates = Arc::new(renewed);
-            write_kubeconfig(&settings, &certificates, port)
-        });
-        if let Err(error) = done {
-            tracing::error!(error = &*error as &dyn std::error::Error, "renewing the certificates failed; it is tried again");
-        }
-    }
 }
 
 /// What all virtual clusters start with alike.
@@ -325,7 +295,7 @@ fn iam_audit(data_dir: &Path, clock: &Arc<dyn Clock>) -> Result<iam::AuditSink> 
     Ok(Arc::new(move |entry| log.write(format!("{entry}\n").as_bytes())))
 }
 
-fn names(settings: &ServerSettings, node_address: IpAddr) -> Names<'_> {
+pub fn names(settings: &ServerSettings, node_address: IpAddr) -> Names<'_> {
     let mut addresses = vec![IpAddr::V4(Ipv4Addr::LOCALHOST), node_address, first_service_address(settings)];
     if !settings.bind_address.is_unspecified() {
         addresses.push(settings.bind_address);
@@ -355,7 +325,7 @@ fn first_service_address(settings: &ServerSettings) -> IpAddr {
     settings.service_cidr.hosts().next().unwrap_or_else(|| settings.service_cidr.network())
 }
 
-fn write_kubeconfig(settings: &ServerSettings, certificates: &Certificates, port: u16) -> Result<()> {
+pub fn write_kubeconfig(settings: &ServerSettings, certificates: &Certificates, port: u16) -> Result<()> {
     let host = if settings.bind_address.is_unspecified() { IpAddr::V4(Ipv4Addr::LOCALHOST) } else { settings.bind_address };
     let text = kubeconfig::render(
         &format!("https://{}", SocketAddr::new(host, port)),

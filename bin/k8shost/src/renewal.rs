@@ -1,0 +1,57 @@
+//! Renewal: the certificates this process shows, replaced before they end.
+use crate::certificates::Certificates;
+use crate::server::{names, write_kubeconfig};
+use anyhow::Result;
+use clock::Clock;
+use settings::ServerSettings;
+use std::net::IpAddr;
+use std::sync::Arc;
+use tokio_util::sync::CancellationToken;
+
+/// The certificates this process shows: to the API's clients, to the node's, and to nodes.
+#[derive(Clone)]
+pub struct Shown {
+    pub serving: Arc<pki::Renewable>,
+    pub node_serving: Arc<pki::Renewable>,
+    pub node_client: Arc<pki::Renewable>,
+}
+
+impl Shown {
+    pub fn new(certificates: &Certificates) -> Result<Self> {
+        let of = pki::Renewable::new;
+        Ok(Self { serving: of(&certificates.serving)?, node_serving: of(&certificates.node_serving)?, node_client: of(&certificates.node_client)? })
+    }
+
+    fn replace(&self, certificates: &Certificates) -> Result<()> {
+        self.serving.replace(&certificates.serving)?;
+        self.node_serving.replace(&certificates.node_serving)?;
+        Ok(self.node_client.replace(&certificates.node_client)?)
+    }
+}
+
+/// Issues certificates again before they end, and shows the new ones to who connects from then on.
+pub async fn renewal(
+    settings: ServerSettings,
+    node_address: IpAddr,
+    port: u16,
+    mut certificates: Arc<Certificates>,
+    shown: Shown,
+    clock: Arc<dyn Clock>,
+    shutdown: CancellationToken,
+) {
+    loop {
+        let wait = certificates.renewed_after(clock.now());
+        if shutdown.run_until_cancelled(tokio::time::sleep(wait)).await.is_none() {
+            return;
+        }
+        let renewed = Certificates::load_or_issue(&settings.data_dir.join("server").join("tls"), names(&settings, node_address), &*clock);
+        let done = renewed.and_then(|renewed| {
+            shown.replace(&renewed)?;
+            certificates = Arc::new(renewed);
+            write_kubeconfig(&settings, &certificates, port)
+        });
+        if let Err(error) = done {
+            tracing::error!(error = &*error as &dyn std::error::Error, "renewing the certificates failed; it is tried again");
+        }
+    }
+}
