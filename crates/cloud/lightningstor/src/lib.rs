@@ -18,7 +18,7 @@ pub use driver::{Driver, serve};
 pub use engine::{Attachment, Capacity, Engine, Filesystem, FilesystemKind, NewVolume, Snapshot, Source, Volume};
 pub use error::Error;
 pub use file_engine::FileEngine;
-pub use server::VolumeServer;
+pub use server::{VolumeServer, serve_volumes};
 pub use settings::LightningStorSettings;
 
 /// The driver's name, in classes, volumes and sockets.

@@ -13,6 +13,7 @@ mod pod_failures;
 mod pod_lifecycle;
 mod pod_settings;
 mod pod_volumes;
+mod service_alone;
 mod services;
 mod stop;
 mod storage;
@@ -20,6 +21,7 @@ mod streams;
 mod top;
 mod unprivileged;
 mod virtual_clusters;
+mod volumes_alone;
 
 use std::time::Duration;
 

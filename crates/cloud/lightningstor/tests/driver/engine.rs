@@ -1,5 +1,6 @@
 //! What volumes hold: their size, their data through snapshots and clones, and whose they are.
 use crate::rig::{MIB, NODE, Rig, block, create, mounts};
+use cloud_api::Caller;
 use csi::v1::volume_content_source::{SnapshotSource, Type, VolumeSource};
 use csi::v1::{
     CapacityRange, ControllerExpandVolumeRequest, ControllerPublishVolumeRequest, ControllerUnpublishVolumeRequest, CreateSnapshotRequest, DeleteVolumeRequest,
@@ -8,7 +9,7 @@ use csi::v1::{
 };
 use lightningstor::VolumeServer;
 use lightningstor::v1::volume_service_server::VolumeService;
-use lightningstor::v1::{AttachVolumeRequest, CreateVolumeRequest as NewVolume, ListVolumesRequest};
+use lightningstor::v1::{AttachVolumeRequest, CreateVolumeRequest as NewVolume, DeleteVolumeRequest as OldVolume, GetVolumeRequest, ListVolumesRequest};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::PathBuf;
 use tonic::{Code, Request};
@@ -167,6 +168,7 @@ async fn what_is_not_possible_is_refused_with_the_reason() {
 async fn the_volume_service_tells_whose_volumes_are_and_what_they_take() {
     let rig = Rig::start().await;
     let service = VolumeServer::new(rig.engine.clone());
+    let platform = Caller::component("test");
     for (name, project) in [("a", "p1"), ("b", "p1"), ("c", "p2")] {
         let new = NewVolume {
             name: name.into(),
@@ -176,20 +178,52 @@ async fn the_volume_service_tells_whose_volumes_are_and_what_they_take() {
             project_id: project.into(),
             ..Default::default()
         };
-        let volume = service.create_volume(Request::new(new)).await.unwrap().into_inner();
+        let volume = service.create_volume(platform.call(new)).await.unwrap().into_inner();
         assert_eq!((volume.status.as_str(), volume.volume_type.as_str(), volume.replication_factor), ("available", "hdd", 1));
         assert!(volume.allocated_bytes < MIB);
     }
     let list = ListVolumesRequest { org_id: "o".into(), project_id: "p1".into(), page_size: 1, ..Default::default() };
-    let listed = service.list_volumes(Request::new(list.clone())).await.unwrap().into_inner();
+    let listed = service.list_volumes(platform.call(list.clone())).await.unwrap().into_inner();
     assert_eq!((listed.volumes.len(), listed.total_size_bytes), (1, 64 * MIB));
-    let rest = service.list_volumes(Request::new(ListVolumesRequest { page_token: listed.next_page_token, ..list })).await.unwrap().into_inner();
+    let rest = service.list_volumes(platform.call(ListVolumesRequest { page_token: listed.next_page_token, ..list })).await.unwrap().into_inner();
     assert_eq!((rest.volumes.len(), rest.next_page_token.as_str()), (1, ""));
     let attach = AttachVolumeRequest { volume_id: rest.volumes[0].id.clone(), node_id: NODE.into(), attach_mode: "read-write".into() };
-    let attached = service.attach_volume(Request::new(attach.clone())).await.unwrap().into_inner();
+    let attached = service.attach_volume(platform.call(attach.clone())).await.unwrap().into_inner();
     assert!(attached.device_path.starts_with("/dev/loop") && attached.connection_info.contains(&attached.device_path));
-    let elsewhere = service.attach_volume(Request::new(AttachVolumeRequest { node_id: "n2".into(), ..attach })).await.unwrap_err();
+    let elsewhere = service.attach_volume(platform.call(AttachVolumeRequest { node_id: "n2".into(), ..attach })).await.unwrap_err();
     assert_eq!(elsewhere.code(), Code::NotFound);
     rig.engine.release().await.unwrap();
     assert!(!rig.left().iter().any(|line| line.starts_with("device")));
+}
+
+#[tokio::test]
+async fn a_project_has_its_own_volumes_and_nobody_elses() {
+    let rig = Rig::start().await;
+    let service = VolumeServer::new(rig.engine.clone());
+    let member = |org: &str, project: &str| Caller { subject: "user-1".into(), org_id: org.into(), project_id: project.into(), ..Caller::default() };
+    let (one, other) = (member("o", "p1"), member("o", "p2"));
+    let admin = Caller { roles: ["org_admin".to_owned()].into(), ..member("o", "") };
+    let new = NewVolume { name: "data".into(), size_bytes: 32 * MIB, volume_type: "ssd".into(), ..Default::default() };
+    let mine = service.create_volume(one.call(new.clone())).await.unwrap().into_inner();
+    let theirs = service.create_volume(other.call(new.clone())).await.unwrap().into_inner();
+    assert!(mine.id != theirs.id && mine.name == "data" && theirs.name == "data", "two projects may call their volumes alike");
+    assert_eq!((mine.org_id.as_str(), mine.project_id.as_str()), ("o", "p1"));
+    assert_eq!(service.create_volume(one.call(new.clone())).await.unwrap().into_inner().id, mine.id, "once more is the same");
+
+    let get = |id: &str| GetVolumeRequest { volume_id: id.into() };
+    assert_eq!(service.get_volume(one.call(get(&theirs.id))).await.unwrap_err().code(), Code::NotFound);
+    assert_eq!(service.get_volume(admin.call(get(&theirs.id))).await.unwrap().into_inner().id, theirs.id);
+    assert_eq!(service.get_volume(member("x", "p1").call(get(&mine.id))).await.unwrap_err().code(), Code::NotFound);
+    assert_eq!(service.get_volume(Request::new(get(&mine.id))).await.unwrap_err().code(), Code::Unauthenticated);
+    let refused = service.create_volume(one.call(NewVolume { project_id: "p2".into(), ..new.clone() })).await.unwrap_err();
+    assert_eq!(refused.code(), Code::PermissionDenied);
+    let stolen = service.create_volume(one.call(NewVolume { name: "copy".into(), source_volume_id: theirs.id.clone(), ..new })).await.unwrap_err();
+    assert_eq!(stolen.code(), Code::NotFound);
+    let attach = AttachVolumeRequest { volume_id: theirs.id.clone(), node_id: NODE.into(), attach_mode: String::new() };
+    assert_eq!(service.attach_volume(one.call(attach)).await.unwrap_err().code(), Code::NotFound);
+    for (caller, count) in [(&one, 1), (&other, 1), (&admin, 2), (&member("x", "p1"), 0)] {
+        assert_eq!(service.list_volumes(caller.call(ListVolumesRequest::default())).await.unwrap().into_inner().volumes.len(), count);
+    }
+    service.delete_volume(one.call(OldVolume { volume_id: theirs.id.clone() })).await.unwrap();
+    assert_eq!(service.get_volume(other.call(get(&theirs.id))).await.unwrap().into_inner().id, theirs.id, "others' volumes are not there to be deleted");
 }
