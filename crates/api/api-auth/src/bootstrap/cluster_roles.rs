@@ -183,6 +183,8 @@ fn system_roles() -> Vec<Value> {
                 rule("list watch", "core", "namespaces"),
                 rule("list watch", "networking.k8s.io", "networkpolicies"),
                 rule("list watch", "k3k.io", "clusters"),
+                // Whose the addresses of load balancers are.
+                named("list watch", "core", "configmaps", "fiberlb-addresses"),
             ],
         ),
         cluster_role(
