@@ -57,9 +57,9 @@ fn volumes_made_by_grpc_are_their_projects_and_outlive_the_service() {
         client.detach_volume(with_token(&one, DetachVolumeRequest { volume_id: id.clone(), node_id: "n1".into() })).await.expect("it is detached");
         client.delete_volume(with_token(&one, DeleteVolumeRequest { volume_id: id })).await.expect("it is deleted");
     });
-    let left = std::fs::read_dir(directory.path().join("data/ssd")).expect("the directory is there").count();
+    let left = std::fs::read_dir(directory.path().join("data/ssd/volumes")).expect("the directory is there").count();
     let devices = String::from_utf8(std::process::Command::new("losetup").arg("-a").output().expect("losetup is installed").stdout).expect("text");
     assert!(!devices.contains(&path("data")), "{devices}");
-    assert!(left <= 1, "only the place for unfinished work may be left");
+    assert_eq!(left, 0, "the volume's files are gone");
     drop(running);
 }

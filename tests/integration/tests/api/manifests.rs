@@ -271,7 +271,7 @@ fn whatever_is_sent_is_refused_or_stored_for_good() {
         kept: true,
         status: true,
     });
-    for resource in api_builtins::BUILTINS {
+    for resource in api_builtins::BUILTINS.iter().filter(|resource| resource.verbs().contains(&"create")) {
         assert!(subjects.iter().any(|subject| subject.kind() == resource.names().kind), "no manifest of {}", resource.names().kind);
     }
     let (disturbing, calm): (Vec<&Subject>, Vec<&Subject>) = subjects.iter().partition(|subject| DISTURBING.contains(&subject.kind()));
