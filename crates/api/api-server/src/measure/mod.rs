@@ -13,7 +13,7 @@ use crate::negotiate::{self, Form};
 use crate::read::encoded;
 use crate::stored::stored;
 use crate::table::{IncludeObject, Renderer};
-use api_meta::{Quantity, Status};
+use api_meta::{GroupResource, Quantity, Status};
 use http::StatusCode;
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -73,10 +73,13 @@ impl ApiServer {
         let nodes: Vec<Value> = records.iter().map(|record| stored(record).object.to_value()).collect();
         let name = |node: &Value| node["metadata"]["name"].as_str().unwrap_or_default().to_owned();
         let measured = self.measure(context, nodes.iter().map(name).collect()).await;
+        // Of a node that is shared, a virtual cluster is told what its own pods use: the rest is others'.
+        let shared = self.tenants.mirrors(context.cluster, &GroupResource::new("", "nodes"));
         let of = |node: &Value| {
             let found = measured.get(&name(node))?;
+            let usage = if shared { found.of_pods() } else { found.node? };
             let mut object = json!({"kind": "NodeMetrics", "apiVersion": "metrics.k8s.io/v1beta1", "metadata": metadata(node, context.now)});
-            object["usage"] = resources(found.node.as_ref()?);
+            object["usage"] = resources(&usage);
             when(&mut object, found);
             Some(object)
         };

@@ -70,6 +70,17 @@ pub struct Measured {
     pub pods: HashMap<String, BTreeMap<String, Usage>>,
 }
 
+impl Measured {
+    /// What its pods use together.
+    pub fn of_pods(&self) -> Usage {
+        let all = self.pods.values().flat_map(BTreeMap::values);
+        all.fold(Usage { nano_cores: 0, working_set: 0 }, |sum, usage| Usage {
+            nano_cores: sum.nano_cores.saturating_add(usage.nano_cores),
+            working_set: sum.working_set.saturating_add(usage.working_set),
+        })
+    }
+}
+
 impl Summary {
     /// What was used from `before` to this.
     pub fn since(&self, before: &Self, end: Timestamp, window: Duration) -> Measured {
@@ -122,5 +133,6 @@ mod tests {
         let measured = now.since(&before, "2026-01-01T00:00:10Z".parse().unwrap(), Duration::from_secs(10));
         assert_eq!(measured.pods, HashMap::from([("a".to_owned(), BTreeMap::from([("x".to_owned(), Usage { nano_cores: 500_000_000, working_set: 4096 })]))]));
         assert_eq!(measured.node, None, "a node without counters");
+        assert_eq!(measured.of_pods(), Usage { nano_cores: 500_000_000, working_set: 4096 });
     }
 }
