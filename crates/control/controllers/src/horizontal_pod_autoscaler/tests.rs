@@ -64,6 +64,7 @@ fn replicas_are_those_upstream_calculates() {
         ("within tolerance", 3, all("ready", 3), vec![1010, 1030, 1020], 100, Ok((3, 102))),
         ("missing, at the target", 2, all("ready", 2), vec![1000], 100, Ok((2, 100))),
         ("missing, above", 2, all("ready", 2), vec![1900], 100, Ok((2, 190))),
+        ("missing, above, but not if it idles", 4, all("ready", 4), vec![1400, 1400, 1400], 100, Ok((4, 140))),
         ("missing, below", 2, all("ready", 2), vec![600], 100, Ok((2, 60))),
         ("missing and unready, no change", 3, vec!["unready", "ready", "ready"], vec![100, 450], 50, Ok((3, 45))),
         ("missing and unready, up", 3, vec!["unready", "ready", "ready"], vec![100, 2000], 50, Ok((4, 200))),
