@@ -1,5 +1,6 @@
 //! Mounts: which there are, and how they are made and taken away; each call may be repeated.
 use crate::Error;
+use clock::{Clock, SystemClock};
 use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use std::ffi::OsString;
@@ -7,8 +8,13 @@ use std::fs;
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 const TABLE: &str = "/proc/self/mountinfo";
+
+/// How long a mount may stay in use after it is asked to go.
+const BUSY: Duration = Duration::from_secs(5);
+const BUSY_STEP: Duration = Duration::from_millis(10);
 
 /// A line of the mount table.
 struct Entry {
@@ -124,9 +130,19 @@ pub fn remount_read_only(point: &Path) -> Result<(), Error> {
 }
 
 /// Unmounts whatever is mounted right here, also several on top of each other.
+///
+/// Whoever has a file open there gets a moment to close it: a snapshot that holds writes up, or a tool that an earlier process left behind.
 pub fn unmount(point: &Path) -> Result<(), Error> {
+    let clock = SystemClock;
+    let until = clock.instant() + BUSY;
     while is_mounted(point)? {
-        umount2(point, MntFlags::UMOUNT_NOFOLLOW).map_err(|errno| Error::io("unmounting", point)(errno.into()))?;
+        match umount2(point, MntFlags::UMOUNT_NOFOLLOW) {
+            Ok(()) => {}
+            // The kernel tells nobody when the last file is closed.
+            Err(Errno::EBUSY) if clock.instant() < until => std::thread::sleep(BUSY_STEP),
+            Err(Errno::EBUSY) => return Err(Error::FailedPrecondition(format!("{} is in use: a process has files of it open", point.display()))),
+            Err(errno) => return Err(Error::io("unmounting", point)(errno.into())),
+        }
     }
     Ok(())
 }
@@ -134,6 +150,24 @@ pub fn unmount(point: &Path) -> Result<(), Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_mount_that_is_in_use_goes_once_it_is_let_go() {
+        let directory = tempfile::tempdir().unwrap();
+        mount(Some("none"), directory.path(), Some("tmpfs"), MsFlags::empty(), None::<&str>).unwrap();
+        let held = fs::File::create(directory.path().join("held")).unwrap();
+        let holder = std::thread::spawn(move || {
+            std::thread::sleep(BUSY_STEP * 10);
+            drop(held);
+        });
+        let gone = unmount(directory.path());
+        holder.join().unwrap();
+        if gone.is_err() {
+            umount2(directory.path(), MntFlags::MNT_DETACH).unwrap();
+        }
+        gone.unwrap();
+        assert!(!is_mounted(directory.path()).unwrap());
+    }
 
     #[test]
     fn points_are_unescaped() {
