@@ -111,7 +111,8 @@ impl ApiServer {
             Some(found.ok_or_else(|| Status::not_found("k3k.io", "clusters", route.cluster.as_str()))?)
         };
         // What this server's own parts do for a cluster is not the cluster's doing.
-        if let Some(tenant) = tenant.filter(|_| !is_component(parts)) {
+        let tenant = tenant.filter(|_| !is_component(parts));
+        if let Some(tenant) = &tenant {
             match tenant.limits.enter(record.is_long_running()) {
                 Some(permit) => record.hold_of_tenant(permit),
                 None => return Ok(inflight::too_many()),
@@ -174,6 +175,10 @@ impl ApiServer {
                 let incoming = incoming.take().ok_or_else(|| Status::internal("the request's body is gone"))?;
                 // On the heap, as it is large and would be moved into each wrapper.
                 let handled = Box::pin(self.resource(&context, parts, incoming));
+                let handled = match &tenant {
+                    Some(tenant) => tenant.limits.paced(handled).left_future(),
+                    None => handled.right_future(),
+                };
                 let answer = if record.is_long_running() {
                     handled.await
                 } else {

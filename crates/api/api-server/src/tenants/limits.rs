@@ -1,4 +1,5 @@
 //! TenantLimits: how much of the server one virtual cluster may take at a time, so that the others get theirs.
+use super::pace::{Lane, Paced};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -11,6 +12,7 @@ const LONG: usize = 1000;
 pub struct TenantLimits {
     requests: AtomicUsize,
     long: AtomicUsize,
+    lane: Arc<Lane>,
 }
 
 /// A place that a request holds, given back when dropped.
@@ -26,6 +28,12 @@ impl TenantLimits {
 
     fn side(&self, long: bool) -> (&AtomicUsize, usize) {
         if long { (&self.long, LONG) } else { (&self.requests, REQUESTS) }
+    }
+
+    /// A request's work, which goes on only when it is the cluster's turn: at most half of the processors work for one at a time.
+    pub fn paced<F>(&self, work: F) -> Paced<F> {
+        let workers = tokio::runtime::Handle::current().metrics().num_workers();
+        Paced::new(self.lane.clone(), (workers / 2).max(1), work)
     }
 
     /// A place for a request; `None` when the cluster has as many as it may.

@@ -2,6 +2,7 @@
 mod hosting;
 mod limits;
 mod nodes;
+mod pace;
 mod record;
 
 pub use hosting::ClusterError;

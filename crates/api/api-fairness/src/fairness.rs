@@ -1,0 +1,368 @@
+//! Fairness: seats for requests, given at once, after a wait in a queue, or not at all.
+use crate::classify::Flow;
+use crate::configuration::Configuration;
+use crate::queues::{Place, Queues};
+use crate::seats::{Seats, is_free, share_out};
+use api_auth::Attributes;
+use clock::Clock;
+use parking_lot::{Mutex, RwLock};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::sync::oneshot;
+
+/// Sorts requests and seats them.
+pub struct Fairness {
+    clock: Arc<dyn Clock>,
+    /// Requests of limited levels served at the same time, of all together.
+    seats: u32,
+    configuration: RwLock<Arc<Configuration>>,
+    hall: Mutex<Hall>,
+}
+
+/// Why a request is not served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// Its level has no queues, and no seat is free.
+    NoSeat,
+    QueueFull,
+    /// It has waited as long as it may.
+    TimeOut,
+}
+
+impl Refusal {
+    /// The `reason` of `apiserver_flowcontrol_rejected_requests_total`.
+    pub fn reason(self) -> &'static str {
+        match self {
+            Self::NoSeat => "concurrency-limit",
+            Self::QueueFull => "queue-full",
+            Self::TimeOut => "time-out",
+        }
+    }
+}
+
+/// What is known of a level at the moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Figures {
+    pub level: String,
+    /// Its share of all seats.
+    pub nominal: u32,
+    pub executing: u32,
+    pub waiting: usize,
+}
+
+#[derive(Default)]
+struct Hall {
+    levels: BTreeMap<String, Level>,
+    waiting: BTreeMap<u64, oneshot::Sender<Grant>>,
+    next_turn: u64,
+}
+
+struct Level {
+    seats: Seats,
+    queues: Option<Queues>,
+    /// Told apart from a level of the same name and another shape.
+    generation: u64,
+}
+
+/// A seat that was given.
+#[derive(Clone, Copy, Debug)]
+struct Grant {
+    /// `None`: it did not wait in a queue.
+    place: Option<Place>,
+    generation: u64,
+    since: Instant,
+}
+
+/// A seat, given back when dropped.
+pub struct Seat {
+    fairness: Arc<Fairness>,
+    level: String,
+    grant: Grant,
+}
+
+enum Asked {
+    Given(Grant),
+    Waits { turn: u64, place: Place, called: oneshot::Receiver<Grant> },
+}
+
+impl Fairness {
+    /// `seats`: how many requests are served at the same time, of all limited levels together.
+    pub fn new(seats: u32, clock: Arc<dyn Clock>) -> Arc<Self> {
+        let fairness = Self { clock, seats, configuration: RwLock::default(), hall: Mutex::default() };
+        fairness.configure(Configuration::of([], []));
+        Arc::new(fairness)
+    }
+
+    /// Goes by another configuration from here on. Who waits goes on waiting where its level still has the same queues, and is seated where not.
+    pub fn configure(&self, configuration: Configuration) {
+        let now = self.clock.instant();
+        let mut hall = self.hall.lock();
+        let mut old = std::mem::take(&mut hall.levels);
+        for (name, seats) in share_out(&configuration, self.seats) {
+            let shape = configuration.levels.get(&name).and_then(|level| level.limited.as_ref()?.queuing());
+            let mut level = match old.remove(&name) {
+                Some(level) if level.queues.as_ref().map(Queues::shape) == shape.as_ref() => level,
+                other => {
+                    let queues = shape.map(|shape| Queues::new(shape, seats.nominal, now));
+                    let used = other.as_ref().map_or(0, |level| level.seats.used);
+                    let generation = other.as_ref().map_or(0, |level| level.generation + 1);
+                    let mut level = Level { seats: Seats { used, ..seats }, queues, generation };
+                    if let Some(mut other) = other {
+                        hall.seat_all(&mut other, &mut level, now);
+                    }
+                    level
+                }
+            };
+            level.seats = Seats { used: level.seats.used, ..seats };
+            if let Some(queues) = &mut level.queues {
+                queues.set_seats(seats.nominal, now);
+            }
+            hall.levels.insert(name, level);
+        }
+        // Those of levels that are gone wait for nobody any more.
+        for mut level in old.into_values() {
+            let mut gone = Level { seats: Seats::default(), queues: None, generation: level.generation + 1 };
+            hall.seat_all(&mut level, &mut gone, now);
+        }
+        hall.call(now);
+        *self.configuration.write() = Arc::new(configuration);
+    }
+
+    /// Which flow a request is part of.
+    pub fn classify(&self, request: &Attributes) -> Option<Flow> {
+        let configuration = self.configuration.read().clone();
+        configuration.classify(request)
+    }
+
+    /// A seat for a request of this flow; it waits no longer than `patience` for it. `None`: its level is exempt, it needs none.
+    pub async fn enter(self: &Arc<Self>, flow: &Flow, patience: Duration) -> Result<Option<Seat>, Refusal> {
+        let (turn, place, called) = match self.hall.lock().ask(flow, self.clock.instant())? {
+            None => return Ok(None),
+            Some(Asked::Given(grant)) => return Ok(Some(self.seat(flow, grant))),
+            Some(Asked::Waits { turn, place, called }) => (turn, place, called),
+        };
+        let mut waiter = Waiter { fairness: self, level: flow.level(), turn, place, called };
+        match tokio::time::timeout(patience, &mut waiter.called).await {
+            Ok(Ok(grant)) => Ok(Some(self.seat(flow, grant))),
+            Ok(Err(_)) => Err(Refusal::TimeOut),
+            Err(_) => waiter.called.try_recv().map_or(Err(Refusal::TimeOut), |grant| Ok(Some(self.seat(flow, grant)))),
+        }
+    }
+
+    fn seat(self: &Arc<Self>, flow: &Flow, grant: Grant) -> Seat {
+        Seat { fairness: self.clone(), level: flow.level().to_owned(), grant }
+    }
+
+    pub fn figures(&self) -> Vec<Figures> {
+        let hall = self.hall.lock();
+        let figures = hall.levels.iter().map(|(name, level)| Figures {
+            level: name.clone(),
+            nominal: level.seats.nominal,
+            executing: level.seats.used,
+            waiting: level.queues.as_ref().map_or(0, Queues::waiting),
+        });
+        figures.collect()
+    }
+}
+
+impl Hall {
+    fn is_free(&self, name: &str) -> bool {
+        let Some(level) = self.levels.get(name) else { return true };
+        is_free(&level.seats, self.levels.iter().filter(|(of, _)| *of != name).map(|(_, level)| &level.seats))
+    }
+
+    fn ask(&mut self, flow: &Flow, now: Instant) -> Result<Option<Asked>, Refusal> {
+        let free = self.is_free(flow.level());
+        let Some(level) = self.levels.get_mut(flow.level()) else { return Ok(None) };
+        let Some(queues) = level.queues.as_mut() else {
+            if !free {
+                return Err(Refusal::NoSeat);
+            }
+            level.seats.used += 1;
+            return Ok(Some(Asked::Given(Grant { place: None, generation: level.generation, since: now })));
+        };
+        let turn = self.next_turn;
+        let place = queues.join(flow.hash(), turn, now).ok_or(Refusal::QueueFull)?;
+        self.next_turn += 1;
+        // Nobody waits while a seat is free, so it is this one that goes.
+        if free && let Some((_, place)) = queues.next(now) {
+            level.seats.used += 1;
+            return Ok(Some(Asked::Given(Grant { place: Some(place), generation: level.generation, since: now })));
+        }
+        let (call, called) = oneshot::channel();
+        self.waiting.insert(turn, call);
+        Ok(Some(Asked::Waits { turn, place, called }))
+    }
+
+    /// Calls those for whom there are seats.
+    fn call(&mut self, now: Instant) {
+        if self.waiting.is_empty() {
+            return;
+        }
+        let names: Vec<String> = self.levels.iter().filter(|(_, level)| level.queues.as_ref().is_some_and(|queues| queues.waiting() > 0)).map(|(name, _)| name.clone()).collect();
+        for name in names {
+            while self.is_free(&name) {
+                let Some(level) = self.levels.get_mut(&name) else { break };
+                let Some((turn, place)) = level.queues.as_mut().and_then(|queues| queues.next(now)) else { break };
+                let grant = Grant { place: Some(place), generation: level.generation, since: now };
+                level.seats.used += 1;
+                // Who went away in this moment gives its seat back.
+                if self.waiting.remove(&turn).is_none_or(|call| call.send(grant).is_err()) {
+                    self.end(&name, grant, now);
+                }
+            }
+        }
+    }
+
+    fn end(&mut self, name: &str, grant: Grant, now: Instant) {
+        let Some(level) = self.levels.get_mut(name) else { return };
+        level.seats.used = level.seats.used.saturating_sub(1);
+        if let (Some(queues), Some(place)) = (level.queues.as_mut().filter(|_| grant.generation == level.generation), grant.place) {
+            queues.end(place, now.saturating_duration_since(grant.since).as_secs_f64(), now);
+        }
+    }
+
+    /// Everybody who waits at `old` gets a seat at `new`.
+    fn seat_all(&mut self, old: &mut Level, new: &mut Level, now: Instant) {
+        let Some(queues) = old.queues.as_mut() else { return };
+        while let Some((turn, _)) = queues.next(now) {
+            let grant = Grant { place: None, generation: new.generation, since: now };
+            if self.waiting.remove(&turn).is_some_and(|call| call.send(grant).is_ok()) {
+                new.seats.used += 1;
+            }
+        }
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        let now = self.fairness.clock.instant();
+        let mut hall = self.fairness.hall.lock();
+        hall.end(&self.level, self.grant, now);
+        hall.call(now);
+    }
+}
+
+/// Takes its place out of the queue when it goes away, and gives a seat back that came too late.
+struct Waiter<'f> {
+    fairness: &'f Arc<Fairness>,
+    level: &'f str,
+    turn: u64,
+    place: Place,
+    called: oneshot::Receiver<Grant>,
+}
+
+impl Drop for Waiter<'_> {
+    fn drop(&mut self) {
+        let now = self.fairness.clock.instant();
+        let mut hall = self.fairness.hall.lock();
+        if hall.waiting.remove(&self.turn).is_some() {
+            if let Some(queues) = hall.levels.get_mut(self.level).and_then(|level| level.queues.as_mut()) {
+                queues.leave(self.turn, self.place, now);
+            }
+        } else if let Ok(grant) = self.called.try_recv() {
+            hall.end(self.level, grant, now);
+            hall.call(now);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use api_auth::User;
+    use api_meta::ClusterName;
+    use clock::SystemClock;
+    use serde_json::{Value, json};
+
+    fn level(name: &str, queues: Option<(usize, usize)>) -> Value {
+        let response = match queues {
+            None => json!({ "type": "Reject" }),
+            Some((queues, length)) => json!({ "type": "Queue", "queuing": { "queues": queues, "handSize": 1, "queueLengthLimit": length } }),
+        };
+        json!({ "metadata": { "name": name }, "spec": { "type": "Limited", "limited": { "nominalConcurrencyShares": 10,
+            "borrowingLimitPercent": 0, "limitResponse": response } } })
+    }
+
+    fn schema(name: &str, level: &str) -> Value {
+        json!({ "metadata": { "name": name }, "spec": { "priorityLevelConfiguration": { "name": level }, "distinguisherMethod": { "type": "ByUser" },
+            "rules": [{ "subjects": [{ "kind": "Group", "group": { "name": name } }], "nonResourceRules": [{ "verbs": ["*"], "nonResourceURLs": ["*"] }] }] } })
+    }
+
+    fn fairness(seats: u32) -> Arc<Fairness> {
+        let fairness = Fairness::new(seats, Arc::new(SystemClock));
+        let levels = [level("queued", Some((8, 2))), level("refused", None), level("catch-all", None)];
+        fairness.configure(Configuration::of(&[schema("queued", "queued"), schema("refused", "refused")], &levels));
+        fairness
+    }
+
+    fn flow(fairness: &Fairness, user: &str, group: &str) -> Flow {
+        let (root, user) = (ClusterName::root(), User::authenticated(user, [group.to_owned()]));
+        let request = Attributes {
+            cluster: &root,
+            user: &user,
+            verb: "get",
+            group: "",
+            version: "",
+            resource: "",
+            subresource: "",
+            namespace: "",
+            name: "",
+            path: "/version",
+        };
+        fairness.classify(&request).unwrap()
+    }
+
+    const LONG: Duration = Duration::from_secs(3600);
+
+    #[tokio::test]
+    async fn a_level_without_queues_refuses_what_it_has_no_seat_for() {
+        let fairness = fairness(6);
+        let flow = flow(&fairness, "a", "refused");
+        let held = [fairness.enter(&flow, LONG).await.unwrap(), fairness.enter(&flow, LONG).await.unwrap()];
+        assert_eq!(fairness.enter(&flow, LONG).await.err(), Some(Refusal::NoSeat));
+        drop(held);
+        assert!(fairness.enter(&flow, LONG).await.is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_waits_is_called_or_told_that_it_has_waited_long_enough() {
+        let fairness = fairness(3);
+        let (a, masters) = (flow(&fairness, "a", "queued"), flow(&fairness, "a", api_auth::MASTERS));
+        let held = fairness.enter(&a, LONG).await.unwrap();
+        assert!(held.is_some());
+        assert!(fairness.enter(&masters, LONG).await.unwrap().is_none(), "the exempt wait for nobody");
+        assert_eq!(fairness.enter(&a, Duration::from_secs(1)).await.err(), Some(Refusal::TimeOut));
+        let (waiting, of) = (fairness.clone(), a.clone());
+        let second = tokio::spawn(async move { waiting.enter(&of, LONG).await.map(|seat| seat.is_some()) });
+        let (waiting, of) = (fairness.clone(), a.clone());
+        let third = tokio::spawn(async move { waiting.enter(&of, LONG).await.map(|seat| seat.is_some()) });
+        while fairness.figures().iter().map(|level| level.waiting).sum::<usize>() < 2 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(fairness.enter(&a, LONG).await.err(), Some(Refusal::QueueFull));
+        third.abort();
+        assert!(third.await.is_err_and(|error| error.is_cancelled()));
+        assert_eq!(fairness.figures().iter().map(|level| level.waiting).sum::<usize>(), 1, "who goes away leaves its queue");
+        drop(held);
+        assert_eq!(second.await.unwrap(), Ok(true));
+        assert!(fairness.figures().iter().all(|level| level.executing == 0 && level.waiting == 0));
+    }
+
+    #[tokio::test]
+    async fn who_waits_outlives_a_change_of_the_configuration() {
+        let fairness = fairness(3);
+        let a = flow(&fairness, "a", "queued");
+        let held = fairness.enter(&a, LONG).await.unwrap();
+        let (waiting, of) = (fairness.clone(), a.clone());
+        let second = tokio::spawn(async move { waiting.enter(&of, LONG).await.map(|seat| seat.is_some()) });
+        while fairness.figures().iter().map(|level| level.waiting).sum::<usize>() < 1 {
+            tokio::task::yield_now().await;
+        }
+        fairness.configure(Configuration::of([], []));
+        assert_eq!(second.await.unwrap(), Ok(true), "its level is gone: nobody is left to wait for");
+        drop(held);
+        assert!(fairness.figures().iter().all(|level| level.executing == 0 && level.waiting == 0));
+    }
+}

@@ -1,0 +1,222 @@
+//! Queues: fair queues of one priority level, each of some flows; in the order of virtual finish times, as if seats were shared by bits.
+use crate::configuration::Queuing;
+use std::collections::VecDeque;
+use std::time::Instant;
+
+/// How long a request is thought to take before it is known, in seconds.
+const GUESS: f64 = 0.003;
+
+/// Those that wait, and how much each queue has had. A turn is the number of a request.
+#[derive(Debug)]
+pub(crate) struct Queues {
+    shape: Queuing,
+    queues: Vec<Queue>,
+    /// Virtual time: seat-seconds that every queue with work could have had.
+    virtual_time: f64,
+    updated: Instant,
+    seats: u32,
+    /// Where the search for the next begins, so that equals take turns.
+    robin: usize,
+    waiting: usize,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    waiting: VecDeque<u64>,
+    executing: u32,
+    /// The virtual time at which its first request begins.
+    starts: f64,
+}
+
+/// Where a request waited or runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Place(usize);
+
+impl Queues {
+    pub fn new(shape: Queuing, seats: u32, now: Instant) -> Self {
+        let queues = (0..shape.queues.max(1)).map(|_| Queue::default()).collect();
+        Self { shape, queues, virtual_time: 0.0, updated: now, seats, robin: 0, waiting: 0 }
+    }
+
+    pub fn shape(&self) -> &Queuing {
+        &self.shape
+    }
+
+    pub fn set_seats(&mut self, seats: u32, now: Instant) {
+        self.advance(now);
+        self.seats = seats;
+    }
+
+    pub fn waiting(&self) -> usize {
+        self.waiting
+    }
+
+    fn advance(&mut self, now: Instant) {
+        let passed = now.saturating_duration_since(self.updated).as_secs_f64();
+        self.updated = now;
+        let (mut active, mut wanted) = (0.0, 0.0);
+        for queue in &self.queues {
+            let wants = queue.executing as usize + queue.waiting.len();
+            if wants > 0 {
+                active += 1.0;
+                wanted += wants as f64;
+            }
+        }
+        if active > 0.0 {
+            self.virtual_time += passed * wanted.min(f64::from(self.seats)) / active;
+        }
+    }
+
+    /// The queues a flow may wait in: a hand dealt from all of them without repeats.
+    fn hand(&self, hash: u64) -> Vec<usize> {
+        let (all, size) = (self.queues.len(), self.shape.hand_size.clamp(1, self.queues.len()));
+        let (mut left, mut hand) = (hash, Vec::<usize>::with_capacity(size));
+        for dealt in 0..size {
+            let cards = (all - dealt) as u64;
+            let mut card = (left % cards) as usize;
+            left /= cards;
+            // The card's number among those that are left becomes its number among all.
+            let mut lower: Vec<usize> = hand.clone();
+            lower.sort_unstable();
+            for taken in lower {
+                if card >= taken {
+                    card += 1;
+                }
+            }
+            hand.push(card);
+        }
+        hand
+    }
+
+    /// Puts a request into the shortest queue of its flow's hand; `None` when that is full.
+    pub fn join(&mut self, hash: u64, turn: u64, now: Instant) -> Option<Place> {
+        self.advance(now);
+        let shortest = self.hand(hash).into_iter().min_by_key(|index| self.queues[*index].waiting.len() + self.queues[*index].executing as usize)?;
+        let queue = &mut self.queues[shortest];
+        if queue.waiting.len() >= self.shape.queue_length_limit {
+            return None;
+        }
+        if queue.waiting.is_empty() && queue.executing == 0 {
+            // Who had nothing to do has saved nothing up.
+            queue.starts = self.virtual_time;
+        }
+        queue.waiting.push_back(turn);
+        self.waiting += 1;
+        Some(Place(shortest))
+    }
+
+    /// The request that goes next.
+    pub fn next(&mut self, now: Instant) -> Option<(u64, Place)> {
+        if self.waiting == 0 {
+            return None;
+        }
+        self.advance(now);
+        let count = self.queues.len();
+        let order = (0..count).map(|step| (self.robin + 1 + step) % count).filter(|index| !self.queues[*index].waiting.is_empty());
+        let index = order.min_by(|one, other| self.queues[*one].starts.total_cmp(&self.queues[*other].starts))?;
+        self.robin = index;
+        self.waiting -= 1;
+        let queue = &mut self.queues[index];
+        queue.executing += 1;
+        queue.starts += GUESS;
+        queue.waiting.pop_front().map(|turn| (turn, Place(index)))
+    }
+
+    /// Somebody no longer waits. Whether it was still there.
+    pub fn leave(&mut self, turn: u64, place: Place, now: Instant) -> bool {
+        self.advance(now);
+        let waiting = &mut self.queues[place.0].waiting;
+        let Some(at) = waiting.iter().position(|one| *one == turn) else { return false };
+        waiting.remove(at);
+        self.waiting -= 1;
+        true
+    }
+
+    /// A request has ended after `took` seconds: what it was thought to take is put right.
+    pub fn end(&mut self, place: Place, took: f64, now: Instant) {
+        self.advance(now);
+        let Some(queue) = self.queues.get_mut(place.0) else { return };
+        queue.executing = queue.executing.saturating_sub(1);
+        queue.starts += took - GUESS;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clock::Clock;
+    use std::time::Duration;
+
+    fn now() -> Instant {
+        clock::SystemClock.instant()
+    }
+
+    fn shape(queues: usize, hand_size: usize, queue_length_limit: usize) -> Queuing {
+        Queuing { queues, hand_size, queue_length_limit }
+    }
+
+    #[test]
+    fn hands_have_no_card_twice_and_use_all_cards() {
+        let queues = Queues::new(shape(16, 5, 10), 4, now());
+        let mut seen = std::collections::BTreeSet::new();
+        for hash in (0..2000).map(|n: u64| n.wrapping_mul(0x9E37_79B9_7F4A_7C15)) {
+            let hand = queues.hand(hash);
+            let distinct: std::collections::BTreeSet<usize> = hand.iter().copied().collect();
+            assert!(distinct.len() == 5 && hand.iter().all(|card| *card < 16), "{hand:?}");
+            seen.extend(distinct);
+        }
+        assert_eq!(seen.len(), 16);
+    }
+
+    #[test]
+    fn a_flow_with_one_request_goes_before_the_hundredth_of_another() {
+        let start = now();
+        let mut queues = Queues::new(shape(2, 1, 1000), 1, start);
+        let (busy, quiet) = (0, 1);
+        assert_ne!(queues.hand(busy), queues.hand(quiet));
+        for turn in 0..100 {
+            queues.join(busy, turn, start).unwrap();
+        }
+        let mut at = start;
+        for _ in 0..10 {
+            let (_, place) = queues.next(at).unwrap();
+            at += Duration::from_millis(10);
+            queues.end(place, 0.01, at);
+        }
+        queues.join(quiet, 1000, at).unwrap();
+        let first_two = [queues.next(at).unwrap().0, queues.next(at).unwrap().0];
+        assert!(first_two.contains(&1000), "{first_two:?}");
+    }
+
+    #[test]
+    fn flows_with_slow_requests_get_fewer_of_them() {
+        let start = now();
+        let mut queues = Queues::new(shape(2, 1, 1000), 1, start);
+        for turn in 0..300 {
+            queues.join(0, turn, start).unwrap();
+            queues.join(1, 1000 + turn, start).unwrap();
+        }
+        let (mut at, mut slow, mut quick) = (start, 0, 0);
+        for _ in 0..200 {
+            let (turn, place) = queues.next(at).unwrap();
+            let took = if turn < 1000 { 0.03 } else { 0.01 };
+            if turn < 1000 { slow += 1 } else { quick += 1 }
+            at += Duration::from_secs_f64(took);
+            queues.end(place, took, at);
+        }
+        assert!((145..=155).contains(&quick) && (45..=55).contains(&slow), "{quick} quick, {slow} slow");
+    }
+
+    #[test]
+    fn a_full_queue_takes_nobody_and_who_leaves_makes_room() {
+        let start = now();
+        let mut queues = Queues::new(shape(1, 1, 2), 1, start);
+        let place = queues.join(7, 1, start).unwrap();
+        queues.join(7, 2, start).unwrap();
+        assert_eq!(queues.join(7, 3, start), None);
+        assert!(queues.leave(1, place, start) && !queues.leave(1, place, start));
+        assert!(queues.join(7, 3, start).is_some());
+        assert_eq!([queues.next(start).unwrap().0, queues.next(start).unwrap().0], [2, 3]);
+        assert!(queues.next(start).is_none());
+    }
+}

@@ -1,0 +1,78 @@
+//! Seats: how many requests of each level run at a time, and what idle levels lend to busy ones.
+use crate::configuration::{Configuration, Limited};
+
+/// A limited level's seats. One seat is one request that runs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Seats {
+    /// Its own, from its share of all.
+    pub nominal: u32,
+    /// How many of those others may have while it doesn't need them.
+    pub lendable: u32,
+    /// How many of others' it may have.
+    pub borrowable: u32,
+    pub used: u32,
+}
+
+/// Upstream's formulas: the server's seats by shares, rounded up; parts of those by percent, rounded.
+pub(crate) fn share_out(configuration: &Configuration, all: u32) -> Vec<(String, Seats)> {
+    let shares = |limited: &Limited| f64::from(limited.nominal_concurrency_shares);
+    let sum: f64 = configuration.levels.values().map(|level| level.limited.as_ref().map_or(f64::from(level.exempt_shares), shares)).sum();
+    let limited = configuration.levels.iter().filter_map(|(name, level)| Some((name, level.limited.as_ref()?)));
+    let seats = limited.map(|(name, limited)| {
+        let nominal = if sum > 0.0 { (f64::from(all) * shares(limited) / sum).ceil() as u32 } else { 0 };
+        let part = |percent: u32| (f64::from(nominal) * f64::from(percent) / 100.0).round() as u32;
+        let borrowable = limited.borrowing_limit_percent.map_or(all.saturating_sub(nominal), part);
+        (name.clone(), Seats { nominal, lendable: part(limited.lendable_percent).min(nominal), borrowable, used: 0 })
+    });
+    seats.collect()
+}
+
+/// Whether one of these levels may have another seat.
+///
+/// Own seats are free unless lent: then they come back as those who have them end. Others' are free as long as each level
+/// keeps what it doesn't lend.
+pub(crate) fn is_free<'s>(own: &Seats, others: impl Iterator<Item = &'s Seats> + Clone) -> bool {
+    let all: u32 = own.nominal + others.clone().map(|level| level.nominal).sum::<u32>();
+    if own.used < own.nominal {
+        return own.used + others.map(|level| level.used).sum::<u32>() < all;
+    }
+    let kept: u32 = others.map(|level| level.used.max(level.nominal - level.lendable)).sum();
+    own.used < own.nominal + own.borrowable && own.used + kept < all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn seats_are_shared_out_as_upstream_does() {
+        let level = |name: &str, shares: u32, lendable: u32, borrowing: Option<u32>| {
+            json!({ "metadata": { "name": name }, "spec": { "type": "Limited", "limited": { "nominalConcurrencyShares": shares,
+                "lendablePercent": lendable, "borrowingLimitPercent": borrowing, "limitResponse": { "type": "Reject" } } } })
+        };
+        let objects = [level("low", 100, 90, None), level("system", 30, 33, Some(50)), level("none", 0, 0, None)];
+        let seats = share_out(&Configuration::of([], &objects), 600);
+        let found = |name: &str| seats.iter().find(|(of, _)| of == name).map(|(_, seats)| (seats.nominal, seats.lendable, seats.borrowable)).unwrap();
+        assert_eq!(found("low"), (445, 401, 155));
+        assert_eq!(found("system"), (134, 44, 67));
+        assert_eq!(found("none"), (0, 0, 600));
+        assert_eq!(found("catch-all"), (23, 0, 577));
+    }
+
+    #[test]
+    fn what_is_not_lent_is_always_free_and_what_is_borrowed_is_bounded() {
+        let mut busy = Seats { nominal: 2, lendable: 0, borrowable: 3, used: 0 };
+        let mut idle = Seats { nominal: 4, lendable: 3, borrowable: 9, used: 0 };
+        while is_free(&busy, [idle].iter()) {
+            busy.used += 1;
+        }
+        assert_eq!(busy.used, 5, "two of its own and three borrowed");
+        assert!(is_free(&idle, [busy].iter()), "what it doesn't lend is there");
+        idle.used = 1;
+        assert!(!is_free(&idle, [busy].iter()), "the rest is lent for now");
+        busy.used = 4;
+        assert!(is_free(&idle, [busy].iter()), "and comes back");
+        assert!(!is_free(&busy, [Seats { used: 2, ..idle }].iter()), "before anybody borrows again");
+    }
+}
