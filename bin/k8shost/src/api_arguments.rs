@@ -19,6 +19,7 @@ pub struct ApiArguments {
     pub audit_policy: Option<PathBuf>,
     /// `audit-log-path`, `-maxage`, `-maxbackup`, `-maxsize`.
     pub audit_log: LogFileSettings,
+    pub priority_and_fairness: bool,
     pub max_reads: usize,
     pub max_changes: usize,
     pub event_ttl: Duration,
@@ -47,6 +48,7 @@ impl Default for ApiArguments {
             compaction: Some(CompactionPolicy::default()),
             audit_policy: None,
             audit_log: LogFileSettings { path: "-".into(), max_age: 0, max_backups: 0, max_size: 0 },
+            priority_and_fairness: server.priority_and_fairness,
             max_reads: server.max_reads,
             max_changes: server.max_changes,
             event_ttl: server.event_ttl,
@@ -96,6 +98,7 @@ impl ApiArguments {
             "audit-log-maxage" => self.audit_log.max_age = value.parse()?,
             "audit-log-maxbackup" => self.audit_log.max_backups = value.parse()?,
             "audit-log-maxsize" => self.audit_log.max_size = value.parse()?,
+            "enable-priority-and-fairness" => self.priority_and_fairness = value.parse()?,
             "max-requests-inflight" => self.max_reads = value.parse()?,
             "max-mutating-requests-inflight" => self.max_changes = value.parse()?,
             "event-ttl" => self.event_ttl = some(duration(value)?)?,
@@ -130,6 +133,7 @@ impl ApiArguments {
             extension: None,
             encryption: Some(encryption),
             audit,
+            priority_and_fairness: self.priority_and_fairness,
             max_reads: self.max_reads,
             max_changes: self.max_changes,
             event_ttl: self.event_ttl,
@@ -157,7 +161,7 @@ fn list(text: &str) -> impl Iterator<Item = String> + '_ {
     text.split(',').map(str::trim).filter(|name| !name.is_empty()).map(str::to_owned)
 }
 
-const KNOWN: [&str; 21] = [
+const KNOWN: [&str; 22] = [
     "api-audiences",
     "audit-log-maxage",
     "audit-log-maxbackup",
@@ -169,6 +173,7 @@ const KNOWN: [&str; 21] = [
     "authentication-token-webhook-version",
     "disable-admission-plugins",
     "enable-admission-plugins",
+    "enable-priority-and-fairness",
     "etcd-compaction-interval",
     "event-ttl",
     "max-mutating-requests-inflight",

@@ -23,7 +23,11 @@ impl Flow {
     pub fn level_uid(&self) -> &str {
         &self.level_uid
     }
-    pub(crate) fn level(&self) -> &str {
+    pub fn schema_name(&self) -> &str {
+        &self.schema.name
+    }
+    /// The name of its PriorityLevelConfiguration.
+    pub fn level(&self) -> &str {
         &self.schema.level
     }
 

@@ -8,7 +8,7 @@ use crate::request_record::{RequestRecord, path_attributes};
 use crate::route::{ResourceRoute, Route, Target};
 use crate::server::{ApiServer, ArrivedAt, PeerAddress, Requester};
 use crate::{compress, discovery, errors, health, impersonate, inflight, measure, openapi, special};
-use api_auth::{Attributes, AuthError, Decision, MASTERS, User, forbidden};
+use api_auth::{Attributes, AuthError, Decision, User, forbidden};
 use api_meta::{CA_PATH, ClusterName, NODE_CONFIG_PATH, Status, TUNNEL_PATH};
 use api_resource::{ALL_VERBS, SubresourceKind};
 use bytes::Bytes;
@@ -124,10 +124,8 @@ impl ApiServer {
             record.impersonated(&user);
         }
         if !record.is_long_running() {
-            let changes = !matches!(parts.method, Method::GET | Method::HEAD);
-            let privileged = user.in_group(MASTERS) && (route.cluster.is_root() || is_component(parts));
-            match self.inflight.enter(changes, privileged) {
-                Some(permit) => record.hold(permit),
+            match self.seat(&route, &user, &parts.method, tenant.is_some()).await {
+                Some(place) => record.hold(place),
                 None => return Ok(inflight::too_many()),
             }
         }

@@ -40,6 +40,12 @@ impl Inflight {
         (privileged || side.limit == 0 || before < side.limit).then_some(permit)
     }
 
+    /// A place in the count alone, whatever the limits.
+    pub fn count(self: &Arc<Self>, changes: bool) -> Permit {
+        self.side(changes).now.fetch_add(1, Ordering::AcqRel);
+        Permit { inflight: self.clone(), changes }
+    }
+
     pub fn now(&self, changes: bool) -> usize {
         self.side(changes).now.load(Ordering::Acquire)
     }

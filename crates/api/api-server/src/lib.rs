@@ -26,6 +26,7 @@ mod host;
 mod impersonate;
 mod in_process;
 mod incoming;
+mod fairness;
 mod inflight;
 mod join;
 mod kinds;

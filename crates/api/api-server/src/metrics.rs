@@ -230,6 +230,7 @@ impl ApiServer {
             "Maximal number of currently used inflight request limit of this apiserver per request kind in last second",
             inflight,
         );
+        self.turnstile.register(&mut registry);
         let (stored, of_kind) = (Family::<ObjectLabels, Gauge<i64, AtomicI64>>::default(), Family::<ResourceLabels, Gauge<i64, AtomicI64>>::default());
         for kind in self.kinds.all(&api_meta::ClusterName::root()) {
             if !kind.verbs().contains(&"list") {

@@ -1,7 +1,9 @@
 //! Keeps the authorizers' indexes, and admission's registry, as the store has them: read once, then followed.
 use crate::errors;
+use crate::fairness::Turnstile;
 use crate::stored::stored;
 use api_admission::{ConfigurationKind, Registry};
+use api_fairness::ConfigurationKind as FlowKind;
 use api_auth::{Authorizer, NodeGraphKind, RbacKind};
 use api_meta::{ClusterName, GroupResource, Object, Status};
 use std::collections::HashSet;
@@ -22,6 +24,7 @@ enum Index {
     Rbac(RbacKind),
     Nodes(NodeGraphKind),
     Admission(ConfigurationKind),
+    Flow(FlowKind),
 }
 
 fn indexed() -> Vec<(GroupResource, Index)> {
@@ -31,6 +34,7 @@ fn indexed() -> Vec<(GroupResource, Index)> {
     all.push((GroupResource::new("", "persistentvolumes"), Index::Nodes(NodeGraphKind::PersistentVolume)));
     all.push((GroupResource::new("storage.k8s.io", "volumeattachments"), Index::Nodes(NodeGraphKind::VolumeAttachment)));
     all.extend(ConfigurationKind::ALL.map(|kind| (GroupResource::new(ADMISSION, kind.resource()), Index::Admission(kind))));
+    all.extend(FlowKind::ALL.map(|kind| (GroupResource::new(FlowKind::GROUP, kind.resource()), Index::Flow(kind))));
     all
 }
 
@@ -38,9 +42,9 @@ fn indexed() -> Vec<(GroupResource, Index)> {
 pub struct Policy(Vec<(GroupResource, watch::Receiver<Revision>)>);
 
 impl Policy {
-    /// Waits until what was written to RBAC, or about webhooks and policies, at `revision` is what requests are judged by. Nothing to wait for elsewhere.
+    /// Waits until what was written to RBAC, or about webhooks, policies and priorities, at `revision` is what requests are judged by. Nothing to wait for elsewhere.
     pub async fn caught_up(&self, resource: &GroupResource, revision: Revision) {
-        if resource.group != RBAC && resource.group != ADMISSION {
+        if ![RBAC, ADMISSION, FlowKind::GROUP].contains(&resource.group.as_str()) {
             return;
         }
         let Some((_, seen)) = self.0.iter().find(|(of, _)| of == resource) else { return };
@@ -50,10 +54,17 @@ impl Policy {
 }
 
 /// Reads every index once, so that the first request already meets the whole policy, and follows it in the background.
-pub async fn follow(store: Arc<dyn Store>, authorizer: &Arc<Authorizer>, registry: &Arc<Registry>, shutdown: CancellationToken) -> Result<Policy, Status> {
+pub async fn follow(
+    store: Arc<dyn Store>,
+    authorizer: &Arc<Authorizer>,
+    registry: &Arc<Registry>,
+    turnstile: &Arc<Turnstile>,
+    shutdown: CancellationToken,
+) -> Result<Policy, Status> {
     let mut followed = Vec::new();
     for (resource, index) in indexed() {
-        let follower = Follower { store: store.clone(), authorizer: authorizer.clone(), registry: registry.clone(), resource: resource.clone(), index };
+        let (authorizer, registry, turnstile) = (authorizer.clone(), registry.clone(), turnstile.clone());
+        let follower = Follower { store: store.clone(), authorizer, registry, turnstile, resource: resource.clone(), index };
         let revision = follower.load().await.map_err(errors::from_store)?;
         let (seen, receiver) = watch::channel(revision);
         let shutdown = shutdown.clone();
@@ -72,6 +83,7 @@ struct Follower {
     store: Arc<dyn Store>,
     authorizer: Arc<Authorizer>,
     registry: Arc<Registry>,
+    turnstile: Arc<Turnstile>,
     resource: GroupResource,
     index: Index,
 }
@@ -86,6 +98,7 @@ impl Follower {
             Index::Rbac(kind) => self.authorizer.rbac().retain(kind, keep),
             Index::Nodes(kind) => self.authorizer.nodes().retain(kind, keep),
             Index::Admission(kind) => self.registry.retain(kind, |cluster, name| keep(cluster, "", name)),
+            Index::Flow(kind) => self.turnstile.retain(kind, |cluster, name| keep(cluster, "", name)),
         }
         for record in &found.records {
             self.apply(&record.key, &stored(record).object, false);
@@ -143,6 +156,7 @@ impl Follower {
             (Index::Nodes(kind), false) => nodes.apply(&cluster, kind, object),
             (Index::Admission(kind), false) => self.registry.apply(&cluster, kind, object),
             (Index::Admission(kind), true) => self.registry.remove(&cluster, kind, key.name()),
+            (Index::Flow(kind), deleted) => self.turnstile.apply(&cluster, kind, key.name(), (!deleted).then_some(object)),
             (Index::Nodes(kind), true) => nodes.remove(&cluster, kind, key.namespace(), key.name()),
         }
     }

@@ -2,7 +2,7 @@
 use crate::ApiServer;
 use crate::audit::{Arrival, Draft, Stage};
 use crate::body::{Answer, Body};
-use crate::inflight::Permit;
+use crate::fairness::Place;
 use crate::metrics::RequestLabels;
 use crate::negotiate;
 use crate::route::{ResourceRoute, Route, Target};
@@ -38,7 +38,7 @@ struct State {
     /// Watches, streams and what is proxied.
     long_running: bool,
     draft: Option<Box<Draft>>,
-    permit: Option<Permit>,
+    place: Option<Place>,
     tenant_permit: Option<TenantPermit>,
 }
 
@@ -64,8 +64,8 @@ impl RequestRecord {
         self.state.lock().long_running
     }
 
-    pub fn hold(&self, permit: Permit) {
-        self.state.lock().permit = Some(permit);
+    pub fn hold(&self, place: Place) {
+        self.state.lock().place = Some(place);
     }
 
     pub fn hold_of_tenant(&self, permit: TenantPermit) {
@@ -152,7 +152,10 @@ impl RequestRecord {
     /// Ends the record with the answer: at once, or when the answer's body ends.
     pub async fn finish(self, server: &Arc<ApiServer>, mut answer: Answer) -> Answer {
         answer.headers_mut().entry(AUDIT_ID).or_insert(self.audit_id);
-        let State { labels, verb, long_running, draft, permit, tenant_permit, .. } = self.state.into_inner();
+        let State { labels, verb, long_running, draft, place, tenant_permit, .. } = self.state.into_inner();
+        if let Some(place) = &place {
+            place.tell(answer.headers_mut());
+        }
         let code = answer.status().as_u16();
         let streams = !long_running_ended(long_running, &answer) || http_body::Body::size_hint(answer.body()).exact().is_none();
         let mut draft = draft;
@@ -174,13 +177,13 @@ impl RequestRecord {
         if let Some(labels) = labels {
             server.metrics.answered(labels, code, server.clock.instant() - self.began);
         }
-        if !streams || (draft.is_none() && permit.is_none() && tenant_permit.is_none() && gauge.is_none()) {
+        if !streams || (draft.is_none() && place.is_none() && tenant_permit.is_none() && gauge.is_none()) {
             if let Some(mut draft) = draft {
                 draft.tell(Stage::ResponseComplete);
             }
             return answer;
         }
-        let end = End { draft, _permit: permit, _tenant_permit: tenant_permit, _gauge: gauge };
+        let end = End { draft, _place: place, _tenant_permit: tenant_permit, _gauge: gauge };
         answer.map(|body| Ending { body, _end: end }.boxed_unsync())
     }
 }
@@ -220,7 +223,7 @@ fn source_ips(parts: &Parts) -> Vec<String> {
 /// What happens when a body has been sent or nobody wants it any more.
 struct End {
     draft: Option<Box<Draft>>,
-    _permit: Option<Permit>,
+    _place: Option<Place>,
     _tenant_permit: Option<TenantPermit>,
     _gauge: Option<crate::metrics::LongRunning>,
 }

@@ -2,6 +2,7 @@
 use crate::convert::Converter;
 use crate::custom::{self, Definitions};
 use crate::documents::Documents;
+use crate::fairness::Turnstile;
 use crate::inflight::Inflight;
 use crate::kinds::Kinds;
 use crate::lookup::StoreLookup;
@@ -107,6 +108,7 @@ pub struct ApiServer {
     pub(crate) tenants: Arc<Tenants>,
     pub(crate) tenancy: Tenancy,
     pub(crate) inflight: Arc<Inflight>,
+    pub(crate) turnstile: Arc<Turnstile>,
     pub(crate) metrics: Metrics,
     /// Whether what must exist before anybody is served exists (`/readyz`).
     pub(crate) ready: AtomicBool,
@@ -132,7 +134,11 @@ impl ApiServer {
             options,
             tenancy,
         } = settings;
-        let policy = policy::follow(store.clone(), &authorizer, admission.registry(), shutdown.clone()).await?;
+        let turnstile = Arc::new(match u32::try_from(options.max_reads + options.max_changes) {
+            Ok(seats) if options.priority_and_fairness && seats > 0 => Turnstile::fair(seats, options.request_timeout, clock.clone()),
+            _ => Turnstile::Limits,
+        });
+        let policy = policy::follow(store.clone(), &authorizer, admission.registry(), &turnstile, shutdown.clone()).await?;
         let definitions = custom::load(&*store, &kinds).await?;
         let converter = Arc::new(Converter::new(StoreLookup(store.clone()), tenancy.tenants.clone()));
         let server = Arc::new(Self {
@@ -156,6 +162,7 @@ impl ApiServer {
             advertised,
             shutdown,
             inflight: Inflight::new(options.max_reads, options.max_changes),
+            turnstile,
             metrics: Metrics::new(),
             options,
             tenants: tenancy.tenants.clone(),

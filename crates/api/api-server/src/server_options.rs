@@ -33,6 +33,9 @@ pub struct ServerOptions {
     pub encryption: Option<Arc<dyn SecretsEncryption>>,
     /// `None`: nothing is recorded.
     pub audit: Option<Arc<Audit>>,
+    /// Whether FlowSchemas say who is served when not all can be (`enable-priority-and-fairness`): `max_reads` and `max_changes` together
+    /// are then the seats of all levels.
+    pub priority_and_fairness: bool,
     /// Reads served at the same time (`max-requests-inflight`); 0 for no limit.
     pub max_reads: usize,
     /// Changes served at the same time (`max-mutating-requests-inflight`); 0 for no limit.
@@ -55,6 +58,7 @@ impl Default for ServerOptions {
             extension: None,
             encryption: None,
             audit: None,
+            priority_and_fairness: true,
             max_reads: 400,
             max_changes: 200,
             event_ttl: Duration::from_secs(3600),

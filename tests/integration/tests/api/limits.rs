@@ -16,7 +16,7 @@ fn with_arguments(arguments: &[&str]) -> (Server, Api) {
 
 #[test]
 fn one_change_too_many_at_a_time_is_told_to_come_again() {
-    let (_server, api) = with_arguments(&["max-mutating-requests-inflight=1"]);
+    let (_server, api) = with_arguments(&["enable-priority-and-fairness=false", "max-mutating-requests-inflight=1"]);
     let role = json!({
         "metadata": {"name": "writer"}, "rules": [{"apiGroups": [""], "resources": ["configmaps"], "verbs": ["*"]}],
     });
@@ -50,6 +50,81 @@ fn one_change_too_many_at_a_time_is_told_to_come_again() {
     let reply = refused.into_inner().unwrap().expect("eight writers meet");
     assert_eq!((reply.header("retry-after"), reply.text().as_str()), (Some("1"), "Too many requests, please try again later.\n"));
     assert_eq!(eve.get(CONFIG_MAPS).code, 200, "reads have a limit of their own");
+}
+
+const FLOW_CONTROL: &str = "/apis/flowcontrol.apiserver.k8s.io/v1";
+
+/// A level of one seat, and the schema that sorts eve's requests into it.
+fn tight_level(api: &Api, response: &Value) -> (Value, Value) {
+    let level = json!({
+        "metadata": {"name": "tight"},
+        "spec": {"type": "Limited", "limited": {"nominalConcurrencyShares": 1, "borrowingLimitPercent": 0, "limitResponse": response}},
+    });
+    let everything = json!({"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"], "clusterScope": true, "namespaces": ["*"]});
+    let schema = json!({
+        "metadata": {"name": "eve"},
+        "spec": {
+            "priorityLevelConfiguration": {"name": "tight"}, "matchingPrecedence": 50, "distinguisherMethod": {"type": "ByUser"},
+            "rules": [{"subjects": [{"kind": "User", "user": {"name": "eve"}}], "resourceRules": [everything]}],
+        },
+    });
+    let level = api.post(&format!("{FLOW_CONTROL}/prioritylevelconfigurations"), &level).ok();
+    (level, api.post(&format!("{FLOW_CONTROL}/flowschemas"), &schema).ok())
+}
+
+/// What eight writers of a user's are answered at the same time.
+fn crowd(api: &Api, round: &str) -> Vec<testkit::Reply> {
+    let replies = std::sync::Mutex::new(Vec::new());
+    std::thread::scope(|scope| {
+        for writer in 0..8 {
+            let replies = &replies;
+            scope.spawn(move || {
+                for n in 0..30 {
+                    let map = config_map(&format!("{round}-{writer}-{n}"), &json!({"x": "y".repeat(100_000)}));
+                    replies.lock().unwrap().push(api.post(CONFIG_MAPS, &map));
+                }
+            });
+        }
+    });
+    replies.into_inner().unwrap()
+}
+
+#[test]
+fn flow_schemas_say_who_waits_and_who_is_refused() {
+    let (_server, api) = with_arguments(&["max-requests-inflight=10", "max-mutating-requests-inflight=10"]);
+    let edit = |user: &str| {
+        let binding = json!({
+            "metadata": {"name": user}, "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "edit"},
+            "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": user}],
+        });
+        api.post("/apis/rbac.authorization.k8s.io/v1/clusterrolebindings", &binding).ok();
+        api.acting_as(user, &["system:authenticated"])
+    };
+    let (eve, bob) = (edit("eve"), edit("bob"));
+    let (level, schema) = tight_level(&api, &json!({"type": "Reject"}));
+    let uid = |object: &Value| object["metadata"]["uid"].as_str().unwrap().to_owned();
+    let one = eve.get(CONFIG_MAPS);
+    assert_eq!(one.header("x-kubernetes-pf-flowschema-uid"), Some(uid(&schema).as_str()));
+    assert_eq!(one.header("x-kubernetes-pf-prioritylevel-uid"), Some(uid(&level).as_str()));
+    assert_ne!(bob.get(CONFIG_MAPS).header("x-kubernetes-pf-flowschema-uid"), Some(uid(&schema).as_str()));
+
+    let (eves, bobs) = std::thread::scope(|scope| {
+        let eves = scope.spawn(|| crowd(&eve, "refused"));
+        let bobs: Vec<u16> = (0..40).map(|_| bob.get(CONFIG_MAPS).code).collect();
+        (eves.join().unwrap(), bobs)
+    });
+    let refused: Vec<_> = eves.iter().filter(|reply| reply.code == 429).collect();
+    assert!(!refused.is_empty() && eves.iter().all(|reply| matches!(reply.code, 201 | 429)));
+    assert_eq!((refused[0].header("retry-after"), refused[0].text().as_str()), (Some("1"), "Too many requests, please try again later.\n"));
+    assert_eq!(bobs, [200; 40], "another's flood refuses nobody else");
+    let page = api.get("/metrics").text();
+    let counted = format!("apiserver_flowcontrol_rejected_requests_total{{flow_schema=\"eve\",priority_level=\"tight\",reason=\"concurrency-limit\"}} {}", refused.len());
+    assert!(page.contains(&counted), "{page}");
+
+    let queue = json!({"spec": {"limited": {"limitResponse": {"type": "Queue", "queuing": {"queues": 4, "handSize": 1, "queueLengthLimit": 50}}}}});
+    api.patch("merge", &format!("{FLOW_CONTROL}/prioritylevelconfigurations/tight"), &queue).ok();
+    let codes: Vec<u16> = crowd(&eve, "waits").iter().map(|reply| reply.code).collect();
+    assert_eq!(codes, [201; 240], "who may wait is served");
 }
 
 #[test]
