@@ -15,6 +15,9 @@ pub enum Error {
     /// It can't be done in the state things are in.
     #[error("{0}")]
     FailedPrecondition(String),
+    /// Somebody else is at it: to be tried again.
+    #[error("{0}")]
+    Busy(String),
     #[error("{0}")]
     ResourceExhausted(String),
     #[error("{0}")]
@@ -50,9 +53,11 @@ impl Error {
             Self::NotFound { .. } => Code::NotFound,
             Self::AlreadyExists(_) => Code::AlreadyExists,
             Self::FailedPrecondition(_) => Code::FailedPrecondition,
+            Self::Busy(_) => Code::Aborted,
             Self::ResourceExhausted(_) => Code::ResourceExhausted,
             Self::OutOfRange(_) => Code::OutOfRange,
             Self::Io { cause, .. } if cause.kind() == io::ErrorKind::StorageFull => Code::ResourceExhausted,
+            Self::Io { cause, .. } if cause.kind() == io::ErrorKind::ResourceBusy => Code::Aborted,
             Self::Io { .. } | Self::Tool { .. } | Self::Metadata { .. } => Code::Internal,
         }
     }

@@ -57,6 +57,10 @@ impl FileEngine {
             }
             for entry in entries(&directory.join("volumes"))? {
                 let volume: Volume = read(&entry.join(METADATA))?;
+                if let Some(device) = loop_device::find(&entry.join(IMAGE))? {
+                    // It was being copied when somebody died.
+                    mounts::of_device(&device)?.iter().try_for_each(|point| filesystem::thaw(&device, point))?;
+                }
                 volumes.insert(volume.id.clone(), volume);
             }
             for entry in entries(&directory.join("snapshots"))? {
@@ -78,7 +82,10 @@ impl FileEngine {
 impl Engine for FileEngine {
     async fn create(&self, new: NewVolume) -> Result<Volume, Error> {
         plan::check(&new)?;
-        self.turn(&plan::volume_id(&new.name), move |inner| inner.create(new)).await
+        let (id, inner, source) = (plan::volume_id(&new.name), self.inner.clone(), new.source.clone());
+        // What it is copied from must neither change nor go meanwhile.
+        let source = source.iter().map(|(Source::Snapshot(id) | Source::Volume(id))| id.as_str());
+        self.turns.take_all(source.chain([id.as_str()]).collect(), move || inner.create(new)).await
     }
 
     async fn delete(&self, id: &str) -> Result<(), Error> {
@@ -252,10 +259,15 @@ impl Inner {
     /// Copies an image as it is at one moment, also one that is in use.
     fn copy(&self, from: &Path, to: &Path) -> Result<(), Error> {
         let device = loop_device::find(from)?;
-        let points = device.as_deref().map_or_else(|| Ok(Vec::new()), mounts::of_device)?;
-        // What was written to a file system reaches its image before the image is copied.
-        let frozen = points.first().map(|point| filesystem::freeze(point)).transpose()?;
+        let mut frozen = None;
         if let Some(device) = &device {
+            // What was written to a file system reaches its image before the image is copied.
+            for point in mounts::of_device(device)? {
+                frozen = filesystem::freeze(device, &point)?;
+                if frozen.is_some() {
+                    break;
+                }
+            }
             let file = fs::File::open(device).map_err(Error::io("opening", device))?;
             file.sync_all().map_err(Error::io("syncing", device))?;
         }
@@ -276,7 +288,7 @@ impl Inner {
             return Err(Error::FailedPrecondition(format!("volume {id:?} is in use on node {:?}", attached.node)));
         }
         loop_device::release(&self.image(&volume)?)?;
-        remove(self.directory(&volume.volume_type)?, &self.place(&volume)?, id)?;
+        remove(self.directory(&volume.volume_type)?, "volumes", id)?;
         self.volumes.lock().remove(id);
         Ok(())
     }
@@ -368,7 +380,7 @@ impl Inner {
 
     fn delete_snapshot(&self, id: &str) -> Result<(), Error> {
         let Some(snapshot) = self.snapshots.lock().get(id).cloned() else { return Ok(()) };
-        remove(self.directory(&snapshot.volume_type)?, &self.snapshot_place(&snapshot)?, id)?;
+        remove(self.directory(&snapshot.volume_type)?, "snapshots", id)?;
         self.snapshots.lock().remove(id);
         Ok(())
     }
@@ -376,7 +388,7 @@ impl Inner {
 
 /// Makes a directory with image and metadata, which appears as a whole.
 fn build<T: Serialize>(directory: &Path, part: &str, id: &str, metadata: &T, image: impl FnOnce(&Path) -> Result<(), Error>) -> Result<(), Error> {
-    let (unfinished, place) = (directory.join(UNFINISHED).join(id), directory.join(part).join(id));
+    let (unfinished, place) = (unfinished(directory, part, id), directory.join(part).join(id));
     gone(fs::remove_dir_all(&unfinished)).map_err(Error::io("removing", &unfinished))?;
     fs::DirBuilder::new().mode(0o700).create(&unfinished).map_err(Error::io("creating", &unfinished))?;
     let built = image(&unfinished.join(IMAGE)).and_then(|()| write(&unfinished.join(METADATA), metadata));
@@ -386,13 +398,17 @@ fn build<T: Serialize>(directory: &Path, part: &str, id: &str, metadata: &T, ima
         }
         return Err(error);
     }
-    // Names of two kinds of things meet here only if one id is the other's, which prefixes exclude.
     fs::rename(&unfinished, &place).map_err(Error::io("renaming to", &place))?;
     image::sync_directory(&directory.join(part))
 }
 
-fn remove(directory: &Path, place: &Path, id: &str) -> Result<(), Error> {
-    let unfinished = directory.join(UNFINISHED).join(id);
+/// A volume and a snapshot may have the same id.
+fn unfinished(directory: &Path, part: &str, id: &str) -> PathBuf {
+    directory.join(UNFINISHED).join(format!("{part}-{id}"))
+}
+
+fn remove(directory: &Path, part: &str, id: &str) -> Result<(), Error> {
+    let (unfinished, place) = (unfinished(directory, part, id), &directory.join(part).join(id));
     gone(fs::remove_dir_all(&unfinished)).map_err(Error::io("removing", &unfinished))?;
     gone(fs::rename(place, &unfinished)).map_err(Error::io("renaming", place))?;
     if let Some(parent) = place.parent() {

@@ -1,11 +1,13 @@
 //! File systems on devices: made, checked, mounted, grown, frozen.
+use crate::tool::{run, tool};
 use crate::{Error, Filesystem, FilesystemKind, mounts};
 use nix::errno::Errno;
 use nix::libc;
-use std::fs::File;
+use std::fs::{self, File};
+use std::io;
 use std::os::fd::AsRawFd;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 const FIFREEZE: libc::Ioctl = 0xC004_5877u32 as libc::Ioctl;
 const FITHAW: libc::Ioctl = 0xC004_5878u32 as libc::Ioctl;
@@ -51,7 +53,12 @@ pub fn format(device: &Path, kind: FilesystemKind) -> Result<(), Error> {
             command
         }
     };
-    run(if kind == FilesystemKind::Ext4 { "mkfs.ext4" } else { "mkfs.xfs" }, command.arg(device), 0)
+    run(if kind == FilesystemKind::Ext4 { "mkfs.ext4" } else { "mkfs.xfs" }, command.arg(device), 0)?;
+    if kind == FilesystemKind::Ext4 {
+        // A new volume is empty, as databases want their directory; e2fsck makes it again where it finds something for it.
+        run("debugfs", tool("debugfs").args(["-w", "-R", "rmdir lost+found"]).arg(device), 0)?;
+    }
+    Ok(())
 }
 
 /// Mounts a volume's file system where it is not mounted yet, as large as its device. Gives whether it grew.
@@ -91,13 +98,40 @@ pub fn grow(device: &Path, point: &Path, kind: FilesystemKind) -> Result<(), Err
     }
 }
 
-/// Holds up writes to a file system, with everything written before on its device, until it is dropped.
-pub fn freeze(point: &Path) -> Result<Frozen, Error> {
-    let file = File::open(point).map_err(Error::io("opening", point))?;
+/// Holds up writes to the file system of a device, with everything written before on the device, until it is dropped.
+///
+/// None where the device's file system is not mounted at this point (any more).
+pub fn freeze(device: &Path, point: &Path) -> Result<Option<Frozen>, Error> {
+    let file = match File::open(point) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        opened => opened.map_err(Error::io("opening", point))?,
+    };
+    let mounted = file.metadata().map_err(Error::io("reading", point))?.dev();
+    // INVARIANT: nothing but a volume is ever frozen. Below a mount that has just gone lies the machine's own file system; an open one can't go.
+    if mounted != fs::metadata(device).map_err(Error::io("reading", device))?.rdev() {
+        return Ok(None);
+    }
     // SAFETY: the request takes no argument that it would use.
     match Errno::result(unsafe { libc::ioctl(file.as_raw_fd(), FIFREEZE, 0) }) {
-        Ok(_) => Ok(Frozen { file, point: point.to_owned() }),
+        Ok(_) => Ok(Some(Frozen { file, point: point.to_owned() })),
         Err(errno) => Err(Error::io("freezing", point)(errno.into())),
+    }
+}
+
+/// Lets writes to the file system of a device go on that somebody who has died has held up.
+pub fn thaw(device: &Path, point: &Path) -> Result<(), Error> {
+    let file = match File::open(point) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        opened => opened.map_err(Error::io("opening", point))?,
+    };
+    if file.metadata().map_err(Error::io("reading", point))?.dev() != fs::metadata(device).map_err(Error::io("reading", device))?.rdev() {
+        return Ok(());
+    }
+    // SAFETY: the request takes no argument that it would use.
+    match Errno::result(unsafe { libc::ioctl(file.as_raw_fd(), FITHAW, 0) }) {
+        // It was not held up.
+        Ok(_) | Err(Errno::EINVAL) => Ok(()),
+        Err(errno) => Err(Error::io("thawing", point)(errno.into())),
     }
 }
 
@@ -113,19 +147,4 @@ impl Drop for Frozen {
             tracing::error!(point = %self.point.display(), %errno, "a file system can't be thawed");
         }
     }
-}
-
-fn tool(name: &str) -> Command {
-    // Services are often started without the directories of administrators in their path.
-    let places = ["/usr/sbin", "/sbin", "/usr/bin", "/bin"].map(|place| Path::new(place).join(name));
-    Command::new(places.iter().find(|place| place.exists()).map_or(Path::new(name), PathBuf::as_path))
-}
-
-fn run(name: &'static str, command: &mut Command, most: i32) -> Result<(), Error> {
-    let output = command.output().map_err(|cause| Error::Tool { tool: name, output: cause.to_string() })?;
-    if output.status.code().is_some_and(|code| code <= most) {
-        return Ok(());
-    }
-    let text = [output.stdout, output.stderr].concat();
-    Err(Error::Tool { tool: name, output: format!("{}: {}", output.status, String::from_utf8_lossy(&text).trim()) })
 }

@@ -44,7 +44,7 @@ pub fn objects() -> Vec<Value> {
     };
     let driver = json!({
         "apiVersion": "storage.k8s.io/v1", "kind": "CSIDriver", "metadata": {"name": DRIVER},
-        "spec": {"attachRequired": true, "podInfoOnMount": false, "fsGroupPolicy": "File", "volumeLifecycleModes": ["Persistent"]},
+        "spec": {"attachRequired": true, "podInfoOnMount": false, "fsGroupPolicy": "File", "storageCapacity": true, "volumeLifecycleModes": ["Persistent"]},
     });
     vec![driver, class("lightningstor-ssd", "ssd", "WaitForFirstConsumer", "Delete", true), class("lightningstor-hdd", "hdd", "Immediate", "Retain", false)]
 }

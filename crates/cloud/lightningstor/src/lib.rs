@@ -12,6 +12,7 @@ mod mounts;
 mod plan;
 mod server;
 mod settings;
+mod tool;
 mod turns;
 
 pub use driver::{Driver, serve};

@@ -16,13 +16,18 @@ const LONGEST: usize = 200;
 ///
 /// The name `{cluster}_{volume}` of a virtual cluster's volume is its id: so it can be seen whose it is.
 pub fn volume_id(name: &str) -> String {
-    let plain = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b".-".contains(&byte));
-    let owned = name.len() <= LONGEST && name.split_once('_').is_some_and(|(cluster, volume)| plain(cluster) && plain(volume));
-    if owned && !name.starts_with(['.', '-']) { name.to_owned() } else { format!("vol-{}", digest(name)) }
+    id("vol", name)
 }
 
+/// The same for a snapshot's name.
 pub fn snapshot_id(name: &str) -> String {
-    format!("snap-{}", digest(name))
+    id("snap", name)
+}
+
+fn id(kind: &str, name: &str) -> String {
+    let plain = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b".-".contains(&byte));
+    let owned = name.len() <= LONGEST && name.split_once('_').is_some_and(|(cluster, rest)| plain(cluster) && plain(rest));
+    if owned && !name.starts_with(['.', '-']) { name.to_owned() } else { format!("{kind}-{}", digest(name)) }
 }
 
 fn digest(name: &str) -> String {

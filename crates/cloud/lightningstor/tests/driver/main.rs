@@ -1,5 +1,5 @@
 //! The driver over its socket, against real loop devices and file systems.
 #![allow(clippy::unwrap_used, reason = "a test may")]
-mod calls;
 mod engine;
+mod full;
 mod rig;

@@ -1,4 +1,5 @@
 //! A driver of its own for each test, and what it has put on this machine.
+#![allow(dead_code, reason = "two test programs use it, neither all of it")]
 use csi::v1::controller_client::ControllerClient;
 use csi::v1::node_client::NodeClient;
 use csi::v1::volume_capability::access_mode::Mode;
@@ -28,23 +29,30 @@ impl Rig {
         Self::over(Arc::new(Place(tempfile::tempdir().unwrap()))).await
     }
 
+    /// With a file system of its own, of so many MiB, for all it keeps.
+    pub async fn on_a_disk_of(mib: u32) -> Self {
+        let place = Place(tempfile::tempdir().unwrap());
+        let options = format!("size={mib}m");
+        nix::mount::mount(Some("none"), place.0.path(), Some("tmpfs"), nix::mount::MsFlags::empty(), Some(options.as_str())).unwrap();
+        Self::over(Arc::new(place)).await
+    }
+
     /// A driver over what an earlier one has left.
     async fn over(place: Arc<Place>) -> Self {
         let settings = LightningStorSettings::under(&place.0.path().join("data"), NODE);
         let engine: Arc<dyn Engine> = Arc::new(FileEngine::open(settings, Arc::new(clock::SystemClock)).unwrap());
-        // A socket of its own: what an earlier driver listens on must not be dialled.
-        let socket = place.0.path().join(format!("csi-{}.sock", clock::random_suffix(8)));
+        let socket = place.socket();
         let stop = CancellationToken::new();
         let (driver, path, token) = (Driver::new(engine.clone(), NODE), socket.clone(), stop.clone());
         let channel = csi::channel(&socket);
         tokio::spawn(async move { lightningstor::serve(driver, &path, None, token).await.unwrap() });
-        while !socket.exists() {
+        while tokio::net::UnixStream::connect(&socket).await.is_err() {
             tokio::time::sleep(std::time::Duration::from_millis(5)).await;
         }
         Self { place, engine, controller: ControllerClient::new(channel.clone()), node: NodeClient::new(channel), _stop: stop.drop_guard() }
     }
 
-    /// The driver dies and another takes over.
+    /// Another driver takes over.
     pub async fn again(self) -> Self {
         let place = self.place.clone();
         drop(self);
@@ -52,7 +60,25 @@ impl Rig {
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
-        self.place.0.path().canonicalize().unwrap().join(name)
+        self.place.path(name)
+    }
+
+    pub fn left(&self) -> Vec<String> {
+        self.place.left()
+    }
+}
+
+/// Where it all lies; it outlives drivers that die.
+pub struct Place(pub TempDir);
+
+impl Place {
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.0.path().canonicalize().unwrap().join(name)
+    }
+
+    /// Another one each time: what an earlier driver listened on must not be dialled.
+    pub fn socket(&self) -> PathBuf {
+        self.0.path().join(format!("csi-{}.sock", clock::random_suffix(8)))
     }
 
     /// Loop devices, mounts and files that are there of volumes.
@@ -60,7 +86,7 @@ impl Rig {
         let below = self.path("");
         let mut left: Vec<String> = loop_devices(&below).iter().map(|device| format!("device {device}")).collect();
         let table = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
-        let points = table.lines().filter_map(|line| line.split(' ').nth(4)).filter(|point| Path::new(point).starts_with(&below));
+        let points = table.lines().filter_map(|line| line.split(' ').nth(4)).filter(|point| Path::new(point) != below && Path::new(point).starts_with(&below));
         left.extend(points.map(|point| format!("mount {point}")));
         for kind in ["ssd", "hdd"] {
             for part in ["volumes", "snapshots", "unfinished"] {
@@ -71,9 +97,6 @@ impl Rig {
         left
     }
 }
-
-/// Where it all lies; it outlives drivers that die.
-struct Place(TempDir);
 
 impl Drop for Place {
     fn drop(&mut self) {
