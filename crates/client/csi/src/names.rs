@@ -16,6 +16,16 @@ pub fn unique(driver: &str, volume_handle: &str) -> String {
     format!("kubernetes.io/csi/{driver}^{volume_handle}")
 }
 
+/// The handle of a volume that stands in a pod.
+pub fn inline(pod_uid: &str, volume: &str) -> String {
+    format!("csi-{}", digest(&format!("{pod_uid}{volume}")))
+}
+
+/// The name of the object that tells how much room there is for a class on a node.
+pub fn storage_capacity(driver: &str, class: &str, node: &str) -> String {
+    format!("csisc-{}", &digest(&format!("{driver}/{class}/{node}"))[..10])
+}
+
 fn digest(text: &str) -> String {
     Sha256::digest(text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
 }

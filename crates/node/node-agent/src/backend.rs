@@ -2,7 +2,9 @@
 use crate::context::AgentContext;
 use crate::machine;
 use crate::pod::identity::{CONTAINER_NAME_LABEL, PodId, name, namespace};
-use crate::streams::summary::{ContainerStats, CpuStats, FileSystemStats, MemoryStats, NodeStats, PodReference, PodStats, Summary};
+use crate::streams::summary::{
+    ClaimReference, ContainerStats, CpuStats, FileSystemStats, MemoryStats, NodeStats, PodReference, PodStats, Summary, VolumeHealth, VolumeStats,
+};
 use crate::streams::{BackendError, StreamOptions, StreamsBackend};
 use api_cache::ObjectKey;
 use api_meta::ClusterName;
@@ -35,6 +37,40 @@ impl AgentBackend {
         let (before_at, before) = self.samples.lock().insert(of.to_owned(), (at, used))?;
         let elapsed = u64::try_from(at - before_at).ok().filter(|elapsed| *elapsed > 0)?;
         u64::try_from(u128::from(used.checked_sub(before)?) * 1_000_000_000 / u128::from(elapsed)).ok()
+    }
+
+    /// How full the claims of a pod are.
+    async fn volumes(&self, cluster: &ClusterName, of: &PodReference) -> Vec<VolumeStats> {
+        let Some(pod) = self.pods(cluster).into_iter().find(|pod| pod.metadata.uid.as_deref() == Some(&*of.uid)) else { return Vec::new() };
+        let volumes = pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten());
+        // An ephemeral volume's claim is named by the pod and the volume.
+        let claims: HashMap<String, String> = volumes
+            .filter_map(|volume| match (&volume.persistent_volume_claim, &volume.ephemeral) {
+                (Some(source), _) => Some((source.claim_name.clone(), volume.name.clone())),
+                (_, Some(_)) => Some((format!("{}-{}", of.name, volume.name), volume.name.clone())),
+                _ => None,
+            })
+            .collect();
+        if claims.is_empty() {
+            return Vec::new();
+        }
+        let found = self.context.volumes.usage(&of.uid).await;
+        let now = Time(self.context.clock.now());
+        let told = found.into_iter().filter_map(|volume| {
+            Some(VolumeStats {
+                time: now.clone(),
+                available_bytes: volume.available_bytes,
+                capacity_bytes: volume.capacity_bytes,
+                used_bytes: volume.used_bytes,
+                inodes_free: volume.inodes_free,
+                inodes: volume.inodes,
+                inodes_used: volume.inodes_used,
+                name: claims.get(&volume.claim)?.clone(),
+                pvc_ref: ClaimReference { name: volume.claim, namespace: of.namespace.clone() },
+                volume_health_stats: volume.abnormal.map(|abnormal| VolumeHealth { abnormal }),
+            })
+        });
+        told.collect()
     }
 
     fn node_stats(&self) -> NodeStats {
@@ -169,9 +205,13 @@ impl StreamsBackend for AgentBackend {
                 cpu: sum_cpu(&containers),
                 memory: sum_memory(&containers),
                 containers,
+                volumes: Vec::new(),
             })
         });
-        let pods = pods.collect();
+        let mut pods: Vec<PodStats> = pods.collect();
+        let volumes = pods.iter().map(|pod| self.volumes(cluster, &pod.pod_ref));
+        let volumes = futures::future::join_all(volumes).await;
+        pods.iter_mut().zip(volumes).for_each(|(pod, volumes)| pod.volumes = volumes);
         self.forget_old_samples();
         Ok(Summary { node: self.node_stats(), pods })
     }

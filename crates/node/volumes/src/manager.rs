@@ -1,5 +1,5 @@
 //! VolumeManager: mounts pods' volumes, keeps their contents current, and takes them down.
-use crate::csi::{self, CsiVolumes};
+use crate::csi::{self, CsiVolumes, VolumeUse};
 use crate::error::VolumeError;
 use crate::mount_table::unmount_below;
 use crate::pod_volumes::{PodVolumes, References};
@@ -184,6 +184,14 @@ impl VolumeManager {
     /// Resolves once what `in_use` says may have changed.
     pub async fn in_use_changed(&self) {
         self.csi.in_use_changed().await;
+    }
+
+    /// How full the volumes of a pod's claims are.
+    pub async fn usage(&self, uid: &str) -> Vec<VolumeUse> {
+        match self.pod_directory(uid) {
+            Ok(directory) => self.csi.usage(directory).await,
+            Err(_) => Vec::new(),
+        }
     }
 
     /// ConfigMaps and Secrets as pods see them, also for environments and image pull secrets.

@@ -1,7 +1,7 @@
 //! PodVolumes: one pod's volumes; resolves each to what brings it up, and writes its contents.
 use crate::atomic_writer::{self, Payload};
 use crate::claim::{self, Claim};
-use crate::csi::Wanted;
+use crate::csi::{Inline, Wanted};
 use crate::empty_dir;
 use crate::error::{SetUpError, VolumeError};
 use crate::host_path;
@@ -152,6 +152,10 @@ impl PodVolumes {
             } else {
                 blocking(move || claim::set_up(&found, &name, read_only, as_device, fs_group)).await?
             }
+        } else if let Some(source) = &volume.csi {
+            let pod_directory = manager.pod_directory(self.pod.metadata.uid.as_deref().unwrap_or_default())?;
+            let inline = Inline { cluster: &self.cluster, pod: &self.pod, pod_directory, name: &volume.name, source, fs_group: fs_group(&self.pod) };
+            manager.csi.publish_inline(&*manager.clients, inline).await.map_err(failed)?
         } else {
             return Err(refuse(volume));
         };
@@ -380,9 +384,6 @@ fn fs_user(pod: &Pod) -> Option<u32> {
 }
 
 fn refuse(volume: &Volume) -> VolumeError {
-    if let Some(csi) = &volume.csi {
-        return VolumeError::SetUp { volume: volume.name.clone(), cause: claim::no_csi_driver(&csi.driver) };
-    }
     if volume.git_repo.is_some() {
         let reason = "git-repo volume plugin has been disabled; if necessary, it may be re-enabled by enabling the feature-gate `GitRepoVolumeDriver`";
         return VolumeError::SetUp { volume: volume.name.clone(), cause: SetUpError::Refused(reason.into()) };

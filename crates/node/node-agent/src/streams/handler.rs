@@ -10,6 +10,7 @@ use super::remote_command::RemoteCommand;
 use super::route::{ContainerPath, PodPath, Route};
 use super::runtime_stream::{self, STREAM_PROTOCOL};
 use super::tunnel::{self, PortChannels};
+use super::volume_metrics;
 use super::web_socket::{self, UpgradeKind};
 use bytes::Bytes;
 use clock::Clock;
@@ -67,6 +68,7 @@ impl Handler {
             Route::Healthz => Ok(text(StatusCode::OK, "ok")),
             Route::Pods { cluster } => json(&serde_json::json!({"kind": "PodList", "apiVersion": "v1", "metadata": {}, "items": self.backend.pods(&cluster)})),
             Route::Summary { cluster } => json(&self.backend.summary(&cluster).await?),
+            Route::Metrics { cluster } => Ok(text(StatusCode::OK, volume_metrics::render(&self.backend.summary(&cluster).await?))),
             Route::Logs(path) => self.logs(&path, &query).await,
             Route::Exec(path) => self.exec(&path, &query, request).await,
             Route::Attach(path) => self.attach(&path, &query, request).await,

@@ -25,6 +25,7 @@ pub mod spdy;
 pub mod summary;
 mod tail;
 mod tunnel;
+mod volume_metrics;
 pub mod web_socket;
 
 pub use backend::{BackendError, StreamOptions, StreamsBackend};

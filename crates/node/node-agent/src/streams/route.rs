@@ -8,6 +8,7 @@ pub enum Route {
     Healthz,
     Pods { cluster: ClusterName },
     Summary { cluster: ClusterName },
+    Metrics { cluster: ClusterName },
     Logs(ContainerPath),
     Exec(ContainerPath),
     Attach(ContainerPath),
@@ -48,6 +49,7 @@ impl Route {
             ["healthz"] => Self::Healthz,
             ["pods"] => Self::Pods { cluster },
             ["stats", "summary"] => Self::Summary { cluster },
+            ["metrics"] => Self::Metrics { cluster },
             ["containerLogs", namespace, name, container] => Self::Logs(ContainerPath { pod: pod(namespace, name, None), container: container.into() }),
             ["portForward", namespace, name] => Self::PortForward(pod(namespace, name, None)),
             ["portForward", namespace, name, uid] => Self::PortForward(pod(namespace, name, Some(uid))),
@@ -61,6 +63,7 @@ impl Route {
     pub fn subresource(&self) -> &'static str {
         match self {
             Self::Summary { .. } => "stats",
+            Self::Metrics { .. } => "metrics",
             Self::Healthz => "healthz",
             Self::Pods { .. } => "pods",
             Self::Logs(_) | Self::Exec(_) | Self::Attach(_) | Self::PortForward(_) => "proxy",

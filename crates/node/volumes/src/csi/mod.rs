@@ -1,14 +1,18 @@
 //! CSI volumes: staged once on the node and published to each pod, through drivers that registered themselves.
 mod attachment;
 mod grow;
+mod inline;
 mod plugins;
 mod publish;
 mod record;
 pub mod registration;
 mod take_down;
+mod usage;
 
+pub use inline::Inline;
 pub use plugins::{Plugin, Plugins};
 pub use publish::Wanted;
+pub use usage::VolumeUse;
 
 use crate::error::SetUpError;
 use crate::manager::blocking;

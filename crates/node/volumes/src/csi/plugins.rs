@@ -59,6 +59,11 @@ impl Plugins {
         there.ok()?.ok()?.get(driver).cloned()
     }
 
+    /// The driver, if it is there.
+    pub fn now(&self, driver: &str) -> Option<Arc<Plugin>> {
+        self.seen.borrow().get(driver).cloned()
+    }
+
     pub fn set(&self, driver: &str, plugin: Plugin) {
         self.all.lock().send_modify(|all| drop(all.insert(driver.to_owned(), Arc::new(plugin))));
     }

@@ -11,7 +11,7 @@ use api_meta::ClusterName;
 use csi::v1::node_service_capability::rpc::Type as Rpc;
 use csi::v1::volume_capability::AccessType;
 use csi::v1::{NodePublishVolumeRequest, NodeStageVolumeRequest};
-use k8s_openapi::api::core::v1::{CSIPersistentVolumeSource, PersistentVolume, Pod, Secret, SecretReference};
+use k8s_openapi::api::core::v1::{PersistentVolume, Pod, Secret, SecretReference};
 use k8s_openapi::api::storage::v1::CSIDriver;
 use kube::api::Api;
 use std::collections::BTreeMap;
@@ -42,7 +42,8 @@ impl CsiVolumes {
             BTreeMap::new()
         };
         let block = spec.volume_mode.as_deref() == Some("Block");
-        let record = Record { driver: source.driver.clone(), volume_handle: source.volume_handle.clone(), block };
+        let claim = spec.claim_ref.as_ref().and_then(|of| of.name.clone());
+        let record = Record { driver: source.driver.clone(), volume_handle: source.volume_handle.clone(), block, claim };
         let mut capability = ::csi::access::capability(
             spec.access_modes.as_deref().unwrap_or_default(),
             block,
@@ -87,7 +88,7 @@ impl CsiVolumes {
             node.node_stage_volume(request).await.map_err(|status| refused("MountDevice failed:", &status))?;
         }
         if traits.pod_info {
-            volume_context.extend(pod_info(wanted.pod));
+            volume_context.extend(pod_info(wanted.pod, false));
         }
         let read_only = wanted.read_only || source.read_only == Some(true);
         let request = NodePublishVolumeRequest {
@@ -101,7 +102,11 @@ impl CsiVolumes {
             volume_context,
         };
         node.node_publish_volume(request).await.map_err(|status| refused("mounter.SetUpAt failed:", &status))?;
-        if !block && !read_only && !driver_sets_group && traits.gives_group(&source, spec.access_modes.as_deref().unwrap_or_default()) {
+        if !block
+            && !read_only
+            && !driver_sets_group
+            && traits.gives_group(source.fs_type.as_deref().unwrap_or_default(), spec.access_modes.as_deref().unwrap_or_default())
+        {
             let (path, group) = (target.clone(), wanted.fs_group);
             blocking(move || ownership::apply(&path, group, false)).await?;
         }
@@ -110,49 +115,63 @@ impl CsiVolumes {
 }
 
 /// What the CSIDriver object says; the API's defaults where there is none.
-struct DriverTraits {
+pub struct DriverTraits {
     attaches: bool,
-    pod_info: bool,
+    pub pod_info: bool,
     group_policy: String,
+    /// None where there is no object.
+    modes: Option<Vec<String>>,
 }
 
 impl DriverTraits {
-    async fn read(clients: &dyn Clients, driver: &str) -> Result<Self, SetUpError> {
+    pub async fn read(clients: &dyn Clients, driver: &str) -> Result<Self, SetUpError> {
         let api: Api<CSIDriver> = Api::all(clients.cluster(&ClusterName::root()));
         let found = api.get_opt(driver).await.map_err(|error| SetUpError::Refused(format!("CSIDriver {driver} can't be read: {}", api_message(&error))))?;
+        let modes = found.as_ref().map(|driver| driver.spec.volume_lifecycle_modes.clone().unwrap_or_else(|| vec!["Persistent".into()]));
         let spec = found.map(|driver| driver.spec).unwrap_or_default();
         Ok(Self {
+            modes,
             attaches: spec.attach_required != Some(false),
             pod_info: spec.pod_info_on_mount == Some(true),
             group_policy: spec.fs_group_policy.unwrap_or_else(|| "ReadWriteOnceWithFSType".into()),
         })
     }
 
-    fn gives_group(&self, source: &CSIPersistentVolumeSource, access_modes: &[String]) -> bool {
+    /// Whether the driver serves volumes that stand in a pod.
+    pub fn check_ephemeral(&self, driver: &str) -> Result<(), SetUpError> {
+        let refuse = |why: String| Err(SetUpError::Refused(format!("kubernetes.io/csi: mounter.SetUpAt failed to check volume lifecycle mode: {why}")));
+        match &self.modes {
+            Some(modes) if modes.iter().any(|mode| mode == "Ephemeral") => Ok(()),
+            Some(modes) => refuse(format!("volume mode \"Ephemeral\" not supported by driver {driver} (only supports {modes:?})")),
+            None => refuse(format!("volume mode \"Ephemeral\" not supported by driver {driver} (no CSIDriver object)")),
+        }
+    }
+
+    pub fn gives_group(&self, fs_type: &str, access_modes: &[String]) -> bool {
         match self.group_policy.as_str() {
             "None" => false,
             "File" => true,
             _ => {
                 let once = access_modes.iter().any(|mode| matches!(mode.as_str(), "ReadWriteOnce" | "ReadWriteOncePod"));
-                once && source.fs_type.as_ref().is_some_and(|kind| !kind.is_empty())
+                once && !fs_type.is_empty()
             }
         }
     }
 }
 
-fn pod_info(pod: &Pod) -> BTreeMap<String, String> {
+pub fn pod_info(pod: &Pod, ephemeral: bool) -> BTreeMap<String, String> {
     let spec = pod.spec.clone().unwrap_or_default();
     let all = [
         ("pod.name", pod.metadata.name.clone()),
         ("pod.namespace", pod.metadata.namespace.clone()),
         ("pod.uid", pod.metadata.uid.clone()),
         ("serviceAccount.name", spec.service_account_name),
-        ("ephemeral", Some("false".into())),
+        ("ephemeral", Some(ephemeral.to_string())),
     ];
     all.into_iter().map(|(key, value)| (format!("csi.storage.k8s.io/{key}"), value.unwrap_or_default())).collect()
 }
 
-async fn secrets(client: &kube::Client, reference: Option<&SecretReference>) -> Result<BTreeMap<String, String>, SetUpError> {
+pub async fn secrets(client: &kube::Client, reference: Option<&SecretReference>) -> Result<BTreeMap<String, String>, SetUpError> {
     let Some(reference) = reference else { return Ok(BTreeMap::new()) };
     let (namespace, name) = (reference.namespace.as_deref().unwrap_or_default(), reference.name.as_deref().unwrap_or_default());
     let secret = Api::<Secret>::namespaced(client.clone(), namespace).get(name).await;

@@ -17,6 +17,9 @@ pub struct Record {
     /// A raw device.
     #[serde(default)]
     pub block: bool,
+    /// Whose volume it is, for those who ask how full it is.
+    #[serde(rename = "claimName", default, skip_serializing_if = "Option::is_none")]
+    pub claim: Option<String>,
 }
 
 impl Record {
