@@ -18,10 +18,16 @@ pub struct Core {
 }
 
 /// Changes of pods that are placed: their going frees resources, ports and places.
-const POD_WENT: Plugins =
-    Plugins::of(&[Plugin::NodeResourcesFit, Plugin::NodePorts, Plugin::VolumeRestrictions, Plugin::PodTopologySpread, Plugin::InterPodAffinity]);
+const POD_WENT: Plugins = Plugins::of(&[
+    Plugin::NodeResourcesFit,
+    Plugin::NodePorts,
+    Plugin::VolumeRestrictions,
+    Plugin::NodeVolumeLimits,
+    Plugin::PodTopologySpread,
+    Plugin::InterPodAffinity,
+]);
 const POD_CAME: Plugins = Plugins::of(&[Plugin::PodTopologySpread, Plugin::InterPodAffinity]);
-pub const VOLUMES_CHANGED: Plugins = Plugins::of(&[Plugin::VolumeBinding]);
+pub const VOLUMES_CHANGED: Plugins = Plugins::of(&[Plugin::NodeVolumeLimits, Plugin::VolumeBinding]);
 
 impl Core {
     pub fn new(settings: &SchedulerSettings) -> Self {

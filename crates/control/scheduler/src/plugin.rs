@@ -10,6 +10,7 @@ pub enum Plugin {
     NodePorts,
     NodeResourcesFit,
     VolumeRestrictions,
+    NodeVolumeLimits,
     VolumeBinding,
     PodTopologySpread,
     InterPodAffinity,

@@ -3,12 +3,12 @@ use crate::binding::Writer;
 use crate::core::{Core, VOLUMES_CHANGED};
 use crate::preemption::{self, Preemption};
 use crate::queue::Pending;
+use crate::volumes::Storage;
 use crate::{FitError, Plugins, SchedulerSettings, Volumes, metrics, schedule, volumes};
 use controller_kit::own_nodes;
 use controller_kit::{CancellationToken, Error, Kit, ObjectKey, Objects, Preconditions};
-use k8s_openapi::api::core::v1::{Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod};
+use k8s_openapi::api::core::v1::{Namespace, Node, Pod};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
-use k8s_openapi::api::storage::v1::{CSINode, StorageClass};
 use parking_lot::Mutex;
 use serde_json::json;
 use std::sync::Arc;
@@ -22,10 +22,7 @@ struct Scheduler {
     /// Told whenever the queue may have something.
     changed: Notify,
     writer: Writer,
-    claims: Objects<PersistentVolumeClaim>,
-    volumes: Objects<PersistentVolume>,
-    classes: Objects<StorageClass>,
-    drivers: Objects<CSINode>,
+    storage: Storage,
     budgets: Objects<PodDisruptionBudget>,
     bindings: Arc<Semaphore>,
 }
@@ -38,10 +35,14 @@ pub async fn run(settings: SchedulerSettings, kit: Kit, shutdown: CancellationTo
         core: Mutex::new(Core::new(&settings)),
         changed: Notify::new(),
         writer: Writer { kit: kit.clone(), pods: pods.clone(), events: kit.recorder(settings.name), name: settings.name },
-        claims: kit.objects(),
-        volumes: kit.objects(),
-        classes: kit.objects(),
-        drivers: kit.objects(),
+        storage: Storage {
+            claims: kit.objects(),
+            volumes: kit.objects(),
+            classes: kit.objects(),
+            nodes: kit.objects(),
+            drivers: kit.objects(),
+            capacities: kit.objects(),
+        },
         budgets: kit.objects(),
         bindings: Arc::new(Semaphore::new(settings.bindings)),
         kit,
@@ -53,10 +54,12 @@ pub async fn run(settings: SchedulerSettings, kit: Kit, shutdown: CancellationTo
             pods.synced(),
             nodes.synced(),
             namespaces.synced(),
-            scheduler.claims.synced(),
-            scheduler.volumes.synced(),
-            scheduler.classes.synced(),
-            scheduler.drivers.synced(),
+            scheduler.storage.claims.synced(),
+            scheduler.storage.volumes.synced(),
+            scheduler.storage.classes.synced(),
+            scheduler.storage.nodes.synced(),
+            scheduler.storage.drivers.synced(),
+            scheduler.storage.capacities.synced(),
             scheduler.budgets.synced()
         )
     };
@@ -113,12 +116,21 @@ pub async fn run(settings: SchedulerSettings, kit: Kit, shutdown: CancellationTo
                 let on = on.clone();
                 move |change| {
                     let Some(scheduler) = on.upgrade() else { return };
-                    changed(&scheduler, &|core, now| core.queue.wake_cluster(&change.key.cluster, VOLUMES_CHANGED, now));
+                    // What the host has, virtual clusters may have.
+                    changed(&scheduler, &|core, now| {
+                        if change.key.cluster.is_root() {
+                            core.queue.wake(VOLUMES_CHANGED, now);
+                        } else {
+                            core.queue.wake_cluster(&change.key.cluster, VOLUMES_CHANGED, now);
+                        }
+                    });
                 }
             })
         };
     }
-    let _volumes = (volumes_wake!(scheduler.claims), volumes_wake!(scheduler.volumes), volumes_wake!(scheduler.classes), volumes_wake!(scheduler.drivers));
+    let storage = &scheduler.storage;
+    let _claims = (volumes_wake!(storage.claims), volumes_wake!(storage.volumes), volumes_wake!(storage.classes));
+    let _drivers = (volumes_wake!(storage.nodes), volumes_wake!(storage.drivers), volumes_wake!(storage.capacities));
     shutdown.run_until_cancelled(scheduler.work()).await;
 }
 
@@ -218,7 +230,7 @@ impl Scheduler {
         if pod.pod.spec.as_ref().is_none_or(|spec| spec.volumes.as_ref().is_none_or(Vec::is_empty)) {
             return Volumes::default();
         }
-        volumes::look(&pod.pod, &pod.key, &self.claims, &self.volumes, &self.classes, &self.drivers)
+        volumes::look(&pod.pod, &pod.key, &self.storage)
     }
 
     async fn bind(&self, pending: &Pending, node: &str, waiting_claims: &[String]) {
@@ -245,16 +257,16 @@ impl Scheduler {
         let pod = &pending.info.key;
         for name in claims {
             let key = ObjectKey::new(&pod.cluster, &pod.namespace, name);
-            self.claims.patch(&key, "", &json!({"metadata": {"annotations": {SELECTED_NODE: node}}}), &Preconditions::default()).await?;
+            self.storage.claims.patch(&key, "", &json!({"metadata": {"annotations": {SELECTED_NODE: node}}}), &Preconditions::default()).await?;
         }
-        let mut changes = self.claims.subscribe();
+        let mut changes = self.storage.claims.subscribe();
         let is_bound = |name: &String| {
-            let claim = self.claims.get(&ObjectKey::new(&pod.cluster, &pod.namespace, name));
+            let claim = self.storage.claims.get(&ObjectKey::new(&pod.cluster, &pod.namespace, name));
             claim.is_some_and(|claim| claim.metadata.annotations.as_ref().is_some_and(|all| all.contains_key("pv.kubernetes.io/bind-completed")))
         };
         // A provisioner that has no room on the node takes the choice back.
         let refused = |name: &&String| {
-            let claim = self.claims.get(&ObjectKey::new(&pod.cluster, &pod.namespace, name));
+            let claim = self.storage.claims.get(&ObjectKey::new(&pod.cluster, &pod.namespace, name));
             !claim.is_some_and(|claim| claim.metadata.annotations.as_ref().is_some_and(|all| all.contains_key(SELECTED_NODE)))
         };
         let all_bound = async {

@@ -1,9 +1,12 @@
 //! Volumes: what a pod's claims say about where it can run.
-use api_meta::ClusterName;
+use api_meta::{ClusterName, LabelSelector};
 use controller_kit::node_selector::{self, NodeTerm};
-use controller_kit::{ObjectKey, Objects, storage_class};
+use controller_kit::{ObjectKey, Objects, pod_resources, storage_class};
 use k8s_openapi::api::core::v1::{NodeSelectorRequirement, NodeSelectorTerm, PersistentVolume, PersistentVolumeClaim, Pod};
-use k8s_openapi::api::storage::v1::{CSINode, StorageClass};
+use k8s_openapi::api::storage::v1::{CSIDriver, CSINode, CSIStorageCapacity, StorageClass};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
 
 /// The outcome of looking at a pod's claims.
 #[derive(Clone, Debug, Default)]
@@ -16,6 +19,34 @@ pub struct Volumes {
     pub waiting: Vec<String>,
     /// Claims that one pod alone may use.
     pub exclusive: Vec<String>,
+    /// For each claim whose driver tells where it has room: the nodes where it has enough.
+    pub room: Vec<Vec<LabelSelector>>,
+    /// None where no driver of the pod's volumes limits how many a node may have.
+    pub limits: Option<VolumeLimits>,
+}
+
+/// A volume, or the claim that is to have one, with its driver.
+pub type VolumeOfDriver = (String, String);
+
+/// How many volumes nodes may have, and which they have.
+#[derive(Clone, Debug, Default)]
+pub struct VolumeLimits {
+    /// By node and driver.
+    pub most: HashMap<(String, String), usize>,
+    /// The volumes of the pod.
+    pub wanted: BTreeSet<VolumeOfDriver>,
+    /// The volumes of all claims there are.
+    pub of_claims: HashMap<ObjectKey, VolumeOfDriver>,
+}
+
+/// What there is to be looked at.
+pub struct Storage {
+    pub claims: Objects<PersistentVolumeClaim>,
+    pub volumes: Objects<PersistentVolume>,
+    pub classes: Objects<StorageClass>,
+    pub nodes: Objects<CSINode>,
+    pub drivers: Objects<CSIDriver>,
+    pub capacities: Objects<CSIStorageCapacity>,
 }
 
 /// The claims a pod names, with those its ephemeral volumes make.
@@ -29,14 +60,9 @@ pub fn claim_names(pod: &Pod) -> Vec<(String, bool)> {
     names.collect()
 }
 
-pub fn look(
-    pod: &Pod,
-    key: &ObjectKey,
-    claims: &Objects<PersistentVolumeClaim>,
-    volumes: &Objects<PersistentVolume>,
-    classes: &Objects<StorageClass>,
-    drivers: &Objects<CSINode>,
-) -> Volumes {
+pub fn look(pod: &Pod, key: &ObjectKey, storage: &Storage) -> Volumes {
+    let Storage { claims, volumes, classes, nodes, .. } = storage;
+    let mut wanted = BTreeSet::new();
     let mut found = Volumes::default();
     for (name, ephemeral) in claim_names(pod) {
         let Some(claim) = claims.get(&ObjectKey::new(&key.cluster, &key.namespace, &name)) else {
@@ -67,19 +93,73 @@ pub fn look(
                 };
                 let affinity = volume.spec.as_ref().and_then(|spec| spec.node_affinity.as_ref()).and_then(|affinity| affinity.required.as_ref());
                 found.affinities.extend(affinity.map(node_selector::terms));
+                wanted.extend(of_driver(&volume));
             }
             None => {
                 let class = storage_class::class_of(classes, &key.cluster, &claim);
                 if let Some(class) = class.filter(|class| class.volume_binding_mode.as_deref() == Some("WaitForFirstConsumer")) {
+                    found.affinities.extend(nodes_of(&class.provisioner, nodes));
+                    found.room.extend(room(&claim, &class, storage));
+                    wanted.insert((class.provisioner.clone(), format!("{}/{}/{name}", key.cluster, key.namespace)));
                     found.waiting.push(name);
-                    found.affinities.extend(nodes_of(&class.provisioner, drivers));
                 } else {
                     return Volumes { trouble: Some("pod has unbound immediate PersistentVolumeClaims".into()), ..Default::default() };
                 }
             }
         }
     }
+    found.limits = limits(wanted, storage);
     found
+}
+
+fn of_driver(volume: &PersistentVolume) -> Option<VolumeOfDriver> {
+    let source = volume.spec.as_ref()?.csi.as_ref()?;
+    Some((source.driver.clone(), source.volume_handle.clone()))
+}
+
+/// The nodes where the driver of a class has room for a claim; none where it does not tell.
+fn room(claim: &PersistentVolumeClaim, class: &StorageClass, storage: &Storage) -> Option<Vec<LabelSelector>> {
+    let root = ClusterName::root();
+    let driver = storage.drivers.get(&ObjectKey::new(&root, "", &class.provisioner))?;
+    if driver.spec.storage_capacity != Some(true) {
+        return None;
+    }
+    let bytes = |quantity: Option<&Quantity>| {
+        let amounts = quantity.map(|quantity| [("storage".to_owned(), quantity.clone())].into());
+        pod_resources::parse(amounts.as_ref()).get("storage").copied()
+    };
+    let requests = claim.spec.as_ref().and_then(|spec| spec.resources.as_ref()?.requests.as_ref());
+    let asked = bytes(requests.and_then(|requests| requests.get("storage")));
+    let all = storage.capacities.list(&root, None);
+    let enough = all.iter().filter(|capacity| Some(&capacity.storage_class_name) == class.metadata.name.as_ref()).filter(|capacity| {
+        let has = bytes(capacity.maximum_volume_size.as_ref().or(capacity.capacity.as_ref()));
+        has.is_some() && has >= asked
+    });
+    // A capacity without a topology is to be had nowhere.
+    let nodes = enough.filter_map(|capacity| controller_kit::selector(capacity.node_topology.as_ref()?).ok());
+    Some(nodes.collect())
+}
+
+/// What drivers say of how many volumes nodes may have, if they limit one of these.
+fn limits(wanted: BTreeSet<VolumeOfDriver>, storage: &Storage) -> Option<VolumeLimits> {
+    let nodes = if wanted.is_empty() { Vec::new() } else { storage.nodes.list(&ClusterName::root(), None) };
+    let of_node = |node: &Arc<CSINode>| {
+        let name = node.metadata.name.clone().unwrap_or_default();
+        let limited = node.spec.drivers.iter().filter_map(|driver| Some((driver.name.clone(), driver.allocatable.as_ref()?.count?)));
+        let most = limited.filter_map(|(driver, count)| Some(((name.clone(), driver), usize::try_from(count).ok()?)));
+        most.collect::<Vec<_>>()
+    };
+    let most: HashMap<_, _> = nodes.iter().flat_map(of_node).filter(|((_, driver), _)| wanted.iter().any(|(of, _)| of == driver)).collect();
+    if most.is_empty() {
+        return None;
+    }
+    let of_claim = |(key, claim): (ObjectKey, Arc<PersistentVolumeClaim>)| {
+        let volume = claim.spec.as_ref()?.volume_name.as_ref().filter(|name| !name.is_empty())?;
+        let volume = storage.volumes.get(&ObjectKey::new(&key.cluster, "", volume))?;
+        Some((key, of_driver(&volume)?))
+    };
+    let of_claims = storage.claims.all().into_iter().filter_map(of_claim).collect();
+    Some(VolumeLimits { most, wanted, of_claims })
 }
 
 /// The nodes a volume can be made on: those where its driver runs. `None` where it runs on none, or beside the nodes.

@@ -5,6 +5,7 @@ mod node_name;
 mod node_ports;
 mod node_resources_fit;
 mod node_unschedulable;
+mod node_volume_limits;
 pub mod pod_topology_spread;
 mod taint_toleration;
 mod volume_binding;
@@ -35,6 +36,7 @@ pub fn prepare<'a>(pod: &'a PodInfo, volumes: &'a Volumes, snapshot: &'a Snapsho
     add(&mut filters, node_ports::prepare(pod));
     add(&mut filters, Some(node_resources_fit::prepare(pod)));
     add(&mut filters, volume_restrictions::prepare(pod, volumes, snapshot));
+    add(&mut filters, node_volume_limits::prepare(volumes));
     add(&mut filters, volume_binding::prepare(volumes));
     add(&mut filters, pod_topology_spread::prepare(pod, snapshot));
     add(&mut filters, inter_pod_affinity::prepare(pod, snapshot));
