@@ -274,7 +274,10 @@ async fn components(
     if !settings.is_disabled("hosting") {
         let client = kit.clients().cluster(&ClusterName::root());
         virtual_cluster::install(&client).await.context("installing the definitions of virtual clusters")?;
-        let facts = virtual_cluster::HostFacts::of(&client, settings.cluster_cidr).await?;
+        let mut facts = virtual_cluster::HostFacts::of(&client, settings.cluster_cidr).await?;
+        if !settings.disable_agent && !settings.is_disabled("lightningstor") {
+            facts.storage = crate::storage::of_virtual_clusters();
+        }
         tasks.push(tokio::spawn(virtual_cluster::run(facts, kit.clone(), Arc::new(ServerHosting(server.clone())), shutdown.clone())));
     }
     if !settings.is_disabled("iam") {

@@ -4,7 +4,7 @@ use api_client::kube::Client;
 use api_client::kube::core::Status;
 use clock::Clock;
 use controller_kit::Kit;
-use csi_controllers::DriverSettings;
+use csi_controllers::{DriverSettings, snapshots};
 use http::Request;
 use lightningstor::{DRIVER, Driver, Engine, FileEngine, LightningStorSettings};
 use serde_json::Value;
@@ -13,6 +13,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
+use virtual_cluster::StorageObjects;
 
 /// Storage that runs.
 pub struct Storage {
@@ -31,8 +32,9 @@ impl Storage {
         let (socket, registry) = (agent.join("plugins").join(DRIVER).join("csi.sock"), agent.join("plugins_registry"));
         let stop = CancellationToken::new();
         let driver = Driver::new(engine.clone(), &settings.node_name);
+        let binding = snapshots::run(kit.clone(), stop.clone());
         let controllers = csi_controllers::run(DriverSettings { socket: socket.clone(), node_name: settings.node_name.clone() }, kit, stop.clone());
-        let tasks = vec![tokio::spawn(serve(driver, socket, registry, stop.clone())), tokio::spawn(controllers)];
+        let tasks = vec![tokio::spawn(serve(driver, socket, registry, stop.clone())), tokio::spawn(controllers), tokio::spawn(binding)];
         Ok(Self { engine, tasks, stop })
     }
 
@@ -56,11 +58,25 @@ async fn serve(driver: Driver, socket: PathBuf, registry: PathBuf, stop: Cancell
     }
 }
 
+/// The snapshot class that comes with the driver, and the collection it is in.
+fn snapshot_class() -> (String, Value) {
+    ("/apis/snapshot.storage.k8s.io/v1/volumesnapshotclasses".into(), snapshots::class("lightningstor", DRIVER))
+}
+
+/// What virtual clusters with storage begin with.
+pub fn of_virtual_clusters() -> StorageObjects {
+    StorageObjects { definitions: snapshots::definitions(), objects: vec![snapshot_class()] }
+}
+
 /// Makes the objects that are not there; what is there is the operator's.
 async fn install(client: &Client) -> Result<()> {
-    for object in lightningstor::kubernetes::objects() {
+    api_client::install_definitions(client, &snapshots::definitions()).await?;
+    let own = lightningstor::kubernetes::objects().into_iter().map(|object| {
         let plural = if object["kind"] == "CSIDriver" { "csidrivers" } else { "storageclasses" };
-        let request = Request::post(format!("/apis/storage.k8s.io/v1/{plural}")).header(http::header::CONTENT_TYPE, "application/json");
+        (format!("/apis/storage.k8s.io/v1/{plural}"), object)
+    });
+    for (collection, object) in own.chain([snapshot_class()]) {
+        let request = Request::post(collection).header(http::header::CONTENT_TYPE, "application/json");
         match client.request::<Value>(request.body(serde_json::to_vec(&object)?)?).await {
             Err(api_client::kube::Error::Api(status)) if is_there(&status) => {}
             other => drop(other?),

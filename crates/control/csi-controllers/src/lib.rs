@@ -1,15 +1,18 @@
-//! CSI controllers: what makes, deletes, attaches and grows volumes through a driver on this node.
+//! CSI controllers: what makes, deletes, attaches and grows volumes, and makes snapshots, through a driver on this node.
 //!
-//! The parts of upstream's external-provisioner, -attacher and -resizer, run beside the driver as with
+//! The parts of upstream's external-provisioner, -attacher, -resizer and -snapshotter, run beside the driver as with
 //! `--node-deployment`: each node cares for the volumes that can be reached from it.
 
 mod attacher;
+mod capacity;
 mod deleter;
 mod driver;
 mod orphans;
 mod persistent_volume;
 mod provisioner;
 mod resizer;
+pub mod snapshots;
+mod source;
 mod tenancy;
 #[cfg(test)]
 mod tests;
@@ -30,6 +33,8 @@ pub async fn run(settings: DriverSettings, kit: Kit, shutdown: CancellationToken
         deleter::runner(&kit, driver.clone()).run(stop()).boxed(),
         attacher::runner(&kit, driver.clone()).run(stop()).boxed(),
         resizer::runner(&kit, driver.clone()).run(stop()).boxed(),
+        capacity::runner(&kit, driver.clone()).run(stop()).boxed(),
+        snapshots::snapshotter::runner(&kit, driver.clone()).run(stop()).boxed(),
         orphans::run(kit.clone(), driver, stop()).boxed(),
     ];
     join_all(all.into_iter().map(tokio::spawn)).await;

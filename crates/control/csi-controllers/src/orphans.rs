@@ -1,8 +1,8 @@
-//! Orphans: volumes of virtual clusters that were removed, objects and all, so that nobody asks for their deletion.
+//! Orphans: volumes and snapshots of virtual clusters that were removed, objects and all, so that nobody asks for their deletion.
 use crate::driver::{Driver, Rpc, message};
 use api_meta::ClusterName;
 use controller_kit::{CancellationToken, Kit, ObjectKey};
-use csi::v1::{ControllerUnpublishVolumeRequest, DeleteVolumeRequest, ListVolumesRequest};
+use csi::v1::{ControllerUnpublishVolumeRequest, DeleteSnapshotRequest, DeleteVolumeRequest, ListSnapshotsRequest, ListVolumesRequest};
 use k8s_openapi::api::core::v1::Namespace;
 use std::time::Duration;
 use tonic::Status;
@@ -63,6 +63,25 @@ async fn sweep(driver: &Driver, lives: &(impl Fn(&ClusterName) -> bool + Sync)) 
                 Err(status) => Err(status),
             };
             refused = refused.and(gone);
+        }
+        if page.next_token.is_empty() {
+            return refused.and(sweep_snapshots(driver, lives).await);
+        }
+        token = page.next_token;
+    }
+}
+
+async fn sweep_snapshots(driver: &Driver, lives: &(impl Fn(&ClusterName) -> bool + Sync)) -> Result<(), Status> {
+    if !driver.facts.can(Rpc::ListSnapshots) {
+        return Ok(());
+    }
+    let (mut controller, mut token, mut refused) = (driver.controller.clone(), String::new(), Ok(()));
+    loop {
+        let page = controller.list_snapshots(ListSnapshotsRequest { max_entries: 500, starting_token: token, ..Default::default() }).await?.into_inner();
+        let handles = page.entries.into_iter().filter_map(|entry| entry.snapshot).map(|snapshot| snapshot.snapshot_id);
+        for snapshot_id in handles.filter(|handle| owner(handle).is_some_and(|cluster| !lives(&cluster))) {
+            tracing::info!(snapshot = snapshot_id, "a snapshot of a cluster that was removed is deleted");
+            refused = refused.and(controller.delete_snapshot(DeleteSnapshotRequest { snapshot_id, ..Default::default() }).await.map(drop));
         }
         if page.next_token.is_empty() {
             return refused;

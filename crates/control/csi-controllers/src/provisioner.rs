@@ -1,9 +1,10 @@
 //! Provisioner: makes a volume for a claim that waits for one of this driver on this node.
 use crate::driver::{Driver, Facts, Rpc, message, refused};
+use crate::snapshots::{VolumeSnapshot, VolumeSnapshotContent};
+use crate::source::{self, Source};
 use crate::{persistent_volume, tenancy};
 use controller_kit::{Controller, Error, Kit, ObjectKey, Objects, Plan, Preconditions, Recorder, Runner, async_trait, storage_class};
-use csi::v1::volume_content_source::{Type as SourceType, VolumeSource};
-use csi::v1::{CapacityRange, CreateVolumeRequest, DeleteVolumeRequest, TopologyRequirement, VolumeContentSource};
+use csi::v1::{CapacityRange, CreateVolumeRequest, DeleteVolumeRequest, TopologyRequirement};
 use k8s_openapi::api::core::v1::{Namespace, PersistentVolume, PersistentVolumeClaim};
 use k8s_openapi::api::storage::v1::StorageClass;
 use serde_json::json;
@@ -24,6 +25,8 @@ pub struct Provisioner {
     volumes: Objects<PersistentVolume>,
     classes: Objects<StorageClass>,
     namespaces: Objects<Namespace>,
+    snapshots: Objects<VolumeSnapshot>,
+    contents: Objects<VolumeSnapshotContent>,
     events: Recorder,
 }
 
@@ -36,8 +39,10 @@ pub struct World {
     pub made: bool,
     /// What the namespace's labels say of whose it is, as parameters.
     pub owners: BTreeMap<String, String>,
-    /// The volume of the claim this one is to be a copy of.
-    pub source: Option<Arc<PersistentVolume>>,
+    /// What the volume is to begin with.
+    pub source: Source,
+    /// Whether another claim waits for a copy of this one.
+    pub copied: bool,
 }
 
 #[derive(Debug, PartialEq)]
@@ -49,14 +54,41 @@ pub enum Action {
         fs_type: String,
     },
     Refuse(String),
+    /// Keeps a claim that is being copied from going meanwhile, or lets it go.
+    HoldSource {
+        claim: String,
+        hold: bool,
+    },
 }
 
 pub fn runner(kit: &Kit, driver: Driver) -> Runner<Provisioner> {
     let (claims, volumes, classes) = (kit.objects::<PersistentVolumeClaim>(), kit.objects::<PersistentVolume>(), kit.objects::<StorageClass>());
-    let namespaces = kit.objects::<Namespace>();
+    let (namespaces, snapshots, contents) = (kit.objects::<Namespace>(), kit.objects::<VolumeSnapshot>(), kit.objects::<VolumeSnapshotContent>());
     let events = kit.recorder("stor.plasmacloud.io_provisioner");
-    let controller = Provisioner { driver, claims: claims.clone(), volumes: volumes.clone(), classes: classes.clone(), namespaces: namespaces.clone(), events };
-    Runner::new(controller).watch_own(&claims).needs(&volumes).needs(&classes).needs(&namespaces)
+    let controller = Provisioner {
+        driver,
+        claims: claims.clone(),
+        volumes: volumes.clone(),
+        classes: classes.clone(),
+        namespaces: namespaces.clone(),
+        snapshots: snapshots.clone(),
+        contents: contents.clone(),
+        events,
+    };
+    let (of_claim, of_snapshot) = (claims.clone(), claims.clone());
+    Runner::new(controller)
+        .watch(&claims, move |change| {
+            // A copy waits for its source to be bound, and its source for the copy to be made.
+            let copies = source::of_it(&of_claim, &change.key, "PersistentVolumeClaim");
+            let copied = change.new.as_ref().or(change.old.as_ref()).and_then(|claim| source::claim_name(claim));
+            let copied = copied.map(|name| ObjectKey::new(&change.key.cluster, &change.key.namespace, &name));
+            copies.into_iter().chain(copied).chain([change.key.clone()]).collect()
+        })
+        .watch(&snapshots, move |change| source::of_it(&of_snapshot, &change.key, "VolumeSnapshot"))
+        .needs(&volumes)
+        .needs(&classes)
+        .needs(&namespaces)
+        .needs(&contents)
 }
 
 #[async_trait]
@@ -77,11 +109,25 @@ impl Controller for Provisioner {
         let namespace = key.cluster.host_object().map_or(&*key.namespace, |(namespace, _)| namespace);
         let labels = self.namespaces.get(&ObjectKey::new(&root, "", namespace)).and_then(|namespace| namespace.metadata.labels.clone()).unwrap_or_default();
         let owners = OWNERS.iter().filter_map(|(label, parameter)| Some(((*parameter).to_owned(), labels.get(*label)?.clone()))).collect();
-        let source = spec.data_source.as_ref().filter(|source| source.kind == "PersistentVolumeClaim").and_then(|source| {
-            let of = self.claims.get(&ObjectKey::new(&key.cluster, &key.namespace, &source.name))?;
-            self.volumes.get(&ObjectKey::new(&key.cluster, "", of.spec.as_ref()?.volume_name.as_deref()?))
-        });
-        Some(World { facts: self.driver.facts.clone(), key: key.clone(), claim, class, made, owners, source })
+        let source = match &spec.data_source {
+            None => Source::Nothing,
+            Some(wanted) if wanted.kind == "PersistentVolumeClaim" => {
+                let of = self.claims.get(&ObjectKey::new(&key.cluster, &key.namespace, &wanted.name));
+                let volume = of.as_ref().and_then(|of| self.volumes.get(&ObjectKey::new(&key.cluster, "", of.spec.as_ref()?.volume_name.as_deref()?)));
+                Source::Claim { name: wanted.name.clone(), claim: of, volume }
+            }
+            Some(wanted) if wanted.kind == "VolumeSnapshot" => {
+                let of = self.snapshots.get(&ObjectKey::new(&key.cluster, &key.namespace, &wanted.name));
+                let bound = of.as_ref().and_then(|of| of.status.as_ref()?.bound_volume_snapshot_content_name.clone());
+                let content = bound.and_then(|name| self.contents.get(&ObjectKey::new(&key.cluster, "", &name)));
+                Source::Snapshot { name: wanted.name.clone(), snapshot: of, content }
+            }
+            Some(wanted) => Source::Other(wanted.kind.clone()),
+        };
+        let copied = source::of_it(&self.claims, key, "PersistentVolumeClaim")
+            .iter()
+            .any(|copy| self.claims.get(copy).is_some_and(|copy| copy.status.as_ref().and_then(|status| status.phase.as_deref()) != Some("Bound")));
+        Some(World { facts: self.driver.facts.clone(), key: key.clone(), claim, class, made, owners, source, copied })
     }
 
     fn reconcile(world: &World) -> Plan<Action> {
@@ -90,6 +136,9 @@ impl Controller for Provisioner {
         let annotation = |name: &str| claim.metadata.annotations.as_ref().and_then(|all| all.get(name));
         let is_ours = ASKED.iter().any(|name| annotation(name) == Some(&facts.name));
         let bound = spec.volume_name.as_ref().is_some_and(|name| !name.is_empty());
+        if source::is_held(claim) && !world.copied {
+            return vec![Action::HoldSource { claim: world.key.name.to_string(), hold: false }].into();
+        }
         if !is_ours || bound || world.made || claim.metadata.deletion_timestamp.is_some() {
             return Plan::nothing();
         }
@@ -108,7 +157,19 @@ impl Controller for Provisioner {
             None => return vec![Action::Choose].into(),
             Some(_) => {}
         }
-        vec![request(world, class).unwrap_or_else(Action::Refuse)].into()
+        let mut plan = Plan::nothing();
+        match request(world, class) {
+            Err(why) => plan.push(Action::Refuse(why)),
+            Ok(create) => {
+                if let Source::Claim { name, claim: Some(of), .. } = &world.source
+                    && !source::is_held(of)
+                {
+                    plan.push(Action::HoldSource { claim: name.clone(), hold: true });
+                }
+                plan.push(create);
+            }
+        }
+        plan
     }
 
     async fn act(&self, key: &ObjectKey, action: Action) -> Result<(), Error> {
@@ -126,6 +187,7 @@ impl Controller for Provisioner {
                 Ok(())
             }
             Action::Create { request, fs_type } => self.create(key, &claim, *request, &fs_type).await,
+            Action::HoldSource { claim, hold } => source::hold(&self.claims, &ObjectKey::new(&key.cluster, &key.namespace, &claim), hold).await,
         }
     }
 }
@@ -205,19 +267,7 @@ fn request(world: &World, class: &StorageClass) -> Result<Action, String> {
             None => drop(parameters.insert(key.clone(), value.clone())),
         }
     }
-    let source = match (&spec.data_source, &world.source) {
-        (None, _) => None,
-        (Some(wanted), Some(volume)) if wanted.kind == "PersistentVolumeClaim" => {
-            let source = volume.spec.as_ref().and_then(|spec| spec.csi.as_ref()).filter(|source| source.driver == facts.name);
-            let source = source.ok_or_else(|| format!("the source claim {:?} has no volume of driver {:?}", wanted.name, facts.name))?;
-            if !facts.can(Rpc::CloneVolume) {
-                return Err(format!("driver {:?} can't clone volumes", facts.name));
-            }
-            Some(VolumeContentSource { r#type: Some(SourceType::Volume(VolumeSource { volume_id: source.volume_handle.clone() })) })
-        }
-        (Some(wanted), None) if wanted.kind == "PersistentVolumeClaim" => return Err(format!("the source claim {:?} is not bound", wanted.name)),
-        (Some(wanted), _) => return Err(format!("volumes can't be made from a {} here", wanted.kind)),
-    };
+    let source = source::content_source(&world.source, facts, &world.key, claim, bytes(&requests))?;
     let block = spec.volume_mode.as_deref() == Some("Block");
     let modes = spec.access_modes.clone().unwrap_or_default();
     let capability = |mode: &String| {

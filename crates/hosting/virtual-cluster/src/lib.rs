@@ -11,6 +11,6 @@ mod policy;
 mod run;
 mod status;
 
-pub use cluster::HostFacts;
+pub use cluster::{HostFacts, StorageObjects};
 pub use definitions::install;
 pub use run::run;

@@ -20,7 +20,7 @@ use reconcile::{Action, World};
 use serde_json::{Value, json};
 use std::sync::Arc;
 
-pub use provision::HostFacts;
+pub use provision::{HostFacts, StorageObjects};
 
 /// Found by the namespaces that are bound to a policy.
 pub const BY_POLICY: &str = "policy";

@@ -1,5 +1,5 @@
 //! Provisioner: opens a cluster and makes what belongs to it here: its kubeconfig, its Service, its addons.
-use super::secrets::Secrets;
+use super::secrets::{self, Secrets};
 use super::{addons, exposure};
 use crate::effective::Effective;
 use crate::kinds::{Cluster, KubeconfigSecret, MANAGER, Mode, RENEW_AFTER, SECRET_TYPE};
@@ -22,6 +22,16 @@ pub struct HostFacts {
     pub version: String,
     /// The pod network.
     pub cluster_cidr: IpNet,
+    /// What a cluster that has the host's storage classes begins with.
+    pub storage: StorageObjects,
+}
+
+/// CustomResourceDefinitions, kept as they are here, and objects of theirs, which are the cluster's own once they are made.
+#[derive(Clone, Debug, Default)]
+pub struct StorageObjects {
+    pub definitions: Vec<Value>,
+    /// By their collection's path.
+    pub objects: Vec<(String, Value)>,
 }
 
 impl HostFacts {
@@ -30,7 +40,7 @@ impl HostFacts {
     /// # Errors
     /// When the API can't be asked.
     pub async fn of(client: &kube::Client, cluster_cidr: IpNet) -> Result<Self, kube::Error> {
-        Ok(Self { version: client.apiserver_version().await?.git_version, cluster_cidr })
+        Ok(Self { version: client.apiserver_version().await?.git_version, cluster_cidr, storage: StorageObjects::default() })
     }
 }
 
@@ -74,6 +84,9 @@ impl Provisioner {
         }
         self.write_kubeconfig(&secrets, cluster, &access).await?;
         exposure::ensure(&secrets.client, cluster, &access).await?;
+        if effective.settings.storage_classes.is_some() {
+            self.storage(&self.clients.cluster(&effective.cluster)).await?;
+        }
         for addon in &cluster.spec.addons {
             let manifests = secrets.values(&addon.secret_ref).await?;
             addons::apply(&self.clients.cluster(&effective.cluster), &addon.secret_ref, &manifests).await?;
@@ -86,6 +99,17 @@ impl Provisioner {
             host_name: host_name(&access.host).to_owned(),
             address: access.address,
         })
+    }
+
+    async fn storage(&self, client: &kube::Client) -> Result<(), Error> {
+        api_client::install_definitions(client, &self.facts.storage.definitions).await?;
+        for (collection, object) in &self.facts.storage.objects {
+            match secrets::create::<Value>(client, collection, object).await {
+                Err(error) if !error.is_already_exists() => return Err(error),
+                _ => {}
+            }
+        }
+        Ok(())
     }
 
     pub async fn remove_exposure(&self, key: &ObjectKey) -> Result<(), Error> {

@@ -1,0 +1,32 @@
+//! Snapshots (snapshot.storage.k8s.io/v1): their kinds, the controller that binds them, and the one beside a driver that makes them.
+//!
+//! The parts of upstream's external-snapshotter: `snapshot` and `content` are its snapshot-controller with distributed
+//! snapshotting, `snapshotter` is its csi-snapshotter.
+
+mod content;
+mod definitions;
+mod kinds;
+mod snapshot;
+pub mod snapshotter;
+#[cfg(test)]
+mod tests;
+
+pub use definitions::{class, definitions};
+pub use kinds::{GROUP, VolumeSnapshot, VolumeSnapshotClass, VolumeSnapshotContent};
+
+use controller_kit::{CancellationToken, Kit};
+
+/// The finalizer of contents, which goes when the driver has let go of the snapshot.
+const CONTENT_FINALIZER: &str = "snapshot.storage.kubernetes.io/volumesnapshotcontent-bound-protection";
+/// On a content whose VolumeSnapshot goes or has gone.
+const BEING_DELETED: &str = "snapshot.storage.kubernetes.io/volumesnapshot-being-deleted";
+/// On a content whose snapshot the driver was asked for, and may have made without this being known.
+const BEING_CREATED: &str = "snapshot.storage.kubernetes.io/volumesnapshot-being-created";
+/// The node beside whose driver the snapshot is made.
+const MANAGED_BY: &str = "snapshot.storage.kubernetes.io/managed-by";
+
+/// Binds snapshots and contents in all clusters until `shutdown`, whatever drivers there are. Must be called inside a tokio runtime.
+pub async fn run(kit: Kit, shutdown: CancellationToken) {
+    let all = [tokio::spawn(snapshot::runner(&kit).run(shutdown.clone())), tokio::spawn(content::runner(&kit).run(shutdown))];
+    futures::future::join_all(all).await;
+}
