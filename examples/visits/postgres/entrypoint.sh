@@ -2,12 +2,20 @@
 # Starts PostgreSQL. On an empty volume it first makes the database that POSTGRES_USER, POSTGRES_PASSWORD and POSTGRES_DB name.
 set -eu
 
-if [ ! -s "$PGDATA/PG_VERSION" ]; then
+if [ "$(id -u)" = 0 ]; then
+    # A new volume is root's, and PostgreSQL never runs as root.
+    mkdir -p "$PGDATA"
+    [ "$(stat -c %U "$PGDATA")" = postgres ] || chown -R postgres:postgres "$PGDATA"
+    chmod 0700 "$PGDATA"
+    exec chroot --userspec=postgres:postgres / "$0" "$@"
+fi
+
+# Made in a directory of its own and moved up: a start that was cut off leaves that directory, and the next begins anew.
+unfinished=$PGDATA/unfinished
+if [ -e "$unfinished" ] || [ ! -s "$PGDATA/PG_VERSION" ]; then
     : "${POSTGRES_PASSWORD:?must be set to make the database}"
     user=${POSTGRES_USER:-postgres}
-    # Made beside and moved into place: a start that was cut off leaves nothing that looks finished.
-    unfinished=$PGDATA.unfinished
-    rm -rf "$unfinished"
+    [ ! -e "$unfinished" ] || rm -rf "${PGDATA:?}"/*
     printf '%s\n' "$POSTGRES_PASSWORD" >/tmp/password
     initdb --pgdata="$unfinished" --username="$user" --pwfile=/tmp/password --encoding=UTF8 --locale=C.UTF-8 --auth-local=trust --auth-host=scram-sha-256
     rm /tmp/password
@@ -15,7 +23,8 @@ if [ ! -s "$PGDATA/PG_VERSION" ]; then
     if [ "${POSTGRES_DB:-$user}" != postgres ]; then
         echo "CREATE DATABASE \"${POSTGRES_DB:-$user}\"" | postgres --single -D "$unfinished" postgres
     fi
-    mv "$unfinished" "$PGDATA"
+    mv "$unfinished"/* "$PGDATA"
+    rmdir "$unfinished"
 fi
 
 # The shell makes way, so that PostgreSQL gets the signals itself.

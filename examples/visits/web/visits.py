@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
-"""Counts its visitors in PostgreSQL, which it finds by the usual variables (PGHOST, PGUSER, PGPASSWORD, PGDATABASE).
+"""Counts its visitors in PostgreSQL, which it finds by DATABASE_URL or the usual variables (PGHOST, PGUSER, PGPASSWORD, PGDATABASE).
 
 GET /         counts a visit and says its number
+GET /health   200 as soon as the database answers, 503 if it has not for half a minute
 GET /healthz  200 while the database answers, 503 otherwise: whether to send visitors here
 GET /livez    200 while this process answers: whether to start it again
 """
@@ -10,9 +11,12 @@ import queue
 import signal
 import socket
 import threading
+import time
+import urllib.parse
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import psycopg2
+import psycopg2.sql
 
 VERSION = os.environ.get("VISITS_VERSION", "unknown")
 NAME = socket.gethostname()
@@ -53,9 +57,39 @@ class Database:
         finally:
             self.free.put(connection)
 
+    def ask_patiently(self, statement, seconds):
+        until = time.monotonic() + seconds
+        while True:
+            try:
+                return self.ask(statement)
+            except psycopg2.OperationalError:
+                if time.monotonic() > until:
+                    raise
+                time.sleep(0.2)
+
+    @staticmethod
+    def open():
+        address = os.environ.get("DATABASE_URL", "")
+        try:
+            return psycopg2.connect(address, connect_timeout=3)
+        except psycopg2.OperationalError as error:
+            name = urllib.parse.urlsplit(address).path.strip("/")
+            if not name or f'database "{name}" does not exist' not in str(error):
+                raise
+        # Nobody has made it yet; of several replicas one does.
+        administration = psycopg2.connect(address, dbname="postgres", connect_timeout=3)
+        administration.autocommit = True
+        with administration.cursor() as cursor:
+            cursor.execute("SELECT pg_advisory_lock(%s)", (SCHEMA_LOCK,))
+            cursor.execute("SELECT 1 FROM pg_database WHERE datname = %s", (name,))
+            if cursor.fetchone() is None:
+                cursor.execute(psycopg2.sql.SQL("CREATE DATABASE {}").format(psycopg2.sql.Identifier(name)))
+        administration.close()
+        return psycopg2.connect(address, connect_timeout=3)
+
     @staticmethod
     def connect():
-        connection = psycopg2.connect(connect_timeout=3)
+        connection = Database.open()
         connection.autocommit = True
         with connection.cursor() as cursor:
             # Replicas that start together must not make the table twice.
@@ -76,6 +110,9 @@ class Visits(BaseHTTPRequestHandler):
                 self.answer(200, "ok")
             elif self.path == "/healthz":
                 DATABASE.ask("SELECT number FROM visits")
+                self.answer(200, "ok")
+            elif self.path == "/health":
+                DATABASE.ask_patiently("SELECT number FROM visits", 30)
                 self.answer(200, "ok")
             elif self.path == "/":
                 number = DATABASE.ask("UPDATE visits SET number = number + 1 RETURNING number")

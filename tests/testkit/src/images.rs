@@ -62,6 +62,27 @@ impl Recipe {
         }
         path
     }
+    /// Unpacks what is in the image into a directory: for programs of it that are to run outside of containers, by chroot.
+    pub fn unpack(&self, directory: &Path) {
+        let file = File::open(self.archive()).expect("the archive is there");
+        let mut blobs = std::collections::BTreeMap::new();
+        for entry in tar::Archive::new(file).entries().expect("it is an archive") {
+            let mut entry = entry.expect("it is whole");
+            let name = entry.path().expect("a path").display().to_string();
+            let mut bytes = Vec::new();
+            std::io::Read::read_to_end(&mut entry, &mut bytes).expect("it is whole");
+            blobs.insert(name, bytes);
+        }
+        let json = |name: &str| -> serde_json::Value { serde_json::from_slice(&blobs[name]).expect("it is JSON") };
+        let blob = |of: &serde_json::Value| format!("blobs/{}", of["digest"].as_str().expect("a digest").replace(':', "/"));
+        let manifest = json(&blob(&json("index.json")["manifests"][0]));
+        for layer in manifest["layers"].as_array().expect("layers") {
+            let mut layer = tar::Archive::new(&*blobs[&blob(layer)]);
+            layer.set_preserve_ownerships(true);
+            layer.set_overwrite(true);
+            layer.unpack(directory).expect("a layer can be unpacked");
+        }
+    }
     /// The name as users write it, e.g. `busybox:1.36`.
     pub fn short_name(&self) -> &'static str {
         self.name.strip_prefix("docker.io/library/").unwrap_or(self.name)
@@ -150,7 +171,7 @@ const NOT_NEEDED: &[&str] = &[
     "usrmerge",
 ];
 /// Just-in-time compiling in PostgreSQL, which it does without where it is not there: a third of its size.
-const JUST_IN_TIME: &[&str] = &["libllvm*", "libz3*", "libedit2", "libbsd0", "libmd0"];
+const JUST_IN_TIME: &[&str] = &["libllvm*", "libz3*"];
 
 impl Packages {
     /// Debian without what installs Debian: a shell, coreutils, the C library, time zones.
@@ -249,9 +270,8 @@ fn postgres(packages: &Packages, _tag: &str) -> Image {
         .layer(server)
         .entrypoint(&["/usr/local/bin/entrypoint.sh"])
         .environment("PATH", "/usr/local/bin:/usr/lib/postgresql/15/bin:/usr/sbin:/usr/bin:/sbin:/bin")
-        .environment("PGDATA", "/var/lib/postgresql/data/15")
+        .environment("PGDATA", "/var/lib/postgresql/data")
         .environment("LC_ALL", "C.UTF-8")
-        .user("999:999")
         .port("5432/tcp")
         // PostgreSQL waits for its clients to leave on SIGTERM; on SIGINT it sends them away and ends cleanly.
         .stop_signal("SIGINT")

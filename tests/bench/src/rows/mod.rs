@@ -8,6 +8,7 @@ mod read;
 mod reviews;
 mod scheduler;
 mod start;
+mod storage;
 mod watch;
 
 use crate::figure::Figure;
@@ -28,6 +29,7 @@ pub const ALL: &[(&str, Measure)] = &[
     ("balancer", balancer::measure),
     ("reviews", reviews::measure),
     ("pods", pods::measure),
+    ("storage", storage::measure),
 ];
 
 fn runtime() -> Result<tokio::runtime::Runtime> {

@@ -27,6 +27,11 @@ pub fn measure() -> Result<Vec<Figure>> {
         return Ok(Vec::new());
     }
     let cluster = Cluster::start_with(&["--kubelet-arg", "max-pods=250"]);
+    inside(&cluster, async |client| run(Api::default_namespaced(client)).await)
+}
+
+/// Measures from within a cluster's network.
+pub(super) fn inside(cluster: &Cluster, measure: impl AsyncFnOnce(Client) -> Result<Vec<Figure>> + Send + 'static) -> Result<Vec<Figure>> {
     let namespace = format!("/run/netns/{}", cluster.host.namespace());
     let kubeconfig = cluster.server.kubeconfig();
     // A thread can enter the cluster's network without the rest of the process.
@@ -35,7 +40,7 @@ pub fn measure() -> Result<Vec<Figure>> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         runtime.block_on(async {
             let config = Config::from_custom_kubeconfig(Kubeconfig::read_from(&kubeconfig)?, &KubeConfigOptions::default()).await?;
-            run(Api::default_namespaced(Client::try_from(config)?)).await
+            measure(Client::try_from(config)?).await
         })
     });
     thread.join().map_err(|_| anyhow::anyhow!("the measuring thread panicked"))?
@@ -45,15 +50,15 @@ async fn run(pods: Api<Pod>) -> Result<Vec<Figure>> {
     let mut alone = Vec::new();
     for number in 0..=ONE_BY_ONE {
         let name = format!("alone-{number}");
-        let took = running(&pods, std::slice::from_ref(&name)).await?;
+        let took = running(&pods, &[pod(&name)?]).await?;
         // The first finds every cache cold.
         if number > 0 {
             alone.push(took[0].as_secs_f64() * 1000.0);
         }
         remove(&pods, &name).await?;
     }
-    let names: Vec<String> = (0..AT_ONCE).map(|number| format!("together-{number}")).collect();
-    let mut together: Vec<f64> = running(&pods, &names).await?.iter().map(Duration::as_secs_f64).collect();
+    let new = (0..AT_ONCE).map(|number| pod(&format!("together-{number}"))).collect::<Result<Vec<_>>>()?;
+    let mut together: Vec<f64> = running(&pods, &new).await?.iter().map(Duration::as_secs_f64).collect();
     let (p50, p99) = (percentile(&mut alone, 0.5), percentile(&mut alone, 0.99));
     let detail = format!("p50 {:.1} s", percentile(&mut together, 0.5));
     Ok(vec![
@@ -64,22 +69,22 @@ async fn run(pods: Api<Pod>) -> Result<Vec<Figure>> {
 }
 
 /// Creates the pods; how long each took until it was Running.
-async fn running(pods: &Api<Pod>, names: &[String]) -> Result<Vec<Duration>> {
+pub(super) async fn running(pods: &Api<Pod>, new: &[Pod]) -> Result<Vec<Duration>> {
     let list = pods.list_metadata(&Default::default()).await?;
     let version = list.metadata.resource_version.context("the list has no version")?;
     let mut events = pods.watch(&WatchParams::default(), &version).await?.boxed();
-    let created: HashMap<String, Instant> = futures::future::try_join_all(names.iter().map(async |name| {
+    let created: HashMap<String, Instant> = futures::future::try_join_all(new.iter().map(async |pod| {
         let began = SystemClock.instant();
-        pods.create(&PostParams::default(), &pod(name)?).await?;
-        anyhow::Ok((name.clone(), began))
+        pods.create(&PostParams::default(), pod).await?;
+        anyhow::Ok((pod.metadata.name.clone().unwrap_or_default(), began))
     }))
     .await?
     .into_iter()
     .collect();
     let mut took: HashMap<String, Duration> = HashMap::new();
-    while took.len() < names.len() {
+    while took.len() < new.len() {
         let event = tokio::time::timeout(PATIENCE, events.try_next()).await;
-        let event = event.with_context(|| format!("{} of {} pods were running within {PATIENCE:?}", took.len(), names.len()))??;
+        let event = event.with_context(|| format!("{} of {} pods were running within {PATIENCE:?}", took.len(), new.len()))??;
         let (WatchEvent::Added(pod) | WatchEvent::Modified(pod)) = event.context("the watch ended")? else { continue };
         let name = pod.metadata.name.unwrap_or_default();
         let phase = pod.status.and_then(|status| status.phase).unwrap_or_default();
@@ -93,7 +98,7 @@ async fn running(pods: &Api<Pod>, names: &[String]) -> Result<Vec<Duration>> {
     Ok(took.into_values().collect())
 }
 
-async fn remove(pods: &Api<Pod>, name: &str) -> Result<()> {
+pub(super) async fn remove(pods: &Api<Pod>, name: &str) -> Result<()> {
     pods.delete(name, &DeleteParams::default().grace_period(0)).await?;
     let began = SystemClock.instant();
     while pods.get_opt(name).await?.is_some() {
@@ -105,7 +110,7 @@ async fn remove(pods: &Api<Pod>, name: &str) -> Result<()> {
     Ok(())
 }
 
-fn pod(name: &str) -> Result<Pod> {
+pub(super) fn pod(name: &str) -> Result<Pod> {
     let container = json!({ "name": "main", "image": "busybox:1.36", "imagePullPolicy": "Never", "command": ["sleep", "3600"] });
     Ok(serde_json::from_value(json!({
         "apiVersion": "v1", "kind": "Pod", "metadata": { "name": name },

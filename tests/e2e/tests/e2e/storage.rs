@@ -6,19 +6,19 @@ use testkit::{Cluster, Tool};
 
 const READY: &str = "--for=condition=Ready --timeout=90s";
 
-fn images(cluster: &Cluster) -> Vec<PathBuf> {
+pub fn images(cluster: &Cluster) -> Vec<PathBuf> {
     let volumes = ["ssd", "hdd"].map(|kind| cluster.server.data_dir().join("lightningstor").join(kind).join("volumes"));
     volumes.iter().flat_map(|path| std::fs::read_dir(path).into_iter().flatten().flatten()).map(|entry| entry.path().join("image")).collect()
 }
 
 /// Whether no image, device, mount or record of a volume is left.
-fn nothing_is_left(cluster: &Cluster) -> bool {
+pub fn nothing_is_left(cluster: &Cluster) -> bool {
     let remains = cluster.remains();
     let mounted = remains.mounts.iter().any(|mount| mount.to_string_lossy().contains("csi"));
     images(cluster).is_empty() && remains.loop_devices.is_empty() && !mounted
 }
 
-fn pod(name: &str, claim: &str) -> String {
+pub fn pod(name: &str, claim: &str) -> String {
     format!(
         r#"
 apiVersion: v1
@@ -34,7 +34,7 @@ spec:
     )
 }
 
-fn claim(name: &str, with: &str) -> String {
+pub fn claim(name: &str, with: &str) -> String {
     format!(
         r#"
 apiVersion: v1
@@ -215,4 +215,53 @@ spec:
     with.sh(&format!("kubectl wait {READY} pod/user")).ok();
     host.sh("kubectl -n team-a delete cluster.k3k.io same --timeout=60s").ok();
     testkit::wait_until("nothing is left of the cluster's volumes", 2 * SOON, || nothing_is_left(&cluster));
+}
+
+/// A disk of LightningStor's own, so small that it can be filled.
+fn small_disk(cluster: &mut Cluster, mib: u32) {
+    cluster.server.end(Signal::SIGKILL);
+    let directory = cluster.server.data_dir().join("lightningstor/ssd");
+    let options = format!("size={mib}m");
+    nix::mount::mount(Some("none"), &directory, Some("tmpfs"), nix::mount::MsFlags::empty(), Some(options.as_str())).expect("tests run as root");
+    cluster.server.launch();
+    cluster.wait_for_node();
+}
+
+#[test]
+fn a_full_disk_refuses_what_does_not_fit_and_the_claim_says_so() {
+    let mut cluster = Cluster::start();
+    small_disk(&mut cluster, 160);
+    let kubectl = cluster.tool();
+    kubectl.apply(
+        r#"
+apiVersion: storage.k8s.io/v1
+kind: StorageClass
+metadata: {name: now}
+provisioner: stor.plasmacloud.io
+parameters: {type: ssd, replication: "1"}
+volumeBindingMode: Immediate
+allowVolumeExpansion: true
+"#,
+    );
+    kubectl.apply(&claim("first", ", storageClassName: now").replace("64Mi", "128Mi"));
+    kubectl.apply(&pod("user", "first"));
+    kubectl.sh(&format!("kubectl wait {READY} pod/user")).ok();
+    kubectl.sh("kubectl exec user -- dd if=/dev/urandom of=/data/large bs=1M count=80 conv=fsync").ok();
+
+    // Neither a volume nor a larger one is made of what is not there.
+    kubectl.apply(&claim("second", ", storageClassName: now").replace("64Mi", "128Mi"));
+    kubectl.until("kubectl describe pvc second", SOON, |text| {
+        text.contains("ProvisioningFailed") && text.contains("failed to provision volume with StorageClass \"now\": rpc error: code = ResourceExhausted")
+    });
+    kubectl.sh(r#"kubectl patch pvc first -p '{"spec":{"resources":{"requests":{"storage":"512Mi"}}}}'"#).ok();
+    kubectl.until("kubectl describe pvc first", SOON, |text| text.contains("VolumeResizeFailed") && text.contains("code = ResourceExhausted"));
+    assert_eq!(kubectl.sh("kubectl get pvc first -o jsonpath='{.status.capacity.storage}'").ok(), "128Mi");
+    assert_eq!(images(&cluster).len(), 1);
+
+    // The claim that waits gets its volume once there is room, by itself.
+    kubectl.sh("kubectl delete pod user --timeout=60s && kubectl delete pvc first --timeout=60s").ok();
+    kubectl.until_it_prints("kubectl get pvc second -o jsonpath='{.status.phase}'", "Bound");
+    kubectl.sh("kubectl delete pvc second --timeout=60s").ok();
+    kubectl.until_it_prints("kubectl get pv -o name", "");
+    testkit::wait_until("nothing is left", SOON, || nothing_is_left(&cluster));
 }
