@@ -1,6 +1,8 @@
 #!/bin/bash
-# The specification's script "Deploy Multi-Tier Application". It deviates in the names of two images, as there is no registry to ask for
-# a newer `latest`: `busybox` is `busybox:1.36`, and `myapp:latest` is `visits-web:v1`, an application that DATABASE_URL leads to its database.
+# The specification's script "Deploy Multi-Tier Application". It deviates in three places:
+# - `image: busybox` is `busybox:1.36`, as there is no registry to ask for a newer `latest`.
+# - `myapp:latest` is `visits-web:v1`, an application that DATABASE_URL leads to its database.
+# - curl tries again while the connection is refused: the web tier has no readiness probe, so its pods are Ready before they listen.
 set -ex
 NAMESPACE="project-123"
 
@@ -106,7 +108,7 @@ done
 kubectl run -n $NAMESPACE --rm -it --restart=Never test-dns --image=busybox:1.36 -- nslookup postgres.${NAMESPACE}.svc.cluster.local
 
 # 8. Verify HTTP access
-curl -f http://$EXTERNAL_IP/health || { echo "Health check failed"; exit 1; }
+curl -f --retry 60 --retry-delay 1 --retry-connrefused http://$EXTERNAL_IP/health || { echo "Health check failed"; exit 1; }
 
 # 9. Verify PVC mounted
 kubectl exec -n $NAMESPACE deployment/postgres -- ls /var/lib/postgresql/data | grep pg_wal
