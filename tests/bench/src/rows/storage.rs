@@ -10,7 +10,7 @@ use nix::libc;
 use serde_json::{Value, json};
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 use testkit::Cluster;
 
@@ -135,7 +135,7 @@ fn compare(mounted: &Path, direct: &Path) -> Result<Vec<Figure>> {
 }
 
 /// Past the page cache, so that it is the disk that is measured.
-fn open(path: &PathBuf) -> Result<File> {
+fn open(path: &Path) -> Result<File> {
     OpenOptions::new().read(true).write(true).create(true).truncate(true).custom_flags(libc::O_DIRECT).open(path).with_context(|| path.display().to_string())
 }
 

@@ -205,11 +205,8 @@ fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match &arguments[..] {
         [serve, data, socket] if serve == SERVE => process::serve(Path::new(data), Path::new(socket)),
-        all if all.iter().any(|argument| argument == "--list") => {
-            if !all.iter().any(|argument| argument == "--ignored") {
-                println!("{NAME}: test");
-            }
-        }
+        all if all.iter().any(|argument| argument == "--ignored") => {}
+        all if all.iter().any(|argument| argument == "--list") => println!("{NAME}: test"),
         all if all.iter().all(|argument| argument.starts_with('-') || NAME.contains(argument.as_str())) => {
             whatever_calls_come_nothing_is_left_of_a_volume_that_was_taken_down();
         }
