@@ -25,7 +25,8 @@ pub struct Storage {
 impl Storage {
     /// Starts it for the node of this machine. It outlives the node, which unmounts through it.
     pub async fn start(settings: &ServerSettings, kit: Kit, clock: Arc<dyn Clock>) -> Result<Self> {
-        let own = LightningStorSettings::under(&settings.data_dir.join("lightningstor"), &settings.node_name);
+        let mut own = LightningStorSettings::under(&settings.data_dir.join("lightningstor"), &settings.node_name);
+        own.directories.extend(settings.lightningstor_dirs.clone());
         let engine: Arc<dyn Engine> = tokio::task::spawn_blocking(move || FileEngine::open(own, clock)).await?.map(Arc::new).context("opening the volumes")?;
         install(&kit.clients().cluster(&api_meta::ClusterName::root())).await.context("installing the storage classes")?;
         let agent = settings.data_dir.join("agent");

@@ -49,6 +49,8 @@ pub struct ServerSettings {
     pub service_node_port_range: PortRange,
     /// CIDRs and ranges, as they were written; empty: the nodes' own addresses.
     pub external_ip_pool: Vec<String>,
+    /// Where volumes lie, by their type, where it is not the data directory.
+    pub lightningstor_dirs: BTreeMap<String, PathBuf>,
     pub disable: Vec<String>,
     pub disable_agent: bool,
     pub write_kubeconfig: PathBuf,
@@ -261,6 +263,7 @@ impl Layers {
             cluster_domain,
             service_node_port_range,
             external_ip_pool: self.list("external-ip-pool"),
+            lightningstor_dirs: self.lightningstor_dirs()?,
             disable,
             disable_agent: self.switch("disable-agent")?,
             write_kubeconfig: self.needed("write-kubeconfig")?.into(),
@@ -271,6 +274,24 @@ impl Layers {
             kube_apiserver_arg: self.arguments("kube-apiserver-arg")?,
             kubelet_arg: self.arguments("kubelet-arg")?,
         })
+    }
+
+    fn lightningstor_dirs(&self) -> Result<BTreeMap<String, PathBuf>, SettingsError> {
+        let mut chosen = BTreeMap::new();
+        for (kind, setting) in [("ssd", "lightningstor-ssd-dir"), ("hdd", "lightningstor-hdd-dir")] {
+            let Some(directory) = self.text(setting)?.map(PathBuf::from) else { continue };
+            // The server's working directory is nobody's choice.
+            if !directory.is_absolute() {
+                return Err(self.invalid(setting, format!("{} is not absolute", directory.display())));
+            }
+            chosen.insert(kind.to_owned(), directory);
+        }
+        let mut all: Vec<&PathBuf> = chosen.values().collect();
+        all.dedup();
+        if all.len() < chosen.len() {
+            return Err(self.invalid("lightningstor-hdd-dir", "it is the directory of type ssd"));
+        }
+        Ok(chosen)
     }
 
     pub(crate) fn disable(&self, components: &[&str]) -> Result<Vec<String>, SettingsError> {
@@ -414,6 +435,12 @@ mod tests {
             ),
             (vec![("cluster-cidr", "10.97.0.1/16")], "", "cluster-cidr (set by flag): 10.97.0.1/16 has bits set behind its prefix, did you mean 10.97.0.0/16?"),
             (vec![("service-node-port-range", "9-3")], "", "service-node-port-range (set by flag): \"9-3\" is not a range of ports such as 30000-32767"),
+            (vec![("lightningstor-ssd-dir", "disk")], "", "lightningstor-ssd-dir (set by flag): disk is not absolute"),
+            (
+                vec![("lightningstor-ssd-dir", "/disk"), ("lightningstor-hdd-dir", "/disk")],
+                "",
+                "lightningstor-hdd-dir (set by flag): it is the directory of type ssd",
+            ),
             (vec![("https-listen-port", "30001")], "", "service-node-port-range (default): 30000-32767 holds https-listen-port 30001"),
             (vec![], "cluster_cidr: x", "config file `/etc/k8shost/config.yaml`: unknown setting `cluster_cidr`, did you mean `cluster-cidr`?"),
             (vec![("kubelet-arg", "v")], "", "kubelet-arg (set by flag): \"v\" is not of the form key=value"),

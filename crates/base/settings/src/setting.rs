@@ -63,6 +63,8 @@ pub const SERVER: &[Setting] = &[
         "RANGE",
         "Addresses for LoadBalancer Services and Ingresses: 192.0.2.0/24, 192.0.2.10-192.0.2.20 [default: the nodes' own, port by port]",
     ),
+    Setting::text("lightningstor-ssd-dir", "DIRECTORY", "", "Where volumes of type ssd lie [default: lightningstor/ssd in the data directory]"),
+    Setting::text("lightningstor-hdd-dir", "DIRECTORY", "", "Where volumes of type hdd lie [default: lightningstor/hdd in the data directory]"),
     Setting::list("disable", "COMPONENT", "Parts not to start"),
     Setting::switch("disable-agent", "Run no pods on this machine"),
     Setting::text("write-kubeconfig", "FILE", "/etc/k8shost/kubeconfig.yaml", "Where the admin's kubeconfig is written"),

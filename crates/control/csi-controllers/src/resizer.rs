@@ -8,6 +8,9 @@ use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
 use serde_json::json;
 use std::sync::Arc;
 
+/// The condition of a claim whose volume could not be made larger.
+const FAILED: &str = "ControllerResizeError";
+
 pub struct Resizer {
     kit: Kit,
     driver: Driver,
@@ -89,12 +92,9 @@ impl Controller for Resizer {
         let answer = match self.driver.controller.clone().controller_expand_volume(*request).await {
             Ok(answer) => answer.into_inner(),
             Err(status) => {
-                self.events.warning(
-                    &key.cluster,
-                    &*claim,
-                    "VolumeResizeFailed",
-                    format!("resize volume {name:?} by resizer {:?} failed: {}", self.driver.facts.name, message(&status)),
-                );
+                let why = format!("resize volume {name:?} by resizer {:?} failed: {}", self.driver.facts.name, message(&status));
+                self.events.warning(&key.cluster, &*claim, "VolumeResizeFailed", &*why);
+                self.tell_failure(key, &claim, &why).await?;
                 return Err(refused(&status));
             }
         };
@@ -102,7 +102,7 @@ impl Controller for Resizer {
         let volume_key = ObjectKey::of(&key.cluster, &volume.metadata);
         self.volumes.patch(&volume_key, "", &json!({"spec": {"capacity": capacity}}), &Preconditions::uid_of(&volume.metadata)).await?;
         let mut conditions = claim.status.as_ref().and_then(|status| status.conditions.clone()).unwrap_or_default();
-        conditions.retain(|condition| !matches!(condition.type_.as_str(), "Resizing" | "FileSystemResizePending"));
+        conditions.retain(|condition| !matches!(condition.type_.as_str(), "Resizing" | "FileSystemResizePending" | FAILED));
         let mut conditions = json!(conditions);
         if answer.node_expansion_required {
             let pending = json!({
@@ -118,5 +118,20 @@ impl Controller for Resizer {
             self.events.normal(&key.cluster, &*claim, "VolumeResizeSuccessful", "Resize volume succeeded");
         }
         Ok(())
+    }
+}
+
+impl Resizer {
+    /// Says on the claim what keeps its volume from growing: once, as each writing has this controller look again, and what a driver says of
+    /// the room it has left is never the same twice. The events tell the rest.
+    async fn tell_failure(&self, key: &ObjectKey, claim: &PersistentVolumeClaim, why: &str) -> Result<(), Error> {
+        let conditions = claim.status.as_ref().and_then(|status| status.conditions.clone()).unwrap_or_default();
+        if conditions.iter().any(|condition| condition.type_ == FAILED) {
+            return Ok(());
+        }
+        let mut conditions = json!(conditions);
+        let failed = json!({"type": FAILED, "status": "True", "lastTransitionTime": whole_seconds(self.kit.now()), "message": why});
+        conditions.as_array_mut().expect("a list was encoded").push(failed);
+        self.claims.patch(key, "/status", &json!({"status": {"conditions": conditions}}), &Preconditions::uid_of(&claim.metadata)).await.map(drop)
     }
 }

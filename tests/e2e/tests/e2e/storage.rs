@@ -2,6 +2,7 @@
 use crate::SOON;
 use nix::sys::signal::Signal;
 use std::path::PathBuf;
+use tempfile::TempDir;
 use testkit::{Cluster, Tool};
 
 const READY: &str = "--for=condition=Ready --timeout=90s";
@@ -217,20 +218,30 @@ spec:
     testkit::wait_until("nothing is left of the cluster's volumes", 2 * SOON, || nothing_is_left(&cluster));
 }
 
-/// A disk of LightningStor's own, so small that it can be filled.
-fn small_disk(cluster: &mut Cluster, mib: u32) {
-    cluster.server.end(Signal::SIGKILL);
-    let directory = cluster.server.data_dir().join("lightningstor/ssd");
-    let options = format!("size={mib}m");
-    nix::mount::mount(Some("none"), &directory, Some("tmpfs"), nix::mount::MsFlags::empty(), Some(options.as_str())).expect("tests run as root");
-    cluster.server.launch();
-    cluster.wait_for_node();
+/// A disk of a test's own, so small that it can be filled.
+struct SmallDisk(TempDir);
+
+impl SmallDisk {
+    fn new(mib: u32) -> Self {
+        let disk = Self(TempDir::new().expect("a directory"));
+        let options = format!("size={mib}m");
+        nix::mount::mount(Some("none"), disk.0.path(), Some("tmpfs"), nix::mount::MsFlags::empty(), Some(options.as_str())).expect("tests run as root");
+        disk
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        // The cluster that used it has gone before.
+        let _ = nix::mount::umount2(self.0.path(), nix::mount::MntFlags::MNT_DETACH);
+    }
 }
 
 #[test]
 fn a_full_disk_refuses_what_does_not_fit_and_the_claim_says_so() {
-    let mut cluster = Cluster::start();
-    small_disk(&mut cluster, 160);
+    let disk = SmallDisk::new(160);
+    let volumes = || std::fs::read_dir(disk.0.path().join("volumes")).into_iter().flatten().count();
+    let cluster = Cluster::start_with(&["--lightningstor-ssd-dir", &disk.0.path().display().to_string()]);
     let kubectl = cluster.tool();
     kubectl.apply(
         r#"
@@ -256,12 +267,15 @@ allowVolumeExpansion: true
     kubectl.sh(r#"kubectl patch pvc first -p '{"spec":{"resources":{"requests":{"storage":"512Mi"}}}}'"#).ok();
     kubectl.until("kubectl describe pvc first", SOON, |text| text.contains("VolumeResizeFailed") && text.contains("code = ResourceExhausted"));
     assert_eq!(kubectl.sh("kubectl get pvc first -o jsonpath='{.status.capacity.storage}'").ok(), "128Mi");
-    assert_eq!(images(&cluster).len(), 1);
+    kubectl.until("kubectl get pvc first -o jsonpath='{.status.conditions[*].type} {.status.conditions[*].message}'", SOON, |text| {
+        text.starts_with("ControllerResizeError") && text.contains("code = ResourceExhausted")
+    });
+    assert_eq!(volumes(), 1);
 
     // The claim that waits gets its volume once there is room, by itself.
     kubectl.sh("kubectl delete pod user --timeout=60s && kubectl delete pvc first --timeout=60s").ok();
     kubectl.until_it_prints("kubectl get pvc second -o jsonpath='{.status.phase}'", "Bound");
     kubectl.sh("kubectl delete pvc second --timeout=60s").ok();
     kubectl.until_it_prints("kubectl get pv -o name", "");
-    testkit::wait_until("nothing is left", SOON, || nothing_is_left(&cluster));
+    testkit::wait_until("nothing is left", SOON, || nothing_is_left(&cluster) && volumes() == 0);
 }

@@ -41,7 +41,7 @@ spec: {type: NodePort, selector: {app: postgres}, ports: [{port: 5432, nodePort:
 ";
 const CLIENTS: u64 = 4;
 /// Transactions that are acknowledged before anything is killed.
-const BEFORE: u64 = 200;
+const BEFORE: u64 = 100;
 
 /// Clients outside of the cluster, which nothing that is killed takes along.
 struct Clients {
@@ -143,7 +143,7 @@ fn no_committed_transaction_is_lost_whatever_is_killed() {
 
     // The server, which is the node's agent as well: the database and its clients notice nothing.
     let before = committed(&clients);
-    let mut run = clients.start(15);
+    let mut run = clients.start(20);
     under_way(&clients, before);
     cluster.server.end(Signal::SIGKILL);
     let (succeeded, printed) = run.until_ended(SOON);
