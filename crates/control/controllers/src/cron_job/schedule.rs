@@ -110,7 +110,7 @@ impl Schedule {
         let times = (0..24).filter(|hour| self.hours & (1 << hour) != 0).flat_map(|hour| (0..60).map(move |minute| (hour, minute)));
         let shown = times.filter(|(_, minute)| self.minutes & (1 << minute) != 0).flat_map(|(hour, minute)| {
             let ambiguous = zone.to_ambiguous_timestamp(date.at(hour, minute, 0, 0));
-            [ambiguous.clone().earlier().ok(), ambiguous.later().ok()].into_iter().flatten()
+            [ambiguous.earlier().ok(), ambiguous.later().ok()].into_iter().flatten()
         });
         shown.filter(|at| *at > after).min()
     }
