@@ -3,6 +3,7 @@ mod api;
 mod balancer;
 mod bare;
 mod figure;
+mod fleet;
 mod http1;
 mod http2;
 mod objects;

@@ -1,7 +1,7 @@
 //! Label selectors: the query-string grammar and the LabelSelector of objects, one matcher for both.
 use std::collections::BTreeMap;
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Operator {
     In,
     NotIn,
@@ -11,7 +11,7 @@ pub enum Operator {
     LessThan,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Requirement {
     pub key: String,
     pub operator: Operator,
@@ -19,7 +19,7 @@ pub struct Requirement {
 }
 
 /// A conjunction of requirements; the empty one matches everything.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct LabelSelector(Vec<Requirement>);
 
 /// Anything labels can be looked up in.

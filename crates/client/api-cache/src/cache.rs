@@ -94,6 +94,11 @@ pub struct Cache<K> {
     synced: watch::Sender<bool>,
 }
 
+/// Waits until the cache whose state this tells is dropped.
+async fn is_dropped(synced: &mut watch::Receiver<bool>) {
+    while synced.changed().await.is_ok() {}
+}
+
 /// Keeps a listener in place; dropping it ends the listening.
 pub struct Listening {
     remove: Option<Box<dyn FnOnce() + Send + Sync>>,
@@ -126,11 +131,16 @@ impl<K: Cached> Cache<K> {
             synced: watch::channel(false).0,
         });
         let (weak, mut events) = (Arc::downgrade(&cache), source.follow(selection));
+        let mut synced = cache.synced.subscribe();
         tokio::spawn(async move {
             let mut listed: Option<BTreeSet<ObjectKey>> = None;
-            while let Some(event) = events.next().await {
-                // The last holder of the cache is gone: nobody looks any more.
-                let Some(cache) = weak.upgrade() else { return };
+            loop {
+                let event = tokio::select! {
+                    event = events.next() => event,
+                    () = is_dropped(&mut synced) => None,
+                };
+                // The last holder of the cache is gone: nobody looks any more, and the source need not go on.
+                let (Some(event), Some(cache)) = (event, weak.upgrade()) else { return };
                 match event {
                     SourceEvent::Restart => {
                         listed = Some(BTreeSet::new());
@@ -433,6 +443,16 @@ mod tests {
     fn start() -> (mpsc::UnboundedSender<SourceEvent>, Arc<Cache<ConfigMap>>) {
         let (sender, receiver) = mpsc::unbounded_channel();
         (sender, Cache::start(&Scripted(Mutex::new(Some(receiver))), Selection::of::<ConfigMap>("configmaps"), &[]))
+    }
+
+    #[tokio::test]
+    async fn a_source_ends_with_its_cache() {
+        let (sender, cache) = start();
+        sender.send(SourceEvent::Listed).unwrap();
+        cache.synced().await;
+        assert!(!sender.is_closed());
+        drop(cache);
+        tokio::time::timeout(std::time::Duration::from_secs(30), sender.closed()).await.expect("nobody follows any more");
     }
 
     fn map(name: &str, uid: &str, revision: u64) -> ConfigMap {

@@ -5,7 +5,7 @@ use k8s_openapi::api::core::v1::{NodeSelector, NodeSelectorRequirement, NodeSele
 use std::collections::BTreeMap;
 
 /// A term ready to be matched: requirements on labels and on the node's name.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NodeTerm {
     labels: LabelSelector,
     names: LabelSelector,
@@ -64,7 +64,7 @@ pub fn terms(selector: &NodeSelector) -> Vec<NodeTerm> {
 }
 
 /// What a pod requires of its node: its nodeSelector and required node affinity.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RequiredNodes {
     labels: BTreeMap<String, String>,
     terms: Option<Vec<NodeTerm>>,

@@ -26,6 +26,10 @@ struct State {
     wanted: HashSet<ObjectKey>,
     /// Since when it is worked on.
     working: HashMap<ObjectKey, Instant>,
+    /// How many keys of a cluster are worked on; a cluster with none has no entry.
+    working_in: HashMap<ClusterName, usize>,
+    /// More of one cluster's keys than these are never worked on at once; 0: as many as there are.
+    share: usize,
     delayed: BTreeSet<(Instant, ObjectKey)>,
     due: HashMap<ObjectKey, Instant>,
     failures: HashMap<ObjectKey, u32>,
@@ -44,6 +48,11 @@ impl Queue {
     /// A queue that is counted under this name.
     pub fn named(name: &'static str) -> Self {
         Self { state: Mutex::new(State { metrics: Some(QueueMetrics::of(name)), ..State::default() }), changed: Notify::new() }
+    }
+
+    /// From now on at most so many keys of one cluster are worked on at once, so that workers are left for the others.
+    pub fn share(&self, at_once: usize) {
+        self.state.lock().share = at_once;
     }
 
     pub fn add(&self, key: ObjectKey) {
@@ -115,14 +124,18 @@ impl Queue {
 
     pub fn done(&self, key: &ObjectKey) {
         let mut state = self.state.lock();
-        if let (Some(since), Some(metrics)) = (state.working.remove(key), &state.metrics) {
-            metrics.works.observe(since.elapsed().as_secs_f64());
+        if let Some(since) = state.working.remove(key) {
+            state.leave(&key.cluster);
+            if let Some(metrics) = &state.metrics {
+                metrics.works.observe(since.elapsed().as_secs_f64());
+            }
         }
         if state.wanted.contains(key) {
             state.line_up(key.clone());
-            drop(state);
-            self.changed.notify_one();
         }
+        drop(state);
+        // Also for other keys of its cluster, which may have waited for their share.
+        self.changed.notify_one();
     }
 
     /// Keys waiting now, without the delayed.
@@ -159,8 +172,20 @@ impl State {
         }
     }
 
+    fn leave(&mut self, cluster: &ClusterName) {
+        if let Some(count) = self.working_in.get_mut(cluster) {
+            *count -= 1;
+            if *count == 0 {
+                self.working_in.remove(cluster);
+            }
+        }
+    }
+
     fn take(&mut self) -> Option<ObjectKey> {
-        let cluster = self.turns.pop_front()?;
+        let has_share = |cluster: &ClusterName| self.share == 0 || self.working_in.get(cluster).is_none_or(|count| *count < self.share);
+        let at = self.turns.iter().position(has_share)?;
+        let cluster = self.turns.remove(at)?;
+        *self.working_in.entry(cluster.clone()).or_default() += 1;
         let line = self.ready.get_mut(&cluster).expect("a cluster with a turn has a line");
         let (key, since) = line.pop_front().expect("a line is never empty");
         if line.is_empty() {
@@ -213,6 +238,26 @@ mod tests {
         queue.add(key("b", "1"));
         queue.add(key("b", "2"));
         assert_eq!(drain(&queue).await, "a1 b1 a2 b2 a3");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_cluster_is_worked_on_by_its_share_at_most() {
+        let queue = Queue::default();
+        queue.share(2);
+        for name in ["1", "2", "3"] {
+            queue.add(key("busy", name));
+        }
+        let (one, two) = (queue.next().await, queue.next().await);
+        queue.add(key("quiet", "1"));
+        let next = || tokio::time::timeout(Duration::from_millis(1), queue.next());
+        assert_eq!(next().await.ok(), Some(key("quiet", "1")), "it need not wait for the busy one's");
+        assert_eq!(next().await.ok(), None);
+        queue.done(&one);
+        assert_eq!(next().await.ok(), Some(key("busy", "3")));
+        queue.done(&two);
+        queue.done(&key("busy", "3"));
+        queue.done(&key("quiet", "1"));
+        assert!(queue.state.lock().working_in.is_empty());
     }
 
     #[tokio::test(start_paused = true)]

@@ -8,6 +8,9 @@ use std::sync::Arc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+/// All clusters together have so many times the workers of one: many are busy at once before anybody waits for others.
+const CLUSTERS_AT_ONCE: usize = 4;
+
 /// Runs one controller for all clusters. Idle it holds one parked task and no timer.
 pub struct Runner<C> {
     controller: Arc<C>,
@@ -18,12 +21,13 @@ pub struct Runner<C> {
 }
 
 impl<C: Controller> Runner<C> {
-    /// With upstream's usual five workers.
+    /// With upstream's usual five workers for each cluster.
     pub fn new(controller: C) -> Self {
         let queue = Arc::new(Queue::named(controller.name()));
         Self { controller: Arc::new(controller), queue, workers: 5, synced: Vec::new(), listening: Vec::new() }
     }
 
+    /// So many workers for each cluster. One is one for all: what it decides may depend on what it did last.
     #[must_use]
     pub fn workers(mut self, workers: usize) -> Self {
         self.workers = workers;
@@ -66,9 +70,11 @@ impl<C: Controller> Runner<C> {
         if shutdown.run_until_cancelled(join_all(synced)).await.is_none() {
             return;
         }
+        queue.share(workers);
+        let at_once = if workers > 1 { workers * CLUSTERS_AT_ONCE } else { 1 };
         let mut working = JoinSet::new();
         loop {
-            while working.len() >= workers {
+            while working.len() >= at_once {
                 working.join_next().await;
             }
             let key = tokio::select! {

@@ -1,6 +1,7 @@
 //! The controllers: each folder decides purely and acts thinly; all run once, for all clusters.
 
 mod attach_detach;
+mod bootstrap_token;
 mod certificates;
 mod cluster_role_aggregation;
 mod cron_job;
@@ -11,6 +12,7 @@ mod disruption;
 mod endpoint_slice;
 mod endpoint_slice_mirroring;
 mod endpoints;
+mod ephemeral_volume;
 mod garbage_collector;
 mod history;
 mod horizontal_pod_autoscaler;

@@ -1,8 +1,8 @@
 //! Starts every controller and waits for their end.
 use crate::{
-    ControllersSettings, attach_detach, certificates, cluster_role_aggregation, cron_job, daemon_set, deployment, disruption, endpoint_slice,
-    endpoint_slice_mirroring, endpoints, garbage_collector, horizontal_pod_autoscaler, job, namespace, node_dns, node_ipam, node_lifecycle, pod_gc,
-    replica_set, resource_quota, root_ca, service_account, stateful_set, taint_eviction, volume_binder, volume_protection,
+    ControllersSettings, attach_detach, bootstrap_token, certificates, cluster_role_aggregation, cron_job, daemon_set, deployment, disruption, endpoint_slice,
+    endpoint_slice_mirroring, endpoints, ephemeral_volume, garbage_collector, horizontal_pod_autoscaler, job, namespace, node_dns, node_ipam, node_lifecycle,
+    pod_gc, replica_set, resource_quota, root_ca, service_account, stateful_set, taint_eviction, volume_binder, volume_protection,
 };
 use controller_kit::{CancellationToken, Kit};
 use futures::future::{BoxFuture, FutureExt, join_all};
@@ -30,6 +30,9 @@ pub async fn run(settings: ControllersSettings, kit: Kit, shutdown: Cancellation
         volume_binder::volumes::runner(&kit).run(stop()).boxed(),
         attach_detach::attach::runner(&kit).run(stop()).boxed(),
         attach_detach::detach::runner(&kit).run(stop()).boxed(),
+        ephemeral_volume::runner(&kit).run(stop()).boxed(),
+        bootstrap_token::cleaner::runner(&kit).run(stop()).boxed(),
+        bootstrap_token::signer::runner(&kit).run(stop()).boxed(),
         volume_protection::claim_runner(&kit).run(stop()).boxed(),
         volume_protection::volume_runner(&kit).run(stop()).boxed(),
         endpoint_slice_mirroring::runner(&kit).run(stop()).boxed(),

@@ -16,7 +16,12 @@ mod schedule;
 mod scores;
 mod settings;
 mod snapshot;
+mod spread_tally;
+mod tallies;
+#[cfg(test)]
+mod tallies_tests;
 mod term;
+mod term_tally;
 #[cfg(test)]
 mod testing;
 mod volumes;
@@ -25,6 +30,7 @@ pub use fit_error::FitError;
 pub use node_info::NodeInfo;
 pub use plugin::{Plugin, Plugins};
 pub use pod_info::PodInfo;
+pub use preemption::{Preemption, preempt};
 pub use run::run;
 pub use schedule::{Placement, schedule};
 pub use settings::SchedulerSettings;

@@ -17,7 +17,7 @@ pub enum Plugin {
 }
 
 /// A set of plugins: those that refused a pod, or those a change may have made yield.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Plugins(u16);
 
 impl Plugins {

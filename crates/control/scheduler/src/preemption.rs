@@ -23,8 +23,20 @@ struct Candidate {
 
 /// Finds room for a pod that fits nowhere, or says why there is none.
 ///
+/// Where nodes are many, the search begins at the node in place `start` and ends with enough to choose from, as upstream's does.
+///
 /// INVARIANT: victims are of the pod's own cluster. Priorities are each cluster's own; across clusters they mean nothing.
-pub fn preempt(pod: &PodInfo, volumes: &Volumes, snapshot: &Snapshot, error: &FitError, budgets: &[Arc<PodDisruptionBudget>]) -> Result<Preemption, String> {
+///
+/// # Errors
+/// Why there is no room to be made, in upstream's words.
+pub fn preempt(
+    pod: &PodInfo,
+    volumes: &Volumes,
+    snapshot: &Snapshot,
+    error: &FitError,
+    budgets: &[Arc<PodDisruptionBudget>],
+    start: usize,
+) -> Result<Preemption, String> {
     let spec = pod.pod.spec.as_ref();
     if spec.and_then(|spec| spec.preemption_policy.as_deref()) == Some("Never") {
         return Err("preemption: not eligible due to preemptionPolicy=Never.".into());
@@ -40,8 +52,12 @@ pub fn preempt(pod: &PodInfo, volumes: &Volumes, snapshot: &Snapshot, error: &Fi
         helpless.reasons.insert("Preemption is not helpful for scheduling".into(), rest);
     }
     let mut filters = filters::prepare(pod, volumes, snapshot);
-    let mut candidates = Vec::new();
-    for at in &error.resolvable {
+    let mut candidates: Vec<Candidate> = Vec::new();
+    let (hopeful, enough) = (error.resolvable.len(), enough(error.resolvable.len()));
+    for at in error.resolvable.iter().cycle().skip(start % hopeful.max(1)).take(hopeful) {
+        if candidates.len() >= enough && candidates.iter().any(|candidate| candidate.violations == 0) {
+            break;
+        }
         match victims_on(pod, &snapshot.nodes()[*at], &mut filters, budgets) {
             Ok((victims, violations)) => candidates.push(Candidate { at: *at, victims, violations }),
             Err(reason) => *helpless.reasons.entry(reason.into()).or_default() += 1,
@@ -51,6 +67,11 @@ pub fn preempt(pod: &PodInfo, volumes: &Volumes, snapshot: &Snapshot, error: &Fi
         Some(Candidate { at, victims, .. }) => Ok(Preemption { node: snapshot.nodes()[at].name.clone(), victims }),
         None => Err(format!("preemption: {helpless}")),
     }
+}
+
+/// How many candidates suffice: a tenth of the nodes, and at least a hundred.
+fn enough(hopeful: usize) -> usize {
+    (hopeful / 10).max(100)
 }
 
 /// Fewest broken budgets, then the least important worst victim, the smallest sum, the fewest victims, the
@@ -146,7 +167,7 @@ mod tests {
 
     fn result(pod: &PodInfo, snapshot: &Snapshot, budgets: &[Arc<PodDisruptionBudget>]) -> String {
         let error = attempt(pod, snapshot).unwrap_err();
-        match preempt(pod, &Volumes::default(), snapshot, &error, budgets) {
+        match preempt(pod, &Volumes::default(), snapshot, &error, budgets, 0) {
             Ok(found) => format!("{}: {}", found.node, found.victims.iter().map(|v| v.key.name.to_string()).collect::<Vec<_>>().join(",")),
             Err(message) => message,
         }

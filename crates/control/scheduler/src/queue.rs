@@ -3,7 +3,7 @@ use crate::{Plugins, PodInfo};
 use api_meta::ClusterName;
 use controller_kit::ObjectKey;
 use std::cmp::{Ordering, Reverse};
-use std::collections::{BTreeSet, BinaryHeap, HashMap, VecDeque};
+use std::collections::{BTreeSet, BinaryHeap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -70,6 +70,8 @@ pub struct Queue {
     ready: HashMap<ClusterName, BinaryHeap<Ready>>,
     /// INVARIANT: exactly the clusters of `ready`, each once.
     turns: VecDeque<ClusterName>,
+    /// The unschedulable by what refused them and by cluster, so that a change finds those it may help.
+    waiting: HashMap<Plugins, HashMap<ClusterName, HashSet<ObjectKey>>>,
     /// When someone's backoff or patience ends.
     deadlines: BTreeSet<(Instant, ObjectKey)>,
     next_turn: u64,
@@ -84,6 +86,7 @@ impl Queue {
             entries: HashMap::new(),
             ready: HashMap::new(),
             turns: VecDeque::new(),
+            waiting: HashMap::new(),
             deadlines: BTreeSet::new(),
             next_turn: 0,
             initial_backoff,
@@ -159,6 +162,7 @@ impl Queue {
         entry.pending.attempts += 1;
         let until = now + backoff(initial, max, entry.pending.attempts);
         entry.place = Place::Unschedulable { since: now, refused_by, until };
+        self.waiting.entry(refused_by).or_default().entry(key.cluster.clone()).or_default().insert(key.clone());
         self.deadlines.insert((now + patience, key.clone()));
     }
 
@@ -174,23 +178,20 @@ impl Queue {
 
     /// Something changed that may have made these plugins yield.
     pub fn wake(&mut self, change: Plugins, now: Instant) {
-        self.wake_if(now, |refused_by, _| refused_by.meets(change));
+        self.wake_if(None, change, now);
     }
 
     /// Something changed in one cluster that may have made these plugins yield.
     pub fn wake_cluster(&mut self, cluster: &ClusterName, change: Plugins, now: Instant) {
-        self.wake_if(now, |refused_by, key| key.cluster == *cluster && refused_by.meets(change));
+        self.wake_if(Some(cluster), change, now);
     }
 
-    fn wake_if(&mut self, now: Instant, concerns: impl Fn(Plugins, &ObjectKey) -> bool) {
-        if self.deadlines.is_empty() {
-            return;
-        }
-        let woken: Vec<(ObjectKey, Instant)> = self
-            .deadlines
-            .iter()
-            .filter_map(|(_, key)| match self.entries.get(key)?.place {
-                Place::Unschedulable { refused_by, until, .. } if concerns(refused_by, key) => Some((key.clone(), until)),
+    fn wake_if(&mut self, cluster: Option<&ClusterName>, change: Plugins, now: Instant) {
+        let concerned = self.waiting.iter().filter(|(refused_by, _)| refused_by.meets(change)).flat_map(|(_, clusters)| clusters);
+        let keys = concerned.filter(|(of, _)| cluster.is_none_or(|cluster| *of == cluster)).flat_map(|(_, keys)| keys);
+        let woken: Vec<(ObjectKey, Instant)> = keys
+            .filter_map(|key| match self.entries.get(key)?.place {
+                Place::Unschedulable { until, .. } => Some((key.clone(), until)),
                 _ => None,
             })
             .collect();
@@ -228,14 +229,33 @@ impl Queue {
     fn wake_due(&mut self, now: Instant) {
         while self.deadlines.first().is_some_and(|(at, _)| *at <= now) {
             let (_, key) = self.deadlines.pop_first().expect("the first was just seen");
+            if let Some(Place::Unschedulable { refused_by, .. }) = self.entries.get(&key).map(|entry| entry.place) {
+                self.wait_no_more(&key, refused_by);
+            }
             self.make_ready(&key);
+        }
+    }
+
+    fn wait_no_more(&mut self, key: &ObjectKey, refused_by: Plugins) {
+        let Some(clusters) = self.waiting.get_mut(&refused_by) else { return };
+        if let Some(keys) = clusters.get_mut(&key.cluster) {
+            keys.remove(key);
+            if keys.is_empty() {
+                clusters.remove(&key.cluster);
+            }
+        }
+        if clusters.is_empty() {
+            self.waiting.remove(&refused_by);
         }
     }
 
     fn forget_deadline(&mut self, key: &ObjectKey, place: Place) {
         let at = match place {
             Place::BackingOff { until } => until,
-            Place::Unschedulable { since, .. } => since + self.patience,
+            Place::Unschedulable { since, refused_by, .. } => {
+                self.wait_no_more(key, refused_by);
+                since + self.patience
+            }
             Place::Ready | Place::InFlight => return,
         };
         self.deadlines.remove(&(at, key.clone()));
@@ -288,6 +308,24 @@ mod tests {
         assert_eq!(queue.next_deadline(), Some(now + Duration::from_secs(2)));
         queue.remove(&info.key);
         assert_eq!((queue.next_deadline(), names(&mut queue, now + Duration::from_secs(999))), (None, String::new()));
+        assert!(queue.waiting.is_empty());
+    }
+
+    #[test]
+    fn one_clusters_change_wakes_its_own_pods_alone() {
+        let (mut queue, now) = queue();
+        let tenant = ClusterName::parse("tenant").unwrap();
+        let (ours, theirs) = (pod("a", json!({})), pod_in(&tenant, "t", json!({})));
+        for info in [&ours, &theirs] {
+            queue.upsert(info.clone(), false, now);
+            queue.pop(now);
+            queue.unschedulable(&info.key, Plugins::of(&[Plugin::InterPodAffinity]), now);
+        }
+        let later = now + Duration::from_secs(60);
+        queue.wake_cluster(&tenant, Plugins::of(&[Plugin::InterPodAffinity]), later);
+        assert_eq!(names(&mut queue, later), "t");
+        queue.wake(Plugins::ALL, later);
+        assert_eq!(names(&mut queue, later), "a");
     }
 
     #[test]
@@ -298,5 +336,6 @@ mod tests {
         queue.pop(now);
         queue.unschedulable(&info.key, Plugins::ALL, now);
         assert_eq!(names(&mut queue, now + Duration::from_secs(300)), "a");
+        assert!(queue.waiting.is_empty());
     }
 }

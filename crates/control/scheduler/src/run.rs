@@ -76,7 +76,7 @@ pub async fn run(settings: SchedulerSettings, kit: Kit, shutdown: CancellationTo
         move |change| {
             let Some(scheduler) = on.upgrade() else { return };
             let labels = change.new.as_ref().and_then(|namespace| namespace.metadata.labels.clone());
-            changed(&scheduler, &|core, _| core.snapshot.namespaces.set(&change.key.cluster, &change.key.name, labels.clone()));
+            changed(&scheduler, &|core, _| core.snapshot.set_namespace(&change.key.cluster, &change.key.name, labels.clone()));
         }
     });
     let _nodes = nodes.listen({
@@ -210,7 +210,7 @@ impl Scheduler {
                 let mut preemption = None;
                 if error.all_nodes > 0 && error.pre_filter.is_none() {
                     let budgets = self.budgets.list(&pod.key.cluster, None);
-                    match preemption::preempt(pod, &volumes, &core.snapshot, &error, &budgets) {
+                    match preemption::preempt(pod, &volumes, &core.snapshot, &error, &budgets, random(error.resolvable.len())) {
                         Err(message) => error.post_filter = message,
                         Ok(found) => {
                             core.snapshot.nominate(pod.clone(), &found.node);

@@ -1,9 +1,14 @@
 //! Snapshot: all nodes with their pods, kept up to date change by change, never rebuilt.
+use crate::spread_tally::{Parts, Spread};
+use crate::tallies::Tallies;
+use crate::term::Term;
+use crate::term_tally::{ByValue, Meant, StandingTerms};
 use crate::{NodeInfo, PodInfo};
 use api_meta::ClusterName;
 use controller_kit::ObjectKey;
 use controller_kit::own_nodes::owner;
 use k8s_openapi::api::core::v1::Node;
+use parking_lot::Mutex;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
@@ -16,7 +21,7 @@ impl NamespaceLabels {
         static NONE: BTreeMap<String, String> = BTreeMap::new();
         self.0.get(&(cluster.clone(), namespace.clone())).unwrap_or(&NONE)
     }
-    pub fn set(&mut self, cluster: &ClusterName, namespace: &Arc<str>, labels: Option<BTreeMap<String, String>>) {
+    fn set(&mut self, cluster: &ClusterName, namespace: &Arc<str>, labels: Option<BTreeMap<String, String>>) {
         let key = (cluster.clone(), namespace.clone());
         match labels.filter(|labels| !labels.is_empty()) {
             Some(labels) => self.0.insert(key, labels),
@@ -46,12 +51,14 @@ pub struct Snapshot {
     placed: HashMap<ObjectKey, Placed>,
     /// Pods on nodes that are not known (yet).
     homeless: HashMap<Arc<str>, HashSet<ObjectKey>>,
-    /// Nodes with pods that have affinity terms: all others need not be looked through for them.
-    with_affinity: HashMap<Arc<str>, usize>,
     images: HashMap<String, ImageState>,
     /// Pods that shall run on a node once its victims are gone.
     nominated: HashMap<Arc<str>, Vec<Arc<PodInfo>>>,
-    pub namespaces: NamespaceLabels,
+    namespaces: NamespaceLabels,
+    /// INVARIANT: these say of `nodes` and their pods what counting them all would say.
+    standing: StandingTerms,
+    meant: Mutex<Tallies<Meant>>,
+    spreads: Mutex<Tallies<Spread>>,
 }
 
 impl Snapshot {
@@ -74,9 +81,22 @@ impl Snapshot {
     pub fn has_images(&self) -> bool {
         !self.images.is_empty()
     }
-    /// Nodes with pods that have affinity terms.
-    pub fn nodes_with_affinity(&self) -> impl Iterator<Item = &NodeInfo> {
-        self.with_affinity.keys().filter_map(|name| self.node(name))
+    pub fn namespaces(&self) -> &NamespaceLabels {
+        &self.namespaces
+    }
+    /// The affinity terms of pods that are placed.
+    pub fn standing(&self) -> &StandingTerms {
+        &self.standing
+    }
+    /// How many pods these terms mean, by the topology of each.
+    pub fn meant(&self, question: Meant) -> Arc<Vec<ByValue>> {
+        let cluster = question.cluster.clone();
+        self.meant.lock().ask(&cluster, question, &self.nodes, &self.namespaces)
+    }
+    /// How many pods there are in each part.
+    pub fn spread(&self, question: Spread) -> Arc<Parts> {
+        let cluster = question.cluster.clone();
+        self.spreads.lock().ask(&cluster, question, &self.nodes, &self.namespaces)
     }
     /// Where a pod is, or is assumed to be.
     pub fn place_of(&self, key: &ObjectKey) -> Option<&str> {
@@ -90,39 +110,52 @@ impl Snapshot {
         !self.nominated.is_empty()
     }
 
+    pub fn set_namespace(&mut self, cluster: &ClusterName, namespace: &Arc<str>, labels: Option<BTreeMap<String, String>>) {
+        if *self.namespaces.of(cluster, namespace) != labels.clone().unwrap_or_default() {
+            self.namespaces.set(cluster, namespace, labels);
+            self.meant.get_mut().forget(cluster, |meant| meant.terms.iter().any(Term::looks_at_namespaces));
+        }
+    }
+
     pub fn set_node(&mut self, node: Arc<Node>) {
         let name: Arc<str> = node.metadata.name.as_deref().unwrap_or_default().into();
         if let Some(at) = self.index_of(&name) {
             let old = self.nodes[at].node.clone();
             self.count_images(&old, false);
             self.count_images(&node, true);
+            let counts_otherwise = old.metadata.labels != node.metadata.labels
+                || old.spec.as_ref().and_then(|spec| spec.taints.as_ref()) != node.spec.as_ref().and_then(|spec| spec.taints.as_ref());
+            if counts_otherwise {
+                self.count_node(at, -1);
+            }
             self.nodes[at].replace_node(node);
+            if counts_otherwise {
+                self.count_node(at, 1);
+            }
             return;
         }
         self.count_images(&node, true);
         let mut info = NodeInfo::new(node);
         for key in self.homeless.remove(&name).into_iter().flatten() {
             if let Some(placed) = self.placed.get(&key) {
-                if placed.info.has_affinity() {
-                    *self.with_affinity.entry(name.clone()).or_default() += 1;
-                }
                 info.add(placed.info.clone());
             }
         }
         self.own_nodes += usize::from(owner(&name).is_some());
         self.by_name.insert(name, self.nodes.len());
         self.nodes.push(info);
+        self.count_node(self.nodes.len() - 1, 1);
     }
 
     pub fn remove_node(&mut self, name: &str) {
         let Some(at) = self.by_name.remove(name) else { return };
+        self.count_node(at, -1);
         let info = self.nodes.swap_remove(at);
         self.own_nodes -= usize::from(owner(name).is_some());
         if let Some(moved) = self.nodes.get(at) {
             self.by_name.insert(moved.name.clone(), at);
         }
         self.count_images(&info.node, false);
-        self.with_affinity.remove(name);
         if !info.pods.is_empty() {
             self.homeless.entry(info.name.clone()).or_default().extend(info.pods.iter().map(|pod| pod.key.clone()));
         }
@@ -133,12 +166,9 @@ impl Snapshot {
         self.remove_pod(&info.key);
         let name: Arc<str> = match self.index_of(node) {
             Some(at) => {
-                let node = &mut self.nodes[at];
-                if info.has_affinity() {
-                    *self.with_affinity.entry(node.name.clone()).or_default() += 1;
-                }
-                node.add(info.clone());
-                node.name.clone()
+                self.nodes[at].add(info.clone());
+                self.count_pod(&info, at, 1);
+                self.nodes[at].name.clone()
             }
             None => {
                 let name: Arc<str> = node.into();
@@ -154,14 +184,7 @@ impl Snapshot {
         let Some(Placed { node, info }) = self.placed.remove(key) else { return false };
         if let Some(at) = self.index_of(&node) {
             self.nodes[at].remove(&info);
-            if info.has_affinity()
-                && let Some(count) = self.with_affinity.get_mut(&node)
-            {
-                *count -= 1;
-                if *count == 0 {
-                    self.with_affinity.remove(&node);
-                }
-            }
+            self.count_pod(&info, at, -1);
         } else if let Some(keys) = self.homeless.get_mut(&node) {
             keys.remove(key);
             if keys.is_empty() {
@@ -184,6 +207,21 @@ impl Snapshot {
             pods.retain(|pod| pod.key != *key);
             !pods.is_empty()
         });
+    }
+
+    fn count_pod(&mut self, pod: &PodInfo, at: usize, by: i64) {
+        let node = &self.nodes[at];
+        self.standing.pod(pod, node, by);
+        self.meant.get_mut().pod(pod, node, &self.namespaces, by);
+        self.spreads.get_mut().pod(pod, node, &self.namespaces, by);
+    }
+
+    /// A node with all its pods comes or goes.
+    fn count_node(&mut self, at: usize, by: i64) {
+        let node = &self.nodes[at];
+        node.pods.iter().for_each(|pod| self.standing.pod(pod, node, by));
+        self.meant.get_mut().node(node, &self.namespaces, by);
+        self.spreads.get_mut().node(node, &self.namespaces, by);
     }
 
     fn count_images(&mut self, node: &Node, here: bool) {

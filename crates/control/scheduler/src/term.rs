@@ -7,7 +7,7 @@ use controller_kit::selector;
 use k8s_openapi::api::core::v1::{Pod, PodAffinityTerm};
 use std::collections::BTreeMap;
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Term {
     pub topology_key: String,
     pods: LabelSelector,
@@ -32,6 +32,11 @@ impl Term {
             namespaces.extend(owner.metadata.namespace.clone());
         }
         Some(Self { topology_key: term.topology_key.clone(), pods: LabelSelector::from_requirements(requirements), namespaces, namespace_selector })
+    }
+
+    /// Whether what it means depends on the labels of namespaces.
+    pub fn looks_at_namespaces(&self) -> bool {
+        self.namespace_selector.is_some()
     }
 
     /// Whether the term of an owner in `cluster` means this pod. Clusters never see each other's pods.

@@ -73,6 +73,12 @@ pub fn look(pod: &Pod, key: &ObjectKey, storage: &Storage) -> Volumes {
             };
             return Volumes { trouble: Some(why), ..Default::default() };
         };
+        let owner = claim.metadata.owner_references.iter().flatten().find(|owner| owner.controller == Some(true));
+        if ephemeral && owner.map(|owner| &owner.uid) != pod.metadata.uid.as_ref() {
+            let (namespace, pod) = (&key.namespace, &key.name);
+            let why = format!("PVC {namespace}/{name} was not created for pod {namespace}/{pod} (pod is not owner)");
+            return Volumes { trouble: Some(why), ..Default::default() };
+        }
         if claim.metadata.deletion_timestamp.is_some() {
             return Volumes { trouble: Some(format!("persistentvolumeclaim {name:?} is being deleted")), ..Default::default() };
         }

@@ -2,7 +2,8 @@
 use crate::api::{Api, directory};
 use crate::figure::{Budget, Figure, percentile};
 use crate::http1::{Http1, request};
-use anyhow::{Context, Result, bail, ensure};
+use crate::rows::until;
+use anyhow::{Context, Result, ensure};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use clock::{Clock, SystemClock};
@@ -20,14 +21,15 @@ const SIDE_BY_SIDE: usize = 8;
 const OBJECTS: usize = 10;
 const IDLE: Duration = Duration::from_secs(10);
 const PATIENCE: Duration = Duration::from_secs(120);
-const NAMESPACE: &str = "tenants";
+pub const NAMESPACE: &str = "tenants";
 const QUIET_READS: usize = 2000;
 const BUSY_CONNECTIONS: usize = 16;
 
 /// A cluster as its administrator reaches it.
-struct Tenant {
+pub struct Tenant {
     tls: Arc<ClientConfig>,
-    place: String,
+    /// What its paths begin with.
+    pub place: String,
 }
 
 pub fn measure() -> Result<Vec<Figure>> {
@@ -84,7 +86,10 @@ pub fn measure() -> Result<Vec<Figure>> {
         let began = SystemClock.instant();
         let path = format!("/apis/k3k.io/v1beta1/namespaces/{NAMESPACE}/clusters");
         api.connect().await?.exchange(&request("DELETE", &path, b"")).await?;
-        until("all clusters are gone", || async { Ok(api.get(&path).await?.is_some_and(|list| list["items"].as_array().is_some_and(Vec::is_empty))) }).await?;
+        until("all clusters are gone", PATIENCE, || async {
+            Ok(api.get(&path).await?.is_some_and(|list| list["items"].as_array().is_some_and(Vec::is_empty)))
+        })
+        .await?;
         let removal = SystemClock.instant() - began;
         tokio::time::sleep(IDLE).await;
         let left = api.server.memory()?.resident;
@@ -122,7 +127,7 @@ pub fn measure() -> Result<Vec<Figure>> {
 }
 
 /// Makes a cluster and waits until it has answered its administrator.
-async fn create(api: &Api, number: usize) -> Result<Arc<Tenant>> {
+pub async fn create(api: &Api, number: usize) -> Result<Arc<Tenant>> {
     let name = format!("c{number}");
     let cluster = json!({ "apiVersion": "k3k.io/v1beta1", "kind": "Cluster", "metadata": { "name": name, "namespace": NAMESPACE } });
     api.create(&format!("/apis/k3k.io/v1beta1/namespaces/{NAMESPACE}/clusters"), &cluster).await?;
@@ -159,7 +164,7 @@ impl Tenant {
         Ok(Self { tls: Arc::new(tls), place })
     }
 
-    async fn connect(&self, api: &Api) -> Result<Http1> {
+    pub async fn connect(&self, api: &Api) -> Result<Http1> {
         Http1::connect(api.server.port, &self.tls).await
     }
 
@@ -235,15 +240,4 @@ async fn reads(port: u16, tenant: &Tenant) -> Result<f64> {
         tokio::time::sleep(Duration::from_micros(500)).await;
     }
     Ok(percentile(&mut samples, 0.99))
-}
-
-async fn until<F: Future<Output = Result<bool>>>(what: &str, mut done: impl FnMut() -> F) -> Result<()> {
-    let began = SystemClock.instant();
-    while !done().await? {
-        if SystemClock.instant() - began > PATIENCE {
-            bail!("waited {PATIENCE:?} in vain until {what}");
-        }
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
-    Ok(())
 }

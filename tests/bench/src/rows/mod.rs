@@ -6,13 +6,17 @@ mod memory;
 mod pods;
 mod read;
 mod reviews;
+mod scale;
 mod scheduler;
 mod start;
 mod storage;
+mod turns;
 mod watch;
 
 use crate::figure::Figure;
-use anyhow::Result;
+use anyhow::{Result, bail};
+use clock::{Clock, SystemClock};
+use std::time::Duration;
 
 /// How a row is measured.
 type Measure = fn() -> Result<Vec<Figure>>;
@@ -26,6 +30,8 @@ pub const ALL: &[(&str, Measure)] = &[
     ("watch", watch::measure),
     ("scheduler", scheduler::measure),
     ("clusters", clusters::measure),
+    ("turns", turns::measure),
+    ("scale", scale::measure),
     ("balancer", balancer::measure),
     ("reviews", reviews::measure),
     ("pods", pods::measure),
@@ -34,4 +40,16 @@ pub const ALL: &[(&str, Measure)] = &[
 
 fn runtime() -> Result<tokio::runtime::Runtime> {
     Ok(tokio::runtime::Builder::new_multi_thread().enable_all().build()?)
+}
+
+/// Asks again and again until the answer is yes.
+async fn until<F: Future<Output = Result<bool>>>(what: &str, patience: Duration, mut done: impl FnMut() -> F) -> Result<()> {
+    let began = SystemClock.instant();
+    while !done().await? {
+        if SystemClock.instant() - began > patience {
+            bail!("waited {patience:?} in vain until {what}");
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    Ok(())
 }

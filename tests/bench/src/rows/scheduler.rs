@@ -1,11 +1,12 @@
-//! Scheduler: decisions a second on 5,000 nodes, in this process, each pod placed before the next is looked at.
+//! Scheduler: decisions a second on 5,000 nodes, in this process, each pod placed before the next is looked at; also while
+//! pods and nodes come and go, and where room has to be made first.
 use crate::figure::{Budget, Figure};
 use anyhow::{Result, anyhow};
 use api_meta::ClusterName;
 use clock::{Clock, SystemClock};
 use controller_kit::ObjectKey;
 use k8s_openapi::api::core::v1::{Node, Pod};
-use scheduler::{PodInfo, Snapshot, Volumes, schedule};
+use scheduler::{PodInfo, Snapshot, Volumes, preempt, schedule};
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::Duration;
@@ -63,7 +64,82 @@ fn spread(key: &str, skew: u32) -> Value {
 }
 
 pub fn measure() -> Result<Vec<Figure>> {
-    WORKLOADS.iter().map(Workload::measure).collect()
+    let mut figures: Vec<Figure> = WORKLOADS.iter().map(Workload::measure).collect::<Result<_>>()?;
+    figures.push(churn()?);
+    figures.push(preemption()?);
+    Ok(figures)
+}
+
+fn info(pod: Arc<Pod>) -> Arc<PodInfo> {
+    let key = ObjectKey::new(&ClusterName::root(), "bench", pod.metadata.name.as_deref().unwrap_or_default());
+    Arc::new(PodInfo::new(key, pod))
+}
+
+fn random(below: usize) -> usize {
+    u32::from_le_bytes(clock::random_bytes()) as usize % below.max(1)
+}
+
+/// Every pod that comes, spread over zones, takes the place of one that goes; every tenth time a node is replaced.
+fn churn() -> Result<Figure> {
+    const PODS: usize = 5_000;
+    let mut snapshot = Snapshot::default();
+    for number in 0..NODES {
+        snapshot.set_node(node(number)?);
+    }
+    let spec = json!({ "topologySpreadConstraints": [spread("topology.kubernetes.io/zone", 5)] });
+    let pods: Vec<Arc<PodInfo>> = (0..BEFORE + PODS).map(|number| Ok(info(pod(number, &spec)?))).collect::<Result<_>>()?;
+    let (mut start, mut began) = (0, SystemClock.instant());
+    for (number, info) in pods.iter().enumerate() {
+        if number == BEFORE {
+            began = SystemClock.instant();
+        }
+        if number >= BEFORE {
+            snapshot.remove_pod(&pods[number - BEFORE].key);
+            if number % 10 == 0 {
+                let number = random(NODES);
+                snapshot.remove_node(&format!("node-{number}"));
+                snapshot.set_node(node(number)?);
+            }
+        }
+        let placement = schedule(info, &Volumes::default(), &snapshot, start, 0, &mut random).map_err(|error| anyhow!("pod {number}: {error}"))?;
+        start = placement.next_start;
+        let name = snapshot.nodes()[placement.node].name.clone();
+        snapshot.place(info.clone(), &name);
+    }
+    let rate = PODS as f64 / (SystemClock.instant() - began).as_secs_f64();
+    let detail = format!("{PODS} pods come and go beside {BEFORE}, spread over zones, and {} nodes are replaced", PODS / 10);
+    Ok(Figure::new(format!("scheduler, {NODES} nodes, churn"), rate, "pods/s", Budget::AtLeast(CONSTRAINED_BUDGET), detail))
+}
+
+/// Every node is full of unimportant pods; each important one makes room for itself.
+fn preemption() -> Result<Figure> {
+    const PODS: usize = 1_000;
+    const EACH: usize = 4;
+    let mut snapshot = Snapshot::default();
+    let needs = |cpu: u32, priority: i32| json!({ "priority": priority, "containers": [{ "name": "web", "image": "web:1", "resources": { "requests": { "cpu": cpu.to_string() } } }] });
+    for number in 0..NODES {
+        snapshot.set_node(node(number)?);
+        for place in 0..EACH {
+            snapshot.place(info(pod(number * EACH + place, &needs(8, 0))?), &format!("node-{number}"));
+        }
+    }
+    let pods: Vec<Arc<PodInfo>> = (0..PODS).map(|number| Ok(info(pod(NODES * EACH + number, &needs(12, 10))?))).collect::<Result<_>>()?;
+    let began = SystemClock.instant();
+    for (number, info) in pods.iter().enumerate() {
+        let start = random(NODES);
+        let error = match schedule(info, &Volumes::default(), &snapshot, start, 0, &mut random) {
+            Ok(placement) => return Err(anyhow!("pod {number} found room at {}", placement.node)),
+            Err(error) => error,
+        };
+        let found = preempt(info, &Volumes::default(), &snapshot, &error, &[], start).map_err(|error| anyhow!("pod {number}: {error}"))?;
+        for victim in &found.victims {
+            snapshot.remove_pod(&victim.key);
+        }
+        snapshot.place(info.clone(), &found.node);
+    }
+    let rate = PODS as f64 / (SystemClock.instant() - began).as_secs_f64();
+    let detail = format!("{PODS} pods, each in place of two of {}; upstream's floor 200", NODES * EACH);
+    Ok(Figure::new(format!("scheduler, {NODES} nodes, preemption"), rate, "pods/s", Budget::AtLeast(200.0), detail))
 }
 
 impl Workload {
@@ -83,9 +159,7 @@ impl Workload {
                 longest = Duration::ZERO;
             }
             let this = SystemClock.instant();
-            let key = ObjectKey::new(&ClusterName::root(), "bench", pod.metadata.name.as_deref().unwrap_or_default());
-            let info = Arc::new(PodInfo::new(key, pod));
-            let mut random = |below: usize| u32::from_le_bytes(clock::random_bytes()) as usize % below.max(1);
+            let info = info(pod);
             let placement = schedule(&info, &Volumes::default(), &snapshot, start, 0, &mut random).map_err(|error| anyhow!("pod {number}: {error}"))?;
             start = placement.next_start;
             let name = snapshot.nodes()[placement.node].name.clone();

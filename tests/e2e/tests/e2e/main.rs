@@ -26,6 +26,7 @@ mod top;
 mod unprivileged;
 mod virtual_clusters;
 mod volumes_alone;
+mod workloads;
 
 use std::time::Duration;
 

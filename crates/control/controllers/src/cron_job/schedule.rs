@@ -82,6 +82,9 @@ impl Schedule {
     }
 
     fn next_in_day(&self, from: DateTime, after: Timestamp, zone: &TimeZone) -> Option<Timestamp> {
+        if is_long(from.date(), zone) {
+            return self.next_in_long_day(from.date(), after, zone);
+        }
         for hour in from.hour()..24 {
             if self.hours & (1 << hour) == 0 {
                 continue;
@@ -90,7 +93,7 @@ impl Schedule {
             for minute in (first..60).filter(|minute| self.minutes & (1 << minute) != 0) {
                 let civil = from.date().at(hour, minute, 0, 0);
                 let ambiguous = zone.to_ambiguous_timestamp(civil);
-                // A time the clock skips that day does not come; one it shows twice comes once.
+                // A time the clock skips that day does not come.
                 if matches!(ambiguous.offset(), AmbiguousOffset::Gap { .. }) {
                     continue;
                 }
@@ -102,6 +105,16 @@ impl Schedule {
         None
     }
 
+    /// Where the clock is set back, it shows some times twice, and both count, as upstream has it.
+    fn next_in_long_day(&self, date: Date, after: Timestamp, zone: &TimeZone) -> Option<Timestamp> {
+        let times = (0..24).filter(|hour| self.hours & (1 << hour) != 0).flat_map(|hour| (0..60).map(move |minute| (hour, minute)));
+        let shown = times.filter(|(_, minute)| self.minutes & (1 << minute) != 0).flat_map(|(hour, minute)| {
+            let ambiguous = zone.to_ambiguous_timestamp(date.at(hour, minute, 0, 0));
+            [ambiguous.earlier().ok(), ambiguous.later().ok()].into_iter().flatten()
+        });
+        shown.filter(|at| *at > after).min()
+    }
+
     fn allows_day(&self, date: Date) -> bool {
         if self.months & (1 << date.month()) == 0 {
             return false;
@@ -110,6 +123,13 @@ impl Schedule {
         let weekday = self.weekdays & (1 << date.weekday().to_sunday_zero_offset()) != 0;
         if self.any_day || self.any_weekday { day && weekday } else { day || weekday }
     }
+}
+
+/// Whether the clock is set back on that day.
+fn is_long(date: Date, zone: &TimeZone) -> bool {
+    let begins = |date: Date| date.to_zoned(zone.clone()).ok().map(|at| at.timestamp());
+    let (Some(begin), Some(end)) = (begins(date), date.tomorrow().ok().and_then(begins)) else { return false };
+    end.duration_since(begin) > SignedDuration::from_hours(24)
 }
 
 /// A time zone by its IANA name: as the machine knows it, or else as it was when this was built.

@@ -89,3 +89,41 @@ fn intervals_count_from_the_last_start() {
     let late = json!({"lastScheduleTime": "2026-01-01T01:00:00Z"});
     assert_eq!(reconcile(&world("01:40:00", every(), late, vec![])).again_after.map(|d| d.as_millis()), Some(1_200_100));
 }
+
+/// The times of the jobs made between two moments by a controller that looks whenever it asked to.
+fn runs(schedule: &str, from: &str, to: &str) -> Vec<String> {
+    let (from, to): (Timestamp, Timestamp) = (from.parse().unwrap(), to.parse().unwrap());
+    let clock = clock::ManualClock::at(from);
+    let mut world = world("00:00:00", json!({"schedule": schedule, "timeZone": "Europe/Berlin"}), json!({}), vec![]);
+    Arc::make_mut(&mut world.cron_job).metadata.creation_timestamp = Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(from));
+    let mut made = Vec::new();
+    loop {
+        world.now = clock::Clock::now(&clock);
+        if world.now > to {
+            return made;
+        }
+        let plan = reconcile(&world);
+        for action in plan.actions {
+            match action {
+                Action::CreateJob(job) => made.push(job.metadata.annotations.unwrap()["batch.kubernetes.io/cronjob-scheduled-timestamp"].clone()),
+                Action::SetStatus(status) => Arc::make_mut(&mut world.cron_job).status = Some(status),
+                other => panic!("{other:?}"),
+            }
+        }
+        // What was made has ended by the next look.
+        Arc::make_mut(&mut world.cron_job).status.get_or_insert_default().active = None;
+        clock.advance(reconcile(&world).again_after.expect("there is a next time"));
+    }
+}
+
+#[test]
+fn clocks_that_are_set_forward_skip_and_clocks_that_are_set_back_repeat() {
+    // In the night to the 29th of March the clock goes from 2:00 to 3:00.
+    let nightly = runs("30 2 * * *", "2026-03-27T12:00:00Z", "2026-03-31T12:00:00Z");
+    assert_eq!(nightly, ["2026-03-28T02:30:00+01:00", "2026-03-30T02:30:00+02:00", "2026-03-31T02:30:00+02:00"]);
+    assert_eq!(runs("0 * * * *", "2026-03-28T23:30:00Z", "2026-03-29T02:30:00Z").len(), 3);
+    // In the night to the 25th of October it goes from 3:00 to 2:00.
+    let nightly = runs("30 2 * * *", "2026-10-24T12:00:00Z", "2026-10-26T12:00:00Z");
+    assert_eq!(nightly, ["2026-10-25T02:30:00+02:00", "2026-10-25T02:30:00+01:00", "2026-10-26T02:30:00+01:00"]);
+    assert_eq!(runs("*/20 * * * *", "2026-10-24T23:50:00Z", "2026-10-25T02:10:00Z").len(), 7, "no hour goes without");
+}

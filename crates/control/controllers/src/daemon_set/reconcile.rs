@@ -72,7 +72,9 @@ pub fn reconcile(world: &World) -> Plan<Action> {
         }
     }
     for pods in on_nodes.values_mut() {
-        pods.sort_by(|a, b| a.metadata.creation_timestamp.cmp(&b.metadata.creation_timestamp).then_with(|| a.metadata.name.cmp(&b.metadata.name)));
+        // The eldest stands for the node, but one that has its place is worth more than one that waits for it.
+        let rank = |pod: &Arc<Pod>| (pods::node_name(pod).is_empty(), pod.metadata.creation_timestamp.clone(), pod.metadata.name.clone());
+        pods.sort_by_cached_key(rank);
     }
     let mut sync = Sync { world, plan, template: daemon_template(&set.spec.template), hash, on_nodes, create_on: Vec::new(), doomed: Vec::new() };
     let status = sync.status();
@@ -164,9 +166,13 @@ impl Sync<'_> {
             self.doomed.extend(running.into_iter().skip(1));
             return;
         }
-        let (updated, old): (Vec<_>, Vec<_>) = running.into_iter().partition(|pod| self.is_updated(pod));
-        self.doomed.extend(updated.into_iter().skip(1));
-        self.doomed.extend(old.into_iter().skip(1));
+        let (updated, mut old): (Vec<_>, Vec<_>) = running.into_iter().partition(|pod| self.is_updated(pod));
+        let mut spare = old.split_off(old.len().min(1));
+        // The old one goes once the new one serves, or when it does not serve itself.
+        let is_over = |old: &&Arc<Pod>| updated.first().is_some_and(|new| !pods::is_ready(old) || self.is_available(new));
+        spare.extend(old.iter().find(is_over).cloned());
+        spare.extend(updated.into_iter().skip(1));
+        self.doomed.extend(spare);
     }
 
     fn roll(&mut self) {
@@ -177,26 +183,24 @@ impl Sync<'_> {
         let (mut allowed, mut candidates) = (Vec::new(), Vec::new());
         for node in &eligible {
             let here = self.on_nodes.get(node).cloned().unwrap_or_default();
-            let (updated, old): (Vec<_>, Vec<_>) = here.into_iter().partition(|pod| self.is_updated(pod));
-            let (new, old) = (updated.into_iter().next(), old.into_iter().next());
-            match (new, old) {
-                (Some(new), Some(old)) => {
-                    // Surging: the old one goes once the new one serves.
-                    surging += 1;
-                    if self.is_available(&new) && !pods::is_terminating(&old) {
-                        self.doomed.push(old);
-                    }
-                }
+            let (mut updated, mut old): (Vec<_>, Vec<_>) = here.into_iter().filter(|pod| !pods::is_terminating(pod)).partition(|pod| self.is_updated(pod));
+            if updated.len() > 1 || old.len() > 1 {
+                // The superfluous go first.
+                unavailable += 1;
+                continue;
+            }
+            match (updated.pop(), old.pop()) {
+                (Some(new), Some(_)) => surging += usize::from(!self.is_available(&new)),
                 (Some(new), None) => unavailable += usize::from(!self.is_available(&new)),
-                (None, Some(old)) if pods::is_terminating(&old) => unavailable += 1,
                 (None, Some(old)) if !self.is_available(&old) => allowed.push((node.clone(), old)),
                 (None, Some(old)) => candidates.push((node.clone(), old)),
                 (None, None) => unavailable += 1,
             }
         }
         if max_surge > 0 {
+            // Where the old one does not serve, a new one can't make it worse.
             let room = max_surge.saturating_sub(surging);
-            let chosen = allowed.into_iter().chain(candidates).take(room);
+            let chosen = allowed.into_iter().chain(candidates.into_iter().take(room));
             self.create_on.extend(chosen.map(|(node, _)| node));
             return;
         }

@@ -136,3 +136,46 @@ fn one_pod_too_many_goes() {
     let (world, log) = settle(world);
     assert_eq!((log.as_str(), world.pods[0].metadata.name.as_deref()), ("-n1", Some("agent-1")));
 }
+
+/// The pod of a node is not ready any more.
+fn unready(world: &mut World, node: &str) {
+    let pod = world.pods.iter_mut().find(|pod| placement::node_of(pod).as_deref() == Some(node)).unwrap();
+    Arc::make_mut(pod).status = serde_json::from_value(json!({"phase": "Running", "conditions": [{"type": "Ready", "status": "False"}]})).unwrap();
+}
+
+#[test]
+fn a_surge_replaces_at_once_what_does_not_serve() {
+    let nodes = || vec![node("n1", json!({})), node("n2", json!({})), node("n3", json!({}))];
+    let surge = json!({"updateStrategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}}});
+    let (mut start, _) = settle(world(surge, nodes()));
+    unready(&mut start, "n2");
+    unready(&mut start, "n3");
+    // Beyond the one that surges, those two are free to be replaced.
+    assert_eq!(settle(updated(start)).1, "+n2 +n3 +n1 -n1 -n2 -n3");
+}
+
+#[test]
+fn an_update_waits_for_pods_that_go() {
+    let (mut start, _) = settle(world(json!({}), vec![node("n1", json!({})), node("n2", json!({}))]));
+    let going = Arc::make_mut(&mut start.pods[0]);
+    going.metadata.deletion_timestamp = Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(Timestamp::UNIX_EPOCH));
+    let mut log = Vec::new();
+    let plan = reconcile(&updated(start));
+    for action in plan.actions {
+        if let Action::DeletePods(doomed) = action {
+            log.extend(doomed.iter().map(|pod| placement::node_of(pod).unwrap()));
+        }
+    }
+    assert!(log.is_empty(), "{log:?}");
+}
+
+#[test]
+fn of_two_pods_the_one_with_a_place_stays() {
+    let (mut world, _) = settle(world(json!({}), vec![node("n1", json!({}))]));
+    let mut second = (*world.pods[0]).clone();
+    second.metadata.name = Some("agent-zz".into());
+    second.spec.as_mut().unwrap().node_name = Some("n1".into());
+    world.pods.push(Arc::new(second));
+    let (world, log) = settle(world);
+    assert_eq!((log.as_str(), world.pods[0].metadata.name.as_deref()), ("-n1", Some("agent-zz")));
+}

@@ -61,7 +61,9 @@ pub async fn run(kit: Kit, shutdown: CancellationToken) {
         }
     };
     let definitions = kit.objects::<CustomResourceDefinition>();
-    definitions.synced().await;
+    if shutdown.run_until_cancelled(definitions.synced()).await.is_none() {
+        return;
+    }
     let shared = Arc::new(Shared { graph: Mutex::default(), kinds: Mutex::default() });
     let runner = Runner::new(GarbageCollector { kit: kit.clone(), shared: shared.clone() }).workers(20);
     let queue = runner.queue().clone();
@@ -94,7 +96,9 @@ pub async fn run(kit: Kit, shutdown: CancellationToken) {
             // Before all is listed, an owner that is not known is no absent owner.
             for mut one in listed {
                 // A monitor ends only with the process.
-                let _ = one.wait_for(|done| *done).await;
+                if shutdown.run_until_cancelled(one.wait_for(|done| *done)).await.is_none() {
+                    return;
+                }
             }
             {
                 let graph = shared.graph.lock();

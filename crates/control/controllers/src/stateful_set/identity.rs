@@ -61,9 +61,43 @@ pub fn claims(set: &StatefulSet, ordinal: i32) -> Vec<PersistentVolumeClaim> {
     claim.collect()
 }
 
-/// Whether the claims of a pod that is scaled away go with it.
-pub fn deletes_claims_when_scaled(set: &StatefulSet) -> bool {
-    deletes(set, |policy| policy.when_scaled.as_ref())
+fn is_pod(owner: &OwnerReference, name: &str) -> bool {
+    owner.kind == "Pod" && owner.name == name
+}
+
+/// Whether the claim goes with a pod of this ordinal that is no more (KEP 1847).
+pub fn is_of_earlier_pod(set: &StatefulSet, claim: &PersistentVolumeClaim, ordinal: i32) -> bool {
+    let name = format!("{}-{ordinal}", set_name(set));
+    claim.metadata.owner_references.iter().flatten().any(|owner| is_pod(owner, &name))
+}
+
+/// The owners a claim should have by the retention policy, if it has others: the set if the claim goes with it, and
+/// the pod instead once that is scaled away and takes its claims along (KEP 1847).
+pub fn owners_to_be(set: &StatefulSet, claim: &PersistentVolumeClaim, pod: &Pod, is_condemned: bool) -> Option<Vec<OwnerReference>> {
+    if claim.metadata.deletion_timestamp.is_some() {
+        return None;
+    }
+    let with_pod = is_condemned && deletes(set, |policy| policy.when_scaled.as_ref());
+    let with_set = !with_pod && deletes(set, |policy| policy.when_deleted.as_ref());
+    let pod_name = pod.metadata.name.as_deref().unwrap_or_default();
+    let old = claim.metadata.owner_references.clone().unwrap_or_default();
+    let mut owners = old.clone();
+    owners.retain(|owner| {
+        (with_set || Some(&owner.uid) != set.metadata.uid.as_ref()) && (!is_pod(owner, pod_name) || (with_pod && Some(&owner.uid) == pod.metadata.uid.as_ref()))
+    });
+    let plain = |owner: OwnerReference| OwnerReference { controller: None, block_owner_deletion: None, ..owner };
+    let mut add = |owner: OwnerReference| {
+        if owners.iter().all(|other| other.uid != owner.uid) {
+            owners.push(plain(owner));
+        }
+    };
+    if with_set {
+        add(owners::controller_reference(set));
+    }
+    if with_pod {
+        add(owners::controller_reference(pod));
+    }
+    (owners != old).then_some(owners)
 }
 
 pub fn pod(set: &StatefulSet, template: &PodTemplateSpec, ordinal: i32, revision: &str) -> Pod {

@@ -7,12 +7,12 @@ mod tests;
 use crate::history::Step;
 use crate::owners::{self, BY_CONTROLLER};
 use crate::pods;
-use controller_kit::{Controller, Deletion, Error, Kit, ObjectKey, Objects, Plan, Preconditions, Recorder, Runner, async_trait, reference, selector};
+use controller_kit::{Change, Controller, Deletion, Error, Kit, ObjectKey, Objects, Plan, Preconditions, Recorder, Runner, async_trait, selector};
 use k8s_openapi::api::apps::v1::{ControllerRevision, StatefulSet};
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use reconcile::{Action, World};
 use serde_json::json;
+use std::sync::Arc;
 
 pub struct StatefulSets {
     kit: Kit,
@@ -36,17 +36,28 @@ pub fn runner(kit: &Kit) -> Runner<StatefulSets> {
         revisions: revisions.clone(),
         events: kit.recorder("statefulset-controller"),
     };
-    let all = sets.clone();
-    Runner::new(controller).needs(&claims).watch_own(&sets).watch(&revisions, |change| owners::owner_keys(change, "StatefulSet", |_, _| Vec::new())).watch(
-        &pods,
-        move |change| {
+    let (all, claiming) = (sets.clone(), sets.clone());
+    let claim_gone = move |change: &Change<PersistentVolumeClaim>| {
+        let owners = |claim: &Option<Arc<PersistentVolumeClaim>>| claim.as_ref().and_then(|claim| claim.metadata.owner_references.clone());
+        if change.old.is_none() || (change.new.is_some() && owners(&change.old) == owners(&change.new)) {
+            return Vec::new();
+        }
+        // A place may have waited until the claim of an earlier pod is gone.
+        let sets = claiming.list(&change.key.cluster, Some(&change.key.namespace)).into_iter();
+        let of = |set: &StatefulSet| change.key.name.contains(&format!("-{}-", identity::set_name(set)));
+        sets.filter(|set| of(set)).map(|set| ObjectKey::of(&change.key.cluster, &set.metadata)).collect()
+    };
+    Runner::new(controller)
+        .watch(&claims, claim_gone)
+        .watch_own(&sets)
+        .watch(&revisions, |change| owners::owner_keys(change, "StatefulSet", |_, _| Vec::new()))
+        .watch(&pods, move |change| {
             owners::owner_keys(change, "StatefulSet", |key, metadata| {
                 let selecting = all.list(&key.cluster, Some(&key.namespace)).into_iter();
                 let selecting = selecting.filter(|set| selector(&set.spec.selector).is_ok_and(|of| !of.is_everything() && of.matches(&metadata.labels)));
                 selecting.map(|set| ObjectKey::of(&key.cluster, &set.metadata)).collect()
             })
-        },
-    )
+        })
 }
 
 impl StatefulSets {
@@ -101,7 +112,7 @@ impl Controller for StatefulSets {
         let revisions = owners::candidates(&self.revisions, key, uid);
         let has_claims = set.spec.volume_claim_templates.as_ref().is_some_and(|templates| !templates.is_empty());
         let claims = if has_claims { self.claims.list(&key.cluster, Some(&key.namespace)) } else { Vec::new() };
-        let claims = claims.iter().filter_map(|claim| claim.metadata.name.clone()).collect();
+        let claims = claims.into_iter().filter_map(|claim| Some((claim.metadata.name.clone()?, claim))).collect();
         Some(World { set, pods, revisions, claims, now: self.kit.now() })
     }
 
@@ -163,25 +174,9 @@ impl Controller for StatefulSets {
                 }
                 self.delete_pod(key, &set, &pod).await
             }
-            Action::BindClaims { pod, claims } => {
-                let about = reference(&*pod);
-                let owner = OwnerReference {
-                    api_version: "v1".into(),
-                    kind: "Pod".into(),
-                    name: about.name.unwrap_or_default(),
-                    uid: about.uid.unwrap_or_default(),
-                    ..Default::default()
-                };
-                for name in claims {
-                    let claim_key = ObjectKey::new(&key.cluster, &key.namespace, &name);
-                    let Some(claim) = self.claims.get(&claim_key) else { continue };
-                    let mut owners = claim.metadata.owner_references.clone().unwrap_or_default();
-                    if owners.iter().all(|other| other.uid != owner.uid) {
-                        owners.push(owner.clone());
-                        let patch = json!({"metadata": {"ownerReferences": owners}});
-                        self.claims.patch(&claim_key, "", &patch, &Preconditions::exactly(&claim.metadata)).await?;
-                    }
-                }
+            Action::OwnClaim { claim, owners } => {
+                let patch = json!({"metadata": {"ownerReferences": owners}});
+                self.claims.patch(&ObjectKey::of(&key.cluster, &claim.metadata), "", &patch, &Preconditions::exactly(&claim.metadata)).await?;
                 Ok(())
             }
             Action::DeleteRevision(revision) => {

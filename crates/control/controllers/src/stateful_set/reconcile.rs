@@ -7,7 +7,8 @@ use controller_kit::{Plan, selector};
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::{ControllerRevision, StatefulSet, StatefulSetStatus};
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
-use std::collections::HashSet;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use std::collections::HashMap;
 use std::sync::Arc;
 
 /// All a decision may see.
@@ -17,8 +18,8 @@ pub struct World {
     pub pods: Vec<Arc<Pod>>,
     /// The same of its revisions.
     pub revisions: Vec<Arc<ControllerRevision>>,
-    /// Names of the namespace's claims.
-    pub claims: HashSet<String>,
+    /// The namespace's claims by name.
+    pub claims: HashMap<String, Arc<PersistentVolumeClaim>>,
     pub now: Timestamp,
 }
 
@@ -40,10 +41,10 @@ pub enum Action {
     DeletePod(Arc<Pod>),
     /// Deletes a pod that has ended, to be made anew.
     ReplaceEnded(Arc<Pod>),
-    /// Lets the pod's claims go with it.
-    BindClaims {
-        pod: Arc<Pod>,
-        claims: Vec<String>,
+    /// Says who the claim goes with.
+    OwnClaim {
+        claim: Arc<PersistentVolumeClaim>,
+        owners: Vec<OwnerReference>,
     },
     DeleteRevision(Arc<ControllerRevision>),
     SetStatus(StatefulSetStatus),
@@ -178,9 +179,13 @@ impl Sync<'_> {
     fn is_held_by(&mut self, at: usize) -> bool {
         let (ordinal, pod) = self.replicas[at].clone();
         let Some(pod) = pod else {
-            self.create(ordinal);
+            // Claims that go with an earlier pod have to be gone first.
+            if !self.claims_of(ordinal).iter().any(|claim| identity::is_of_earlier_pod(&self.world.set, claim, ordinal)) {
+                self.create(ordinal);
+            }
             return true;
         };
+        self.own_claims(ordinal, &pod, false);
         if pods::is_finished(&pod) {
             if !pods::is_terminating(&pod) {
                 self.plan.push(Action::ReplaceEnded(pod));
@@ -207,8 +212,22 @@ impl Sync<'_> {
 
     fn missing_claims(&self, ordinal: i32) -> Vec<PersistentVolumeClaim> {
         let mut claims = identity::claims(&self.world.set, ordinal);
-        claims.retain(|claim| !self.world.claims.contains(claim.metadata.name.as_deref().unwrap_or_default()));
+        claims.retain(|claim| !self.world.claims.contains_key(claim.metadata.name.as_deref().unwrap_or_default()));
         claims
+    }
+
+    /// The claims of an ordinal that there are.
+    fn claims_of(&self, ordinal: i32) -> Vec<Arc<PersistentVolumeClaim>> {
+        let names = identity::claims(&self.world.set, ordinal).into_iter().filter_map(|claim| claim.metadata.name);
+        names.filter_map(|name| self.world.claims.get(&name).cloned()).collect()
+    }
+
+    fn own_claims(&mut self, ordinal: i32, pod: &Pod, is_condemned: bool) {
+        for claim in self.claims_of(ordinal) {
+            if let Some(owners) = identity::owners_to_be(&self.world.set, &claim, pod, is_condemned) {
+                self.plan.push(Action::OwnClaim { claim, owners });
+            }
+        }
     }
 
     fn first_unhealthy(&self) -> Option<Arc<Pod>> {
@@ -217,14 +236,8 @@ impl Sync<'_> {
     }
 
     fn remove(&mut self, pod: Arc<Pod>) {
-        if identity::deletes_claims_when_scaled(&self.world.set)
-            && let Some(ordinal) = identity::ordinal(&self.world.set, &pod)
-        {
-            let claims = identity::claims(&self.world.set, ordinal).into_iter().filter_map(|claim| claim.metadata.name);
-            let claims: Vec<String> = claims.filter(|name| self.world.claims.contains(name)).collect();
-            if !claims.is_empty() {
-                self.plan.push(Action::BindClaims { pod: pod.clone(), claims });
-            }
+        if let Some(ordinal) = identity::ordinal(&self.world.set, &pod) {
+            self.own_claims(ordinal, &pod, true);
         }
         self.plan.push(Action::DeletePod(pod));
     }

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use reconcile::reconcile;
 use serde_json::Value;
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::sync::Arc;
 
 fn start() -> Timestamp {
@@ -26,7 +26,7 @@ fn world(spec: Value) -> World {
             "updateStrategy": {"type": "RollingUpdate", "rollingUpdate": {"partition": 0}},
             "template": {"metadata": {"labels": {"app": "db"}}, "spec": {"containers": [{"name": "c", "image": "one"}]}}}});
     merge(&mut value["spec"], spec);
-    World { set: Arc::new(serde_json::from_value(value).unwrap()), pods: vec![], revisions: vec![], claims: HashSet::new(), now: start() }
+    World { set: Arc::new(serde_json::from_value(value).unwrap()), pods: vec![], revisions: vec![], claims: HashMap::new(), now: start() }
 }
 
 fn set_of(world: &mut World) -> &mut StatefulSet {
@@ -42,6 +42,10 @@ fn image(pod: &Pod) -> &str {
     pod.spec.as_ref().unwrap().containers[0].image.as_deref().unwrap()
 }
 
+fn add_claims(world: &mut World, claims: Vec<PersistentVolumeClaim>) {
+    world.claims.extend(claims.into_iter().filter_map(|claim| Some((claim.metadata.name.clone()?, Arc::new(claim)))));
+}
+
 /// Does what API and node would; pods with one of these images become ready.
 fn apply(world: &mut World, action: Action, healthy: &[&str]) {
     match action {
@@ -51,9 +55,9 @@ fn apply(world: &mut World, action: Action, healthy: &[&str]) {
             Arc::make_mut(found).revision = Some(number);
         }
         Action::DeleteRevision(revision) => world.revisions.retain(|other| other.metadata.name != revision.metadata.name),
-        Action::CreateClaims { claims, .. } => world.claims.extend(claims.into_iter().filter_map(|claim| claim.metadata.name)),
+        Action::CreateClaims { claims, .. } => add_claims(world, claims),
         Action::CreatePod { mut pod, claims } => {
-            world.claims.extend(claims.into_iter().filter_map(|claim| claim.metadata.name));
+            add_claims(world, claims);
             let ready = if healthy.contains(&image(&pod)) { "True" } else { "False" };
             pod.metadata.uid = Some(format!("uid-{}-{}", pods::name(&pod), image(&pod)));
             pod.status = serde_json::from_value(
@@ -63,7 +67,10 @@ fn apply(world: &mut World, action: Action, healthy: &[&str]) {
             assert!(world.pods.iter().all(|other| pods::name(other) != pods::name(&pod)));
             world.pods.push(Arc::new(*pod));
         }
-        Action::BindClaims { .. } => {}
+        Action::OwnClaim { claim, owners } => {
+            let found = world.claims.get_mut(claim.metadata.name.as_ref().unwrap()).unwrap();
+            Arc::make_mut(found).metadata.owner_references = Some(owners);
+        }
         Action::DeletePod(pod) | Action::ReplaceEnded(pod) => world.pods.retain(|other| other.metadata.uid != pod.metadata.uid),
         Action::SetStatus(status) => set_of(world).status = Some(status),
         other => panic!("{other:?}"),
@@ -89,7 +96,10 @@ fn short(action: &Action) -> Option<String> {
         Action::CreateClaims { pod, claims } => Some(format!("{}for {}", names(claims), pods::name(pod))),
         Action::DeletePod(pod) => Some(format!("delete {}", pods::name(pod))),
         Action::ReplaceEnded(pod) => Some(format!("replace {}", pods::name(pod))),
-        Action::BindClaims { pod, claims } => Some(format!("bind {} to {}", claims.join(","), pods::name(pod))),
+        Action::OwnClaim { claim, owners } => {
+            let owners: Vec<&str> = owners.iter().map(|owner| owner.name.as_str()).collect();
+            Some(format!("{} goes with [{}]", claim.metadata.name.as_deref()?, owners.join(",")))
+        }
         _ => None,
     }
 }
@@ -239,7 +249,22 @@ fn the_retention_policy_decides_who_owns_the_claims() {
         ("StatefulSet", "db")
     );
     set_of(&mut end).spec.replicas = Some(1);
-    assert_eq!(history(end).1, ["bind data-db-1 to db-1", "delete db-1"]);
+    // With the set as a second owner the claim would stay.
+    let (mut end, done) = history(end);
+    assert_eq!(done, ["data-db-1 goes with [db-1]", "delete db-1"]);
+
+    // Until the claim has gone with its pod, the next pod of that name is not made.
+    set_of(&mut end).spec.replicas = Some(2);
+    let (mut end, done) = history(end);
+    assert!(done.is_empty(), "{done:?}");
+    end.claims.remove("data-db-1");
+    let (mut end, done) = history(end);
+    assert_eq!(done, ["claim data-db-1, create db-1:one"]);
+
+    // A changed policy is followed by claims that are there.
+    let policy = json!({"whenDeleted": "Retain", "whenScaled": "Retain"});
+    set_of(&mut end).spec.persistent_volume_claim_retention_policy = serde_json::from_value(policy).unwrap();
+    assert_eq!(history(end).1, ["data-db-0 goes with []", "data-db-1 goes with []"]);
 }
 
 #[test]

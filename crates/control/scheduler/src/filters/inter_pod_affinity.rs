@@ -2,83 +2,50 @@
 use super::Filter;
 use crate::fit_error::Rejection;
 use crate::term::Term;
+use crate::term_tally::{ByValue, Meant};
 use crate::{NodeInfo, Plugin, PodInfo, Snapshot};
-use std::collections::HashMap;
-
-/// How many pods match, by topology key and value.
-type Counts = HashMap<(String, String), i64>;
+use std::sync::Arc;
 
 pub struct InterPodAffinity<'a> {
     pod: &'a PodInfo,
     snapshot: &'a Snapshot,
-    /// Pods there whose anti-affinity means this pod.
-    against: Counts,
-    together: Counts,
-    apart: Counts,
+    /// Terms of pods there whose anti-affinity means this pod, with where those are.
+    against: Vec<(&'a Term, Arc<ByValue>)>,
+    /// Pods that all terms of the affinity mean, for each of the terms.
+    together: Arc<Vec<ByValue>>,
+    /// Pods that each term of the anti-affinity means.
+    apart: Vec<(&'a Term, Arc<Vec<ByValue>>)>,
     /// The pod itself is one its affinity asks for: then it may be the first.
     may_be_first: bool,
 }
 
 pub fn prepare<'a>(pod: &'a PodInfo, snapshot: &'a Snapshot) -> Option<InterPodAffinity<'a>> {
-    let namespaces = &snapshot.namespaces;
-    let own = !pod.affinity.is_empty() || pod.affinity_is_void || !pod.anti_affinity.is_empty();
-    let mut filter = InterPodAffinity {
+    let namespaces = snapshot.namespaces();
+    let against = snapshot.standing().guards_against(pod, namespaces);
+    if against.is_empty() && pod.affinity.is_empty() && !pod.affinity_is_void && pod.anti_affinity.is_empty() {
+        return None;
+    }
+    let meant = |terms: &[Term]| snapshot.meant(Meant { cluster: pod.key.cluster.clone(), terms: terms.to_vec() });
+    Some(InterPodAffinity {
         pod,
         snapshot,
-        against: Counts::new(),
-        together: Counts::new(),
-        apart: Counts::new(),
+        against,
+        together: if pod.affinity.is_empty() { Arc::default() } else { meant(&pod.affinity) },
+        apart: pod.anti_affinity.iter().map(|term| (term, meant(std::slice::from_ref(term)))).collect(),
         may_be_first: pod.affinity.iter().all(|term| term.matches(&pod.key.cluster, pod, namespaces)),
-    };
-    if own {
-        for node in snapshot.nodes() {
-            for other in &node.pods {
-                filter.count(other, node, 1);
-            }
-        }
-    } else {
-        for node in snapshot.nodes_with_affinity() {
-            for other in node.pods.iter().filter(|other| !other.anti_affinity.is_empty()) {
-                filter.count(other, node, 1);
-            }
-        }
-    }
-    (own || !filter.against.is_empty()).then_some(filter)
-}
-
-fn add(counts: &mut Counts, term: &Term, node: &NodeInfo, by: i64) {
-    if let Some(value) = node.label(&term.topology_key) {
-        *counts.entry((term.topology_key.clone(), value.to_owned())).or_default() += by;
-    }
-}
-
-fn has(counts: &Counts, key: &str, value: &str) -> bool {
-    counts.get(&(key.to_owned(), value.to_owned())).is_some_and(|count| *count > 0)
+    })
 }
 
 impl InterPodAffinity<'_> {
-    fn count(&mut self, other: &PodInfo, node: &NodeInfo, by: i64) {
-        if other.key.cluster != self.pod.key.cluster {
-            return;
-        }
-        let (pod, namespaces) = (self.pod, &self.snapshot.namespaces);
-        for term in other.anti_affinity.iter().filter(|term| term.matches(&other.key.cluster, pod, namespaces)) {
-            add(&mut self.against, term, node, by);
-        }
-        let means = |term: &Term| term.matches(&pod.key.cluster, other, namespaces);
-        if !pod.affinity.is_empty() && pod.affinity.iter().all(means) {
-            pod.affinity.iter().for_each(|term| add(&mut self.together, term, node, by));
-        }
-        pod.anti_affinity.iter().filter(|term| means(term)).for_each(|term| add(&mut self.apart, term, node, by));
-    }
-
     fn is_together(&self, node: &NodeInfo) -> bool {
         let mut all_there = !self.pod.affinity_is_void;
-        for term in &self.pod.affinity {
-            let Some(value) = node.label(&term.topology_key) else { return false };
-            all_there &= has(&self.together, &term.topology_key, value);
+        for (at, term) in self.pod.affinity.iter().enumerate() {
+            if node.label(&term.topology_key).is_none() {
+                return false;
+            }
+            all_there &= self.together.get(at).is_some_and(|counts| counts.of(node, &term.topology_key) > 0);
         }
-        all_there || (!self.pod.affinity_is_void && self.together.values().all(|count| *count <= 0) && self.may_be_first)
+        all_there || (!self.pod.affinity_is_void && self.may_be_first && self.together.iter().all(ByValue::is_empty))
     }
 }
 
@@ -91,19 +58,34 @@ impl Filter for InterPodAffinity<'_> {
         if !self.is_together(node) {
             return Err(Rejection::unresolvable("node(s) didn't match pod affinity rules"));
         }
-        if !self.apart.is_empty()
-            && self.pod.anti_affinity.iter().any(|term| node.label(&term.topology_key).is_some_and(|value| has(&self.apart, &term.topology_key, value)))
-        {
+        if self.apart.iter().any(|(term, counts)| counts.iter().any(|counts| counts.of(node, &term.topology_key) > 0)) {
             return Err(Rejection::resolvable("node(s) didn't match pod anti-affinity rules"));
         }
-        if !self.against.is_empty() && node.labels().iter().flatten().any(|(key, value)| has(&self.against, key, value)) {
+        if self.against.iter().any(|(term, counts)| counts.of(node, &term.topology_key) > 0) {
             return Err(Rejection::resolvable("node(s) didn't satisfy existing pods anti-affinity rules"));
         }
         Ok(())
     }
 
-    fn imagine(&mut self, pod: &PodInfo, node: &NodeInfo, by: i64) {
-        self.count(pod, node, by);
+    fn imagine(&mut self, other: &PodInfo, node: &NodeInfo, by: i64) {
+        if other.key.cluster != self.pod.key.cluster {
+            return;
+        }
+        for (term, counts) in &mut self.against {
+            let times = other.anti_affinity.iter().filter(|theirs| theirs == term).count() as i64;
+            if times > 0 {
+                Arc::make_mut(counts).add(node, &term.topology_key, by * times);
+            }
+        }
+        let (cluster, namespaces) = (&self.pod.key.cluster, self.snapshot.namespaces());
+        let means = |term: &Term| term.matches(cluster, other, namespaces);
+        if !self.pod.affinity.is_empty() && self.pod.affinity.iter().all(means) {
+            let together = Arc::make_mut(&mut self.together);
+            together.iter_mut().zip(&self.pod.affinity).for_each(|(counts, term)| counts.add(node, &term.topology_key, by));
+        }
+        for (term, counts) in self.apart.iter_mut().filter(|(term, _)| means(term)) {
+            Arc::make_mut(counts).iter_mut().for_each(|counts| counts.add(node, &term.topology_key, by));
+        }
     }
 }
 
@@ -153,7 +135,7 @@ mod tests {
         assert_eq!(outcome(&pod("web", term("podAffinity", "db", json!({"namespaceSelector": {}}))), &there), "n2");
         let mut labelled = there;
         let team = |team: &str| term("podAffinity", "db", json!({"namespaceSelector": {"matchLabels": {"team": team}}}));
-        labelled.namespaces.set(&ClusterName::root(), &"n".into(), Some([("team".to_owned(), "a".to_owned())].into()));
+        labelled.set_namespace(&ClusterName::root(), &"n".into(), Some([("team".to_owned(), "a".to_owned())].into()));
         assert_eq!(outcome(&pod("web", team("a")), &labelled), "n2");
         assert!(outcome(&pod("web", team("b")), &labelled).starts_with("0/2"));
     }

@@ -1,14 +1,15 @@
 //! PodTopologySpread: pods alike are spread evenly over parts of the nodes.
 use super::Filter;
 use crate::fit_error::Rejection;
+use crate::spread_tally::{PartBy, Parts, Spread};
 use crate::term::of_own_labels;
 use crate::{NodeInfo, Plugin, PodInfo, Snapshot};
 use api_meta::LabelSelector;
 use api_meta::label_selector::Operator;
 use controller_kit::node_selector::RequiredNodes;
+use controller_kit::own_nodes::runs_on_own;
 use controller_kit::selector;
-use controller_kit::tolerations::any_tolerates;
-use std::collections::HashMap;
+use std::sync::Arc;
 
 /// A constraint, ready to be matched.
 pub struct Constraint {
@@ -21,25 +22,21 @@ pub struct Constraint {
 }
 
 impl Constraint {
-    /// Whether the constraint counts this pod: alike, in the same namespace, and staying.
-    pub fn counts(&self, pod: &PodInfo, other: &PodInfo) -> bool {
-        other.key.cluster == pod.key.cluster
-            && other.key.namespace == pod.key.namespace
-            && !other.is_terminating()
-            && self.selector.matches(&other.pod.metadata.labels)
-    }
-
-    /// Whether the node belongs to the parts over which pods are spread.
-    pub fn includes(&self, pod: &PodInfo, required: &RequiredNodes, node: &NodeInfo) -> bool {
-        if self.honor_affinity && !required.matches(node.own_name(), node.labels()) {
-            return false;
+    /// The question how many pods alike there are in each part.
+    pub fn question(&self, pod: &PodInfo, part_by: PartBy, keys: &[String]) -> Spread {
+        let spec = pod.pod.spec.as_ref();
+        let required = spec.filter(|_| self.honor_affinity).map(RequiredNodes::of).filter(|required| !required.is_any());
+        let tolerations = || spec.and_then(|spec| spec.tolerations.clone()).unwrap_or_default();
+        Spread {
+            cluster: pod.key.cluster.clone(),
+            namespace: pod.key.namespace.clone(),
+            selector: self.selector.clone(),
+            part_by,
+            keys: keys.to_vec(),
+            own_nodes: runs_on_own(&pod.key.cluster, &pod.pod),
+            required,
+            tolerations: self.honor_taints.then(tolerations),
         }
-        let tolerations = pod.pod.spec.as_ref().and_then(|spec| spec.tolerations.as_deref()).unwrap_or_default();
-        !self.honor_taints || node.taints().iter().filter(|taint| taint.effect != "PreferNoSchedule").all(|taint| any_tolerates(tolerations, taint))
-    }
-
-    pub fn count_on(&self, pod: &PodInfo, node: &NodeInfo) -> i64 {
-        node.pods.iter().filter(|other| self.counts(pod, other)).count() as i64
     }
 }
 
@@ -64,55 +61,45 @@ pub fn constraints(pod: &PodInfo, when_unsatisfiable: &str) -> Vec<Constraint> {
     of_sort.filter_map(parse).collect()
 }
 
-pub struct PodTopologySpread<'a> {
-    pod: &'a PodInfo,
-    required: RequiredNodes,
-    /// With the pods counted in each part.
-    constraints: Vec<(Constraint, HashMap<String, i64>)>,
+struct Counted {
+    constraint: Constraint,
+    question: Spread,
+    parts: Arc<Parts>,
+    /// Whether the pod itself is one of those counted.
+    own: i64,
 }
 
-pub fn prepare<'a>(pod: &'a PodInfo, snapshot: &Snapshot) -> Option<PodTopologySpread<'a>> {
+pub struct PodTopologySpread {
+    constraints: Vec<Counted>,
+}
+
+pub fn prepare(pod: &PodInfo, snapshot: &Snapshot) -> Option<PodTopologySpread> {
     let constraints = constraints(pod, "DoNotSchedule");
     if constraints.is_empty() {
         return None;
     }
-    let required = pod.pod.spec.as_ref().map(RequiredNodes::of).unwrap_or_default();
-    let mut counted: Vec<(Constraint, HashMap<String, i64>)> = constraints.into_iter().map(|constraint| (constraint, HashMap::new())).collect();
-    for node in snapshot.nodes() {
-        // Only nodes that are in a part of every constraint count for any.
-        if counted.iter().any(|(constraint, _)| node.label(&constraint.topology_key).is_none()) {
-            continue;
-        }
-        for (constraint, counts) in &mut counted {
-            if constraint.includes(pod, &required, node)
-                && let Some(part) = node.label(&constraint.topology_key)
-            {
-                let here = constraint.count_on(pod, node);
-                match counts.get_mut(part) {
-                    Some(count) => *count += here,
-                    None => {
-                        counts.insert(part.to_owned(), here);
-                    }
-                }
-            }
-        }
-    }
-    Some(PodTopologySpread { pod, required, constraints: counted })
+    // Only nodes that are in a part of every constraint count for any.
+    let keys: Vec<String> = constraints.iter().map(|constraint| constraint.topology_key.clone()).collect();
+    let count = |constraint: Constraint| {
+        let question = constraint.question(pod, PartBy::Label(constraint.topology_key.clone()), &keys);
+        let own = i64::from(constraint.selector.matches(&pod.pod.metadata.labels));
+        Counted { parts: snapshot.spread(question.clone()), question, own, constraint }
+    };
+    Some(PodTopologySpread { constraints: constraints.into_iter().map(count).collect() })
 }
 
-impl Filter for PodTopologySpread<'_> {
+impl Filter for PodTopologySpread {
     fn plugin(&self) -> Plugin {
         Plugin::PodTopologySpread
     }
 
     fn check(&self, node: &NodeInfo) -> Result<(), Rejection> {
-        for (constraint, counts) in &self.constraints {
+        for Counted { constraint, parts, own, .. } in &self.constraints {
             let Some(part) = node.label(&constraint.topology_key) else {
                 return Err(Rejection::unresolvable("node(s) didn't match pod topology spread constraints (missing required label)"));
             };
-            let least = if counts.len() < constraint.min_domains { 0 } else { counts.values().copied().min().unwrap_or_default() };
-            let own = i64::from(constraint.selector.matches(&self.pod.pod.metadata.labels));
-            let here = counts.get(part).copied().unwrap_or_default();
+            let least = if parts.len() < constraint.min_domains { 0 } else { parts.least() };
+            let here = parts.pods_in(part).unwrap_or_default();
             if here + own - least > constraint.max_skew {
                 return Err(Rejection::resolvable("node(s) didn't match pod topology spread constraints"));
             }
@@ -121,12 +108,11 @@ impl Filter for PodTopologySpread<'_> {
     }
 
     fn imagine(&mut self, pod: &PodInfo, node: &NodeInfo, by: i64) {
-        for (constraint, counts) in &mut self.constraints {
-            if constraint.counts(self.pod, pod)
-                && constraint.includes(self.pod, &self.required, node)
-                && let Some(count) = node.label(&constraint.topology_key).and_then(|part| counts.get_mut(part))
+        for Counted { question, parts, .. } in &mut self.constraints {
+            if question.counts(pod)
+                && let Some(part) = question.part_of(node)
             {
-                *count += by;
+                Arc::make_mut(parts).add_pods(part, by);
             }
         }
     }

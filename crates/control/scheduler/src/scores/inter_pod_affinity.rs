@@ -1,53 +1,35 @@
 //! InterPodAffinity: nearer to the pods it prefers, farther from those it does not, as they see it too.
 use super::{MAX, Score};
 use crate::term::Term;
+use crate::term_tally::{ByValue, Meant};
 use crate::{NodeInfo, PodInfo, Snapshot};
-use std::collections::HashMap;
+use std::sync::Arc;
 
-/// What a required affinity of a pod there is worth to a pod it asks for.
-const HARD_AFFINITY: i64 = 1;
-
-pub struct InterPodAffinity {
-    /// By topology key and value.
-    worth: HashMap<(String, String), i64>,
+pub struct InterPodAffinity<'a> {
+    /// What pods there think of it, by the topology of their terms.
+    theirs: Vec<(&'a Term, Arc<ByValue>)>,
+    /// What it thinks of pods there: the worth of each, and how many there are.
+    mine: Vec<(i64, &'a Term, Arc<Vec<ByValue>>)>,
 }
 
-pub fn prepare(pod: &PodInfo, snapshot: &Snapshot) -> Option<InterPodAffinity> {
-    let mut worth = HashMap::new();
-    let own = !pod.preferred.is_empty() || !pod.preferred_anti.is_empty();
-    let mut look = |node: &NodeInfo| node.pods.iter().for_each(|other| count(&mut worth, pod, other, node, snapshot));
-    if own {
-        snapshot.nodes().iter().for_each(&mut look)
-    } else {
-        snapshot.nodes_with_affinity().for_each(&mut look)
-    }
-    (!worth.is_empty()).then_some(InterPodAffinity { worth })
+pub fn prepare<'a>(pod: &'a PodInfo, snapshot: &'a Snapshot) -> Option<InterPodAffinity<'a>> {
+    let theirs = snapshot.standing().wishes_about(pod, snapshot.namespaces());
+    let near = pod.preferred.iter().map(|(weight, term)| (*weight, term));
+    let far = pod.preferred_anti.iter().map(|(weight, term)| (-weight, term));
+    let meant = |term: &Term| snapshot.meant(Meant { cluster: pod.key.cluster.clone(), terms: vec![term.clone()] });
+    let mine: Vec<_> = near.chain(far).map(|(weight, term)| (weight, term, meant(term))).filter(|(_, _, counts)| !counts.is_empty()).collect();
+    (!theirs.is_empty() || !mine.is_empty()).then_some(InterPodAffinity { theirs, mine })
 }
 
-fn count(worth: &mut HashMap<(String, String), i64>, pod: &PodInfo, other: &PodInfo, node: &NodeInfo, snapshot: &Snapshot) {
-    if other.key.cluster != pod.key.cluster {
-        return;
-    }
-    let mut add = |term: &Term, by: i64| {
-        if let Some(value) = node.label(&term.topology_key) {
-            *worth.entry((term.topology_key.clone(), value.to_owned())).or_default() += by;
-        }
-    };
-    let namespaces = &snapshot.namespaces;
-    for (sign, mine, theirs) in [(1, &pod.preferred, &other.preferred), (-1, &pod.preferred_anti, &other.preferred_anti)] {
-        mine.iter().filter(|(_, term)| term.matches(&pod.key.cluster, other, namespaces)).for_each(|(weight, term)| add(term, sign * weight));
-        theirs.iter().filter(|(_, term)| term.matches(&other.key.cluster, pod, namespaces)).for_each(|(weight, term)| add(term, sign * weight));
-    }
-    other.affinity.iter().filter(|term| term.matches(&other.key.cluster, pod, namespaces)).for_each(|term| add(term, HARD_AFFINITY));
-}
-
-impl Score for InterPodAffinity {
+impl Score for InterPodAffinity<'_> {
     fn weight(&self) -> i64 {
         2
     }
 
     fn score(&self, node: &NodeInfo) -> i64 {
-        self.worth.iter().filter(|((key, value), _)| node.label(key) == Some(value)).map(|(_, worth)| worth).sum()
+        let theirs: i64 = self.theirs.iter().map(|(term, worth)| worth.of(node, &term.topology_key)).sum();
+        let there = |term: &Term, counts: &[ByValue]| counts.iter().map(|counts| counts.of(node, &term.topology_key)).sum::<i64>();
+        theirs + self.mine.iter().map(|(weight, term, counts)| weight * there(term, counts)).sum::<i64>()
     }
 
     fn normalize(&self, scores: &mut [i64]) {

@@ -1,9 +1,10 @@
 //! PodTopologySpread: the parts of the nodes with fewer pods alike, for constraints that are only wished.
 use super::{MAX, Score};
 use crate::filters::pod_topology_spread::{Constraint, constraints};
+use crate::spread_tally::{PartBy, Parts};
 use crate::{NodeInfo, PodInfo, Snapshot};
-use controller_kit::node_selector::RequiredNodes;
-use std::collections::HashMap;
+use std::collections::HashSet;
+use std::sync::Arc;
 
 const HOSTNAME: &str = "kubernetes.io/hostname";
 /// Marks a node that lacks a topology key: it gets nothing.
@@ -12,58 +13,46 @@ const IGNORED: i64 = i64::MIN;
 struct Weighed {
     constraint: Constraint,
     /// Pods in each part; a hostname's are counted on the node itself.
-    counts: HashMap<String, i64>,
+    parts: Arc<Parts>,
     weight: f64,
 }
 
-pub struct PodTopologySpread<'a> {
-    pod: &'a PodInfo,
+pub struct PodTopologySpread {
     constraints: Vec<Weighed>,
 }
 
-pub fn prepare<'a>(pod: &'a PodInfo, snapshot: &Snapshot, fit: &[usize]) -> Option<PodTopologySpread<'a>> {
+pub fn prepare(pod: &PodInfo, snapshot: &Snapshot, fit: &[usize]) -> Option<PodTopologySpread> {
     let constraints = constraints(pod, "ScheduleAnyway");
     if constraints.is_empty() {
         return None;
     }
-    let required = pod.pod.spec.as_ref().map(RequiredNodes::of).unwrap_or_default();
     let keys: Vec<String> = constraints.iter().map(|constraint| constraint.topology_key.clone()).collect();
     let has_all = |node: &NodeInfo| keys.iter().all(|key| node.label(key).is_some());
-    let placed = || fit.iter().map(|at| &snapshot.nodes()[*at]).filter(|node| has_all(node));
+    let placed: Vec<&NodeInfo> = fit.iter().map(|at| &snapshot.nodes()[*at]).filter(|node| has_all(node)).collect();
     let weighed = constraints.into_iter().map(|constraint| {
-        let mut counts: HashMap<String, i64> = HashMap::new();
-        let parts = if constraint.topology_key == HOSTNAME {
-            placed().count()
+        let (part_by, parts) = if constraint.topology_key == HOSTNAME {
+            (PartBy::Node, placed.len())
         } else {
-            for node in placed() {
-                if let Some(part) = node.label(&constraint.topology_key).filter(|part| !counts.contains_key(*part)) {
-                    counts.insert(part.to_owned(), 0);
-                }
-            }
-            for node in snapshot.nodes().iter().filter(|node| has_all(node) && constraint.includes(pod, &required, node)) {
-                if let Some(count) = node.label(&constraint.topology_key).and_then(|part| counts.get_mut(part)) {
-                    *count += constraint.count_on(pod, node);
-                }
-            }
-            counts.len()
+            let parts: HashSet<&str> = placed.iter().filter_map(|node| node.label(&constraint.topology_key)).collect();
+            (PartBy::Label(constraint.topology_key.clone()), parts.len())
         };
         // More parts mean fewer pods in each: the weight makes up for it.
-        Weighed { constraint, counts, weight: ((parts + 2) as f64).ln() }
+        Weighed { parts: snapshot.spread(constraint.question(pod, part_by, &keys)), constraint, weight: ((parts + 2) as f64).ln() }
     });
-    Some(PodTopologySpread { pod, constraints: weighed.collect() })
+    Some(PodTopologySpread { constraints: weighed.collect() })
 }
 
-impl Score for PodTopologySpread<'_> {
+impl Score for PodTopologySpread {
     fn weight(&self) -> i64 {
         2
     }
 
     fn score(&self, node: &NodeInfo) -> i64 {
         let mut score = 0.0;
-        for Weighed { constraint, counts, weight } in &self.constraints {
+        for Weighed { constraint, parts, weight } in &self.constraints {
             let Some(part) = node.label(&constraint.topology_key) else { return IGNORED };
-            let count = if constraint.topology_key == HOSTNAME { constraint.count_on(self.pod, node) } else { counts.get(part).copied().unwrap_or_default() };
-            score += count as f64 * weight + (constraint.max_skew - 1) as f64;
+            let part = if constraint.topology_key == HOSTNAME { &node.name } else { part };
+            score += parts.pods_in(part).unwrap_or_default() as f64 * weight + (constraint.max_skew - 1) as f64;
         }
         score.round() as i64
     }
