@@ -2,11 +2,13 @@
 mod balancer;
 mod clusters;
 mod create;
+pub mod dns;
 mod memory;
 mod pods;
 mod read;
 mod reviews;
 mod scheduler;
+pub mod services;
 mod start;
 mod storage;
 mod watch;
@@ -26,6 +28,8 @@ pub const ALL: &[(&str, Measure)] = &[
     ("watch", watch::measure),
     ("scheduler", scheduler::measure),
     ("clusters", clusters::measure),
+    ("services", services::measure),
+    ("dns", dns::measure),
     ("balancer", balancer::measure),
     ("reviews", reviews::measure),
     ("pods", pods::measure),
