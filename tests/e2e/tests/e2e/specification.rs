@@ -74,7 +74,7 @@ fn run(tool: &Tool, script: &str) -> String {
 
 #[test]
 fn the_scripts_pass_as_they_are_written() {
-    let cluster = Cluster::start_with(&["--external-ip-pool", "192.168.100.0/24"]);
+    let cluster = Cluster::start_with(&["--external-ip-pool", "192.0.2.100-192.0.2.110"]);
     cluster.import(&[NGINX]);
     let kubectl = cluster.tool();
     // More than once, as it has to be no matter of luck who is quicker.
