@@ -8,7 +8,7 @@ use std::time::Duration;
 /// An address to answer on, UDP and TCP, and whose view clients there get.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listener {
-    /// A certain address, which no other cluster has.
+    /// A certain address, which no other cluster has; where there is no cluster, perhaps all of them.
     pub address: SocketAddr,
     pub cluster: ClusterName,
 }

@@ -160,7 +160,8 @@ async fn what_is_others_is_not_there() {
 #[tokio::test]
 async fn stub_domains_and_limits_hold() {
     let (directory, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let corp = Service::start(other.path(), |_| {}).await;
+    // At all addresses, as one that stands alone listens.
+    let corp = Service::start(other.path(), |settings| settings.listen[0].address.set_ip([0, 0, 0, 0].into())).await;
     corp.zone(&project(1), "shop.example.org").await.unwrap();
     corp.record("www", "A", "192.0.2.1").await.unwrap();
     corp.eventually("www.shop.example.org", RecordType::A, &["192.0.2.1"]).await;

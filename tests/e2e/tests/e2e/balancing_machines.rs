@@ -118,7 +118,7 @@ fn an_address_moves_to_another_balancing_machine_when_its_own_dies() {
     wait_until("the machine has all addresses", SOON, || addresses.iter().all(|address| held(&machine).contains(address)));
     served(&outside);
     let answers = outside.sh(&format!("ip neigh flush all; curl -sS --max-time 2 http://{plain}/ >/dev/null; ip neigh show {plain}")).ok();
-    let link = machine.host.command("bash").args(["-c", "cat /sys/class/net/*/address"]).output().expect("bash is installed");
+    let link = machine.host.command("ip").args(["-o", "link"]).output().expect("ip is installed");
     let own = answers.split_whitespace().skip_while(|word| *word != "lladdr").nth(1).expect("the address is answered for").to_owned();
     assert!(String::from_utf8_lossy(&link.stdout).contains(&own), "{answers}");
 
