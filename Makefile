@@ -14,7 +14,8 @@ run: tools     ## start a cluster, deploy the example, show it answering; Ctrl-C
 test: clients  ## every test, end-to-end ones with real containers included
 	cargo xtask test
 
-bench: tools   ## measure the budgets of the design, print a table and write JSON
+bench:         ## measure the budgets of the design, print a table and write JSON
+	@xtask/install.sh bench
 	cargo xtask bench
 
 fuzz:          ## every decoder on mutated examples, for minutes (not guided by coverage)

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs what building, running and testing need and this machine lacks: Debian packages, kubectl 1.37, helm 4.
-# With the argument `clients` also what tests of other languages' client libraries need.
+# With the argument `bench` also what the benchmark compares with, with `clients` what tests of other languages' client libraries need.
 set -euo pipefail
 
 tools=${K8SHOST_TOOLS:-$HOME/.cache/k8shost-tools}
@@ -9,11 +9,13 @@ sudo=""
 
 # command or file : Debian package that brings it
 needs=(
-  cc:build-essential containerd:containerd runc:runc nft:nftables ip:iproute2 conntrack:conntrack nginx:nginx-light
+  cc:build-essential containerd:containerd runc:runc nft:nftables ip:iproute2 conntrack:conntrack nginx:nginx-light dig:bind9-dnsutils curl:curl
   pip3:python3-pip python3:python3 unzip:unzip mount:mount losetup:mount mkfs.ext4:e2fsprogs mkfs.xfs:xfsprogs nsenter:util-linux
   /bin/busybox:busybox-static /etc/ssl/certs/ca-certificates.crt:ca-certificates
 )
 [ "${1:-}" != clients ] || needs+=(node:nodejs npm:npm)
+# What others are measured against.
+[ "${1:-}" != bench ] || needs+=(knotd:knot taskset:util-linux)
 missing=()
 for need in "${needs[@]}"; do
   what=${need%%:*} package=${need##*:}

@@ -54,6 +54,9 @@ async fn run(settings: AgentSettings) -> Result<()> {
         last_pod_cidr: membership.known_pod_cidr(),
     })?;
     node_settings.agent.labels.extend(settings.node_labels.clone());
+    if across {
+        node_settings.balance_by_label()?;
+    }
     node_settings.agent.taints = settings.node_taints.iter().map(taint).collect();
     let identity = NodeIdentity { serving: membership.serving.clone(), client_ca_pem: membership.config.client_ca_pem.clone() };
     let known = membership.clone();

@@ -71,6 +71,8 @@ enum Command {
     },
     /// Run the load balancer alone, by its gRPC API
     Fiberlb(Box<crate::fiberlb_alone::FiberlbArgs>),
+    /// Serve DNS zones alone, made by the gRPC API
+    Flashdns(Box<crate::flashdns_alone::FlashdnsArgs>),
     /// Serve volumes alone, by the gRPC API and by CSI
     Lightningstor(Box<crate::lightningstor_alone::LightningstorArgs>),
     /// Encryption of Secrets at rest
@@ -110,6 +112,7 @@ pub fn main() -> ExitCode {
         Command::IamServer(args) => crate::iam_server::main(&args),
         Command::Image { command } => image(command),
         Command::Fiberlb(args) => crate::fiberlb_alone::main(*args),
+        Command::Flashdns(args) => crate::flashdns_alone::main(*args),
         Command::Lightningstor(args) => crate::lightningstor_alone::main(*args),
         Command::SecretsEncrypt { command } => crate::secrets_encrypt::main(command),
         Command::Completion { shell } => {

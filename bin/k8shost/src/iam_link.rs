@@ -5,6 +5,7 @@ use api_meta::ClusterName;
 use api_server::Extension;
 use async_trait::async_trait;
 use clock::Clock;
+use cloud_api::{Caller, TokenError, TokenVerifier};
 use http::Method;
 use iam::{Asker, Iam};
 use serde_json::{Value, json};
@@ -49,6 +50,12 @@ impl TokenIssuer for IamLink {
 
     fn is_revoked(&self, serial: &str) -> bool {
         self.iam.get().is_some_and(|iam| iam.is_revoked_certificate(serial))
+    }
+}
+
+impl TokenVerifier for IamLink {
+    fn verify(&self, token: &str) -> Result<Caller, TokenError> {
+        self.iam.get().ok_or(TokenError::UnknownKey)?.verify(token)
     }
 }
 

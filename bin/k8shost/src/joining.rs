@@ -21,6 +21,9 @@ pub fn node_config(settings: &ServerSettings, client_ca_pem: &str) -> NodeConfig
         virtual_cluster_cidr: settings.virtual_cluster_cidr,
         address: None,
         port: settings.https_listen_port,
+        dns_forward: settings.dns_forward.clone(),
+        dns_rate_limit: settings.dns_rate_limit,
+        external_ip_pool: settings.external_ip_pool.clone(),
         client_ca_pem: client_ca_pem.to_owned(),
     }
 }

@@ -1,11 +1,13 @@
 //! This machine as a node: pod network, DNS, Service proxy and agent, started and stopped in order.
 use crate::balancing::Balancing;
+use crate::flashdns_alone::forward;
 use crate::pod_network::PrismnetPods;
 use anyhow::{Context, Result, anyhow};
 use api_cache::{Cache, Selection, Source};
 use api_client::Clients;
 use api_meta::{ClusterName, NodeConfig};
 use clock::Clock;
+use fiberlb::AddressPool;
 use flashdns::DnsSettings;
 use ipnet::{IpNet, Ipv4Net};
 use k8s_openapi::api::core::v1::Node as KubernetesNode;
@@ -20,7 +22,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -60,6 +62,8 @@ pub struct NodeSettings {
     last_pod_cidr: Option<Ipv4Net>,
     policies: PolicyView,
     balancing: Option<fiberlb::NodeSettings>,
+    /// Whether it balances only while the operator's label says so.
+    balancing_by_label: bool,
 }
 
 impl NodeSettings {
@@ -112,7 +116,18 @@ impl NodeSettings {
             last_pod_cidr: facts.last_pod_cidr,
             policies,
             balancing: None,
+            balancing_by_label: false,
         })
+    }
+
+    /// Of a machine that joined the host cluster: it balances while its Node has the label for that, which the operator gives.
+    pub fn balance_by_label(&mut self) -> Result<()> {
+        let IpAddr::V4(address) = self.agent.node_ips[0] else { return Ok(()) };
+        let pool = AddressPool::parse(&self.config.external_ip_pool).context("the server's external-ip-pool")?;
+        let mut balancing = fiberlb::NodeSettings::new(&self.agent.node_name, address, pool);
+        balancing.virtual_cluster_cidr = self.agent.virtual_cluster_cidr;
+        (self.balancing, self.balancing_by_label) = (Some(balancing), true);
+        Ok(())
     }
 
     fn enabled(&self, component: &str) -> bool {
@@ -135,7 +150,7 @@ impl NodeSettings {
         self.enabled("prismnet").then_some(network)
     }
 
-    fn dns(&self, pod_cidr: Ipv4Net) -> Option<DnsSettings> {
+    fn dns(&self, pod_cidr: Ipv4Net) -> Result<Option<DnsSettings>> {
         let config = &self.config;
         let gateway = IpAddr::V4(NodeNetwork::new(pod_cidr, self.cluster_cidr).gateway());
         let mut dns = DnsSettings::new(&config.cluster_domain, [gateway].into_iter().chain(config.address).map(|address| SocketAddr::new(address, DNS_PORT)));
@@ -143,7 +158,9 @@ impl NodeSettings {
         dns.cluster_dns = Some(config.cluster_dns);
         dns.upstreams = flashdns::upstreams_of(&std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default(), &[gateway, config.cluster_dns]);
         dns.virtual_cluster_cidr = self.agent.virtual_cluster_cidr;
-        self.enabled("flashdns").then_some(dns)
+        dns.queries_per_second = config.dns_rate_limit;
+        forward(&mut dns, &config.dns_forward)?;
+        Ok(self.enabled("flashdns").then_some(dns))
     }
 
     fn proxy(&self) -> Option<ProxySettings> {
@@ -154,8 +171,9 @@ impl NodeSettings {
 
     /// The DNS Service and its endpoint on this node.
     pub fn dns_objects(&self) -> Vec<Value> {
-        let Some(listener) = self.pod_cidr.and_then(|range| self.dns(range)).and_then(|dns| dns.listen.first().cloned()) else { return Vec::new() };
-        dns_objects(self.config.cluster_dns, listener.address, Some(&self.agent.node_name))
+        let Some(range) = self.pod_cidr.filter(|_| self.enabled("flashdns")) else { return Vec::new() };
+        let gateway = IpAddr::V4(NodeNetwork::new(range, self.cluster_cidr).gateway());
+        dns_objects(self.config.cluster_dns, SocketAddr::new(gateway, DNS_PORT), Some(&self.agent.node_name))
     }
 
     /// The same of a virtual cluster, given its DNS address and the one that means it on this machine.
@@ -269,8 +287,12 @@ impl Node {
         let balancing = settings.balancing.clone();
         let balanced = balancing.as_ref().map(|balancing| (balancing.table.clone(), balancing.device.clone()));
         if let Some(balancing) = balancing {
-            let stop = stop_services.clone();
-            services.push(watched("fiberlb", fiberlb::run(balancing, source.clone(), clock.clone(), async move { stop.cancelled().await })));
+            let (stop, source, clock) = (stop_services.clone(), source.clone(), clock.clone());
+            if settings.balancing_by_label {
+                services.push(tokio::spawn(balance_while_labelled(balancing, source, clock, stop)));
+            } else {
+                services.push(watched("fiberlb", fiberlb::run(balancing, source, clock, async move { stop.cancelled().await })));
+            }
         }
         let mut agent = settings.agent.clone();
         agent.serving = Some(identity.serving);
@@ -327,12 +349,7 @@ struct PodRange {
 impl PodRange {
     /// The range the cluster has given the node; `None` if the node stops before.
     async fn assigned(&self) -> Option<Ipv4Net> {
-        let selection = Selection {
-            cluster: Some(ClusterName::root()),
-            fields: Some(format!("metadata.name={}", self.settings.agent.node_name)),
-            ..Selection::of::<KubernetesNode>("nodes")
-        };
-        let cache = Cache::<KubernetesNode>::start(&*self.source, selection, &[]);
+        let cache = own_node(&*self.source, &self.settings.agent.node_name);
         let mut changes = cache.subscribe();
         loop {
             let assigned = cache.all().into_iter().find_map(|(_, node)| node.spec.as_ref()?.pod_cidr.as_ref()?.parse().ok());
@@ -361,11 +378,73 @@ impl PodRange {
             let stop = self.stop.clone();
             parts.push(watched("prismnet", prismnet::run(network, own, self.source.clone(), async move { stop.cancelled().await })));
         }
-        if let Some(dns) = self.settings.dns(range) {
+        if let Some(dns) = self.settings.dns(range)? {
             let stop = self.stop.clone();
             parts.push(watched("flashdns", flashdns::run(dns, self.source.clone(), async move { stop.cancelled().await })));
         }
         Ok(parts)
+    }
+}
+
+/// The Node object of this machine.
+fn own_node(source: &dyn Source, name: &str) -> Arc<Cache<KubernetesNode>> {
+    let fields = Some(format!("metadata.name={name}"));
+    Cache::start(source, Selection { cluster: Some(ClusterName::root()), fields, ..Selection::of::<KubernetesNode>("nodes") }, &[])
+}
+
+/// Runs FiberLB for as long as this machine's Node has the label for it; without it, nothing of it is on the machine.
+async fn balance_while_labelled(settings: fiberlb::NodeSettings, source: Arc<dyn Source>, clock: Arc<dyn Clock>, stop: CancellationToken) {
+    let cache = own_node(&*source, &settings.node_name);
+    let (labelled, told) = watch::channel(false);
+    let is_labelled = |cache: &Cache<KubernetesNode>| {
+        let labels = cache.all().into_iter().next().and_then(|(_, node)| node.metadata.labels.clone()).unwrap_or_default();
+        labels.get(fiberlb::BALANCES).is_some_and(|value| value == "true")
+    };
+    let mut changes = cache.subscribe();
+    let following = async {
+        loop {
+            // What is not known yet takes nothing away: addresses that were held stay until it is.
+            cache.synced().await;
+            let now = is_labelled(&cache);
+            labelled.send_if_modified(|before| std::mem::replace(before, now) != now);
+            // What was missed is looked at now.
+            let _ = changes.recv().await;
+        }
+    };
+    let balancing = async {
+        let mut told = told;
+        loop {
+            // The sender lives as long as this.
+            let labelled = tokio::select! {
+                labelled = told.wait_for(|labelled| *labelled) => labelled.is_ok(),
+                () = stop.cancelled() => false,
+            };
+            if !labelled {
+                return;
+            }
+            tracing::info!("this node balances");
+            let (mut until, stopped) = (told.clone(), stop.clone());
+            let end = async move {
+                tokio::select! {
+                    _ = until.wait_for(|labelled| !*labelled) => {}
+                    () = stopped.cancelled() => {}
+                }
+            };
+            if let Err(error) = fiberlb::run(settings.clone(), source.clone(), clock.clone(), end).await {
+                tracing::error!(error = &error as &dyn std::error::Error, "fiberlb has ended");
+            }
+            if stop.is_cancelled() {
+                return;
+            }
+            tracing::info!("this node no longer balances");
+            if let Err(error) = fiberlb::teardown(&settings.table, &settings.device).await {
+                tracing::error!(error = &error as &dyn std::error::Error, "taking down the load balancers' addresses failed");
+            }
+        }
+    };
+    tokio::select! {
+        () = following => {}
+        () = balancing => {}
     }
 }
 

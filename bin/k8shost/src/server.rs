@@ -10,7 +10,7 @@ use crate::server_hosting::ServerHosting;
 use crate::storage::Storage;
 use crate::store_source::StoreSource;
 use crate::token_webhook::RemoteReviewer;
-use crate::{balancing, joining, kubeconfig, node};
+use crate::{balancing, cloud_apis, joining, kubeconfig, node};
 use anyhow::{Context, Result};
 use api_auth::{Authentication, Authorizer, RbacIndex, ServiceAccountTokens, TokenWebhook};
 use api_meta::{ClusterName, GroupResource};
@@ -132,6 +132,8 @@ async fn run(settings: ServerSettings) -> Result<()> {
         }
         _ => None,
     };
+    let clients = ComponentClients::new(server.clone(), "system:serviceaccount:kube-system:cloud-apis", &["system:masters"]);
+    tasks.extend(cloud_apis::serve(&settings, &shown, &*clients, iam, &shutdown).await?);
     let node = match agent {
         Some(agent) => {
             let clients = ComponentClients::new(server.clone(), &format!("system:node:{}", settings.node_name), &["system:nodes", "system:masters"]);

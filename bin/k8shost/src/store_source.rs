@@ -24,7 +24,7 @@ impl Source for StoreSource {
     fn follow(&self, selection: Selection) -> BoxStream<'static, SourceEvent> {
         let resource = selection.group_resource();
         let scope = match &selection.cluster {
-            Some(cluster) => Scope::Resource { cluster: cluster.clone(), resource, namespace: None },
+            Some(cluster) => Scope::Resource { cluster: cluster.clone(), resource, namespace: selection.namespace.clone() },
             None => Scope::AllClusters(resource),
         };
         let cluster = selection.cluster.clone().unwrap_or_else(ClusterName::root);

@@ -18,7 +18,7 @@ impl Balancer {
     /// Starts it with this certificate and key, in front of a backend on this port.
     pub fn start(certificate: &Path, key: &Path, backend: u16) -> Result<Self> {
         let mut command = Command::new(std::env::current_exe()?);
-        command.arg("balancer").arg("--certificate").arg(certificate).arg("--key").arg(key).arg("--backend").arg(backend.to_string());
+        command.arg("serve-balancer").arg("--certificate").arg(certificate).arg("--key").arg(key).arg("--backend").arg(backend.to_string());
         let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
         let mut line = String::new();
         BufReader::new(child.stdout.take().context("stdout is piped")?).read_line(&mut line)?;

@@ -24,7 +24,7 @@ impl Bare {
     pub fn start(tls_directory: &Path, body: &Path) -> Result<Self> {
         let file = |name: &str| tls_directory.join(name);
         let mut command = Command::new(std::env::current_exe()?);
-        command.arg("bare").arg("--certificate").arg(file("serving-kube-apiserver.crt")).arg("--key").arg(file("serving-kube-apiserver.key"));
+        command.arg("serve-bare").arg("--certificate").arg(file("serving-kube-apiserver.crt")).arg("--key").arg(file("serving-kube-apiserver.key"));
         command.arg("--client-ca").arg(file("client-ca.crt")).arg("--body").arg(body);
         let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
         let mut line = String::new();

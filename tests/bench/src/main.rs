@@ -6,6 +6,7 @@ mod figure;
 mod fleet;
 mod http1;
 mod http2;
+mod memory_source;
 mod objects;
 mod process;
 mod rows;
@@ -30,7 +31,8 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     /// The server that others are compared with: TLS and HTTP/1.1, one body, nothing else
-    #[command(hide = true)]
+    // Not called as a row is: `bench balancer` measures the row of that name.
+    #[command(hide = true, name = "serve-bare")]
     Bare {
         #[arg(long)]
         certificate: PathBuf,
@@ -42,7 +44,7 @@ enum Command {
         body: PathBuf,
     },
     /// FiberLB's engine alone, in front of one backend
-    #[command(hide = true)]
+    #[command(hide = true, name = "serve-balancer")]
     Balancer {
         #[arg(long)]
         certificate: PathBuf,
@@ -51,6 +53,15 @@ enum Command {
         #[arg(long)]
         backend: u16,
     },
+    /// FlashDNS with many Services
+    #[command(hide = true, name = "serve-dns")]
+    Dns {
+        #[arg(long)]
+        listen: std::net::SocketAddr,
+    },
+    /// The Service proxy, measured in this network namespace
+    #[command(hide = true, name = "measure-services")]
+    Services,
 }
 
 fn main() -> Result<()> {
@@ -58,6 +69,8 @@ fn main() -> Result<()> {
     match cli.command {
         Some(Command::Bare { certificate, key, client_ca, body }) => return bare::main(&certificate, &key, &client_ca, &body),
         Some(Command::Balancer { certificate, key, backend }) => return balancer::main(&certificate, &key, backend),
+        Some(Command::Dns { listen }) => return rows::dns::serve(listen),
+        Some(Command::Services) => return rows::services::inside(),
         None => {}
     }
     println!("measuring {}", testkit::binary().display());

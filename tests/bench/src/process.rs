@@ -95,7 +95,7 @@ pub fn end(child: &mut Child) -> Result<()> {
     Ok(())
 }
 
-fn memory(pid: u32) -> Result<Memory> {
+pub fn memory(pid: u32) -> Result<Memory> {
     let text = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup"))?;
     let field = |name: &str| -> Result<f64> {
         let line = text.lines().find(|line| line.starts_with(name)).with_context(|| format!("no {name} in smaps_rollup"))?;

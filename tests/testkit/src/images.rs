@@ -20,10 +20,14 @@ pub const BUSYBOX: Recipe = Recipe { name: "docker.io/library/busybox:1.36", mak
 pub const HTTPD: Recipe = Recipe { name: "docker.io/library/httpd:1", make: httpd };
 pub const HTTPD_2: Recipe = Recipe { name: "docker.io/library/httpd:2", make: httpd };
 pub const POSTGRES: Recipe = Recipe { name: "docker.io/library/postgres:15", make: postgres };
+/// nginx with its default page on port 80, and curl.
+pub const NGINX: Recipe = Recipe { name: "docker.io/library/nginx:1.22", make: nginx };
+/// BIND's tools to ask name servers.
+pub const DIG: Recipe = Recipe { name: "docker.io/library/dig:9.18", make: dig };
 pub const VISITS: Recipe = Recipe { name: "docker.io/library/visits-web:v1", make: visits };
 pub const VISITS_2: Recipe = Recipe { name: "docker.io/library/visits-web:v2", make: visits };
 
-pub const ALL: &[Recipe] = &[BUSYBOX, HTTPD, HTTPD_2, POSTGRES, VISITS, VISITS_2];
+pub const ALL: &[Recipe] = &[BUSYBOX, HTTPD, HTTPD_2, NGINX, DIG, POSTGRES, VISITS, VISITS_2];
 
 /// What all images are made from: a change of any makes them anew.
 const INPUTS: &[&str] = &[
@@ -243,6 +247,25 @@ fn httpd(packages: &Packages, tag: &str) -> Image {
         .port("80/tcp")
         // As a container's first process it takes no notice of SIGTERM.
         .stop_signal("SIGKILL")
+}
+
+fn nginx(packages: &Packages, _tag: &str) -> Image {
+    let server = packages.on_base(&["nginx-light", "curl"], &["iproute2", "libpam*", "libldap-common", "publicsuffix", "krb5-locales"]);
+    let server = server
+        .directory("var/lib/nginx", 0o755)
+        .directory("var/log/nginx", 0o755)
+        .directory("var/www/html", 0o755)
+        .file("var/www/html/index.html", 0o644, "<title>Welcome to nginx!</title>\n")
+        .file(
+            "etc/nginx/nginx.conf",
+            0o644,
+            "user www-data;\nworker_processes 1;\npid /run/nginx.pid;\nerror_log /dev/stderr warn;\nevents {}\nhttp { access_log off; server { listen 80; root /var/www/html; } }\n",
+        );
+    Image::new("").layer(packages.base()).layer(server).command(&["/usr/sbin/nginx", "-g", "daemon off;"]).port("80/tcp").stop_signal("SIGQUIT")
+}
+
+fn dig(packages: &Packages, _tag: &str) -> Image {
+    Image::new("").layer(packages.base()).layer(packages.on_base(&["bind9-dnsutils"], &[])).command(&["sleep", "infinity"])
 }
 
 const POSTGRES_USER: u32 = 999;

@@ -20,7 +20,7 @@ pub use bootstrap as bootstrap_policy;
 pub use decision::{Authorizer, Decision};
 pub use error::AuthError;
 pub use escalation::{covers, escalation_message};
-pub use node_authorizer::{NodeAuthorizer, NodeGraphKind};
+pub use node_authorizer::{BALANCES, NodeAuthorizer, NodeGraphKind};
 pub use rbac_index::{RbacIndex, RbacKind, Resolved};
 pub use rule::Rule;
 pub use token_webhook::{TokenReviewer, TokenWebhook};

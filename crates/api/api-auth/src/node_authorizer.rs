@@ -11,6 +11,10 @@ pub enum NodeGraphKind {
     Pod,
     PersistentVolume,
     VolumeAttachment,
+    /// Of all clusters: their certificates are for those nodes that balance.
+    Ingress,
+    /// Of the host cluster: whether it balances.
+    Node,
 }
 
 impl NodeGraphKind {
@@ -20,6 +24,8 @@ impl NodeGraphKind {
             ("", "pods") => Some(Self::Pod),
             ("", "persistentvolumes") => Some(Self::PersistentVolume),
             ("storage.k8s.io", "volumeattachments") => Some(Self::VolumeAttachment),
+            ("networking.k8s.io", "ingresses") => Some(Self::Ingress),
+            ("", "nodes") => Some(Self::Node),
             _ => None,
         }
     }
@@ -42,16 +48,30 @@ struct Graph {
     reach: HashMap<Box<str>, HashMap<Vertex, usize>>,
     /// secret -> volumes: how a node reaches what lies behind its pods' claims.
     volumes_with: HashMap<Vertex, HashSet<Box<str>>>,
+    /// The certificates that Ingresses refer to, by namespace and name.
+    ingresses: HashMap<(Box<str>, Box<str>), Vec<Vertex>>,
+    /// How many Ingresses refer to one.
+    certificates: HashMap<Vertex, usize>,
 }
+
+/// The label of nodes that balance, which the operator gives, never a node itself (NodeRestriction).
+pub const BALANCES: &str = "fiberlb.plasmacloud.io/balances";
 
 /// Fed with Pods, PersistentVolumes and VolumeAttachments by whoever watches them.
 #[derive(Default)]
 pub struct NodeAuthorizer {
     clusters: RwLock<HashMap<ClusterName, Graph>>,
+    balancing: RwLock<HashSet<Box<str>>>,
 }
 
 impl NodeAuthorizer {
     pub fn apply(&self, cluster: &ClusterName, kind: NodeGraphKind, object: &Object) {
+        if kind == NodeGraphKind::Node {
+            if cluster.is_root() {
+                self.set_balancing(&object.meta().name, object.mentions(BALANCES) && object.to_value()["metadata"]["labels"][BALANCES] == "true");
+            }
+            return;
+        }
         // A pod without a node gives nobody anything to read, and there are many at once when a workload grows.
         let unbound = kind == NodeGraphKind::Pod && !object.mentions("\"nodeName\":");
         let value = if unbound { Value::Null } else { object.to_value() };
@@ -65,11 +85,36 @@ impl NodeAuthorizer {
             NodeGraphKind::VolumeAttachment => {
                 graph.attachments.insert(name.clone(), value["spec"]["nodeName"].as_str().unwrap_or_default().into());
             }
+            NodeGraphKind::Ingress => graph.add_ingress(namespace, name, &value),
+            NodeGraphKind::Node => {}
         }
+    }
+
+    /// Whether a node of the host cluster answers for external addresses.
+    pub fn balances(&self, node: &str) -> bool {
+        self.balancing.read().contains(node)
+    }
+
+    fn set_balancing(&self, node: &str, balances: bool) {
+        if self.balances(node) == balances {
+            return;
+        }
+        let mut balancing = self.balancing.write();
+        if balances {
+            balancing.insert(node.into())
+        } else {
+            balancing.remove(node)
+        };
     }
 
     /// `namespace` is "" for the cluster-scoped kinds.
     pub fn remove(&self, cluster: &ClusterName, kind: NodeGraphKind, namespace: &str, name: &str) {
+        if kind == NodeGraphKind::Node {
+            if cluster.is_root() {
+                self.set_balancing(name, false);
+            }
+            return;
+        }
         if let Some(graph) = self.clusters.write().get_mut(cluster) {
             graph.remove(kind, namespace, name);
         }
@@ -77,11 +122,17 @@ impl NodeAuthorizer {
 
     /// Forgets the objects of `kind` that are not to be kept: `keep(cluster, namespace, name)`.
     pub fn retain(&self, kind: NodeGraphKind, keep: impl Fn(&ClusterName, &str, &str) -> bool) {
+        if kind == NodeGraphKind::Node {
+            self.balancing.write().retain(|name| keep(&ClusterName::root(), "", name));
+            return;
+        }
         for (cluster, graph) in &mut *self.clusters.write() {
             let known: Vec<(Box<str>, Box<str>)> = match kind {
                 NodeGraphKind::Pod => graph.pods.keys().cloned().collect(),
                 NodeGraphKind::PersistentVolume => graph.volumes.keys().map(|name| ("".into(), name.clone())).collect(),
                 NodeGraphKind::VolumeAttachment => graph.attachments.keys().map(|name| ("".into(), name.clone())).collect(),
+                NodeGraphKind::Ingress => graph.ingresses.keys().cloned().collect(),
+                NodeGraphKind::Node => Vec::new(),
             };
             for (namespace, name) in known.iter().filter(|(namespace, name)| !keep(cluster, namespace, name)) {
                 graph.remove(kind, namespace, name);
@@ -116,7 +167,16 @@ impl NodeAuthorizer {
             self.reach(attributes.cluster, node, (what, namespace, name))
         };
         match (group, resource) {
+            ("", "secrets")
+                if matches!(verb, "get" | "list" | "watch") && subresource.is_empty() && self.may_serve(attributes.cluster, node, namespace, name) =>
+            {
+                allow()
+            }
             ("", "secrets") => read("secrets"),
+            // What leads from outside to pods, for those nodes that lead there.
+            ("networking.k8s.io", "ingresses" | "ingressclasses") if matches!(verb, "list" | "watch") && subresource.is_empty() && self.balances(node) => {
+                allow()
+            }
             ("", "configmaps") => read("configmaps"),
             ("", "persistentvolumeclaims") if subresource == "status" => match verb {
                 "update" | "patch" => self.reach(attributes.cluster, node, ("persistentvolumeclaims", namespace, name)),
@@ -172,6 +232,12 @@ impl NodeAuthorizer {
             _ if granted_to_all_nodes(attributes) => allow(),
             _ => Decision::NoOpinion(String::new()),
         }
+    }
+
+    /// Whether a Secret holds a certificate that the node shows clients.
+    fn may_serve(&self, cluster: &ClusterName, node: &str, namespace: &str, name: &str) -> bool {
+        let certificate: Vertex = ("secrets", namespace.into(), name.into());
+        !name.is_empty() && self.balances(node) && self.clusters.read().get(cluster).is_some_and(|graph| graph.certificates.contains_key(&certificate))
     }
 
     fn reach(&self, cluster: &ClusterName, node: &str, (resource, namespace, name): (&'static str, &str, &str)) -> Decision {
@@ -246,8 +312,29 @@ impl Graph {
         self.volumes.insert(name.into(), (claim, secrets));
     }
 
+    fn add_ingress(&mut self, namespace: &str, name: &str, ingress: &Value) {
+        let names = ingress["spec"]["tls"].as_array().into_iter().flatten().filter_map(|tls| tls["secretName"].as_str()).filter(|name| !name.is_empty());
+        let secrets: Vec<Vertex> = names.map(|secret| ("secrets", namespace.into(), secret.into())).collect();
+        if secrets.is_empty() {
+            return;
+        }
+        secrets.iter().for_each(|secret| *self.certificates.entry(secret.clone()).or_default() += 1);
+        self.ingresses.insert((namespace.into(), name.into()), secrets);
+    }
+
     fn remove(&mut self, kind: NodeGraphKind, namespace: &str, name: &str) {
         match kind {
+            NodeGraphKind::Node => {}
+            NodeGraphKind::Ingress => {
+                for secret in self.ingresses.remove(&(namespace.into(), name.into())).unwrap_or_default() {
+                    if let Some(count) = self.certificates.get_mut(&secret) {
+                        *count -= 1;
+                        if *count == 0 {
+                            self.certificates.remove(&secret);
+                        }
+                    }
+                }
+            }
             NodeGraphKind::Pod => {
                 let Some((node, references)) = self.pods.remove(&(namespace.into(), name.into())) else { return };
                 let Some(reach) = self.reach.get_mut(&node) else { return };
@@ -389,5 +476,41 @@ mod tests {
         for request in reached {
             assert!(!ask("one", request), "{request} after the pod is gone");
         }
+    }
+
+    #[test]
+    fn certificates_of_ingresses_are_for_nodes_that_balance() {
+        let authorizer = NodeAuthorizer::default();
+        let (root, hosted) = (ClusterName::root(), ClusterName::hosted("team", "dev").unwrap());
+        let ask = |cluster: &ClusterName, verb: &str, group: &str, resource: &str, namespace: &str, name: &str| {
+            let user = User::authenticated("system:node:one".to_owned(), ["system:nodes".to_owned()]);
+            let attributes = Attributes { cluster, user: &user, verb, group, version: "v1", resource, subresource: "", namespace, name, path: "" };
+            authorizer.authorize(&attributes).is_allowed()
+        };
+        let ingress = json!({"metadata": {"name": "i", "namespace": "a"}, "spec": {"tls": [{"hosts": ["x"], "secretName": "cert"}, {"hosts": ["y"]}]}});
+        let node = |labels: Value| object(json!({"metadata": {"name": "one", "labels": labels}}));
+        let may = |cluster: &ClusterName| {
+            let ingresses = ask(cluster, "watch", "networking.k8s.io", "ingresses", "", "");
+            [
+                ask(cluster, "watch", "", "secrets", "a", "cert"),
+                ingresses,
+                ask(cluster, "get", "", "secrets", "a", "other"),
+                ask(cluster, "list", "", "secrets", "", ""),
+            ]
+        };
+        for cluster in [&root, &hosted] {
+            authorizer.apply(cluster, NodeGraphKind::Ingress, &object(ingress.clone()));
+            assert_eq!(may(cluster), [false; 4]);
+        }
+        // A virtual cluster's nodes are its own to label, and mean nothing here.
+        authorizer.apply(&hosted, NodeGraphKind::Node, &node(json!({BALANCES: "true"})));
+        assert_eq!(may(&root), [false; 4]);
+        authorizer.apply(&root, NodeGraphKind::Node, &node(json!({BALANCES: "true"})));
+        assert_eq!([may(&root), may(&hosted)], [[true, true, false, false]; 2]);
+        assert!(!ask(&root, "update", "", "secrets", "a", "cert"));
+        authorizer.remove(&hosted, NodeGraphKind::Ingress, "a", "i");
+        assert_eq!([may(&root), may(&hosted)], [[true, true, false, false], [false, true, false, false]]);
+        authorizer.apply(&root, NodeGraphKind::Node, &node(json!({BALANCES: "false"})));
+        assert_eq!(may(&root), [false; 4]);
     }
 }

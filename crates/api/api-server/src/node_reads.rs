@@ -65,8 +65,12 @@ impl ApiServer {
             (attributes.group, attributes.resource),
             ("", "pods" | "services" | "namespaces") | ("discovery.k8s.io", "endpointslices") | ("networking.k8s.io", "networkpolicies")
         );
+        // Of the nodes that balance; the authorizer has told them apart.
+        let balancing = attributes.group == "networking.k8s.io"
+            && matches!(attributes.resource, "ingresses" | "ingressclasses")
+            && attributes.user.node().is_some_and(|node| self.authorizer.nodes().balances(node));
         let whole = attributes.verb == "watch" && attributes.namespace.is_empty() && attributes.name.is_empty() && attributes.subresource.is_empty();
-        if attributes.user.node().is_some() && needed && whole {
+        if attributes.user.node().is_some() && (needed || balancing) && whole {
             return Ok(());
         }
         Err(forbidden(attributes, "only nodes of the host cluster may watch across clusters, and only what runs pods and leads to them"))

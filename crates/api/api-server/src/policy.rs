@@ -33,6 +33,8 @@ fn indexed() -> Vec<(GroupResource, Index)> {
     all.push((GroupResource::new("", "pods"), Index::Nodes(NodeGraphKind::Pod)));
     all.push((GroupResource::new("", "persistentvolumes"), Index::Nodes(NodeGraphKind::PersistentVolume)));
     all.push((GroupResource::new("storage.k8s.io", "volumeattachments"), Index::Nodes(NodeGraphKind::VolumeAttachment)));
+    all.push((GroupResource::new("networking.k8s.io", "ingresses"), Index::Nodes(NodeGraphKind::Ingress)));
+    all.push((GroupResource::new("", "nodes"), Index::Nodes(NodeGraphKind::Node)));
     all.extend(ConfigurationKind::ALL.map(|kind| (GroupResource::new(ADMISSION, kind.resource()), Index::Admission(kind))));
     all.extend(FlowKind::ALL.map(|kind| (GroupResource::new(FlowKind::GROUP, kind.resource()), Index::Flow(kind))));
     all

@@ -32,6 +32,15 @@ pub struct NodeConfig {
     pub address: Option<IpAddr>,
     /// Where the API answers.
     pub port: u16,
+    /// Who is asked for other names than the cluster's, as the server's settings have it; empty: whom the machine asks.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub dns_forward: Vec<String>,
+    /// DNS questions that one address may ask a second; 0: any number.
+    #[serde(default)]
+    pub dns_rate_limit: u32,
+    /// The addresses that Services and Ingresses get, as the server's settings have them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub external_ip_pool: Vec<String>,
     /// The authority of those who may use the node's own API, and of nodes' certificates. PEM.
     #[serde(rename = "clientCA")]
     pub client_ca_pem: String,

@@ -7,7 +7,7 @@ use ipnet::{IpNet, Ipv4Net};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 pub const DEFAULT_CONFIG_FILE: &str = "/etc/k8shost/config.yaml";
@@ -51,6 +51,14 @@ pub struct ServerSettings {
     pub external_ip_pool: Vec<String>,
     /// Where volumes lie, by their type, where it is not the data directory.
     pub lightningstor_dirs: BTreeMap<String, PathBuf>,
+    /// As they were written: addresses, some for a domain alone; empty: this machine's own.
+    pub dns_forward: Vec<String>,
+    /// Questions a second of one address; 0: any number.
+    pub dns_rate_limit: u32,
+    /// As they were written: names and networks, and who may make zones of them.
+    pub dns_delegation: Vec<String>,
+    /// `None`: the gRPC APIs are not served.
+    pub cloud_api_listen: Option<SocketAddr>,
     pub disable: Vec<String>,
     pub disable_agent: bool,
     pub write_kubeconfig: PathBuf,
@@ -238,6 +246,11 @@ impl Layers {
             let why = format!("{service_node_port_range} holds https-listen-port {https_listen_port}");
             return Err(self.invalid("service-node-port-range", why));
         }
+        match self.needed("prismnet-backend")? {
+            "native" => {}
+            "ovn" => return Err(self.invalid("prismnet-backend", "there is no engine for OVN yet, only \"native\"")),
+            other => return Err(self.invalid("prismnet-backend", format!("{other:?} is no engine; there is \"native\""))),
+        }
         let disable = self.disable(COMPONENTS)?;
         let cluster_domain = self.needed("cluster-domain")?.trim_end_matches('.').to_owned();
         if !is_domain(&cluster_domain) {
@@ -264,6 +277,10 @@ impl Layers {
             service_node_port_range,
             external_ip_pool: self.list("external-ip-pool"),
             lightningstor_dirs: self.lightningstor_dirs()?,
+            dns_forward: self.list("dns-forward"),
+            dns_rate_limit: self.needed_parsed("dns-rate-limit", "a number")?,
+            dns_delegation: self.list("dns-delegation"),
+            cloud_api_listen: self.parsed("cloud-api-listen", "an address and a port")?,
             disable,
             disable_agent: self.switch("disable-agent")?,
             write_kubeconfig: self.needed("write-kubeconfig")?.into(),
@@ -420,6 +437,7 @@ mod tests {
     #[test]
     fn what_cannot_work_is_refused_by_name_and_source() {
         for (flags, file, want) in [
+            (vec![("prismnet-backend", "ovn")], "", "prismnet-backend (set by flag): there is no engine for OVN yet, only \"native\""),
             (vec![("https-listen-port", "x")], "", "https-listen-port (set by flag): \"x\" is not a port, 1 to 65535"),
             (vec![], "cluster-dns: 1.2.3.4", "cluster-dns (set in /etc/k8shost/config.yaml): 1.2.3.4 is not within service-cidr 10.96.0.0/12 (default)"),
             (vec![("cluster-cidr", "10.97.0.0/16")], "", "cluster-cidr (set by flag): 10.97.0.0/16 overlaps service-cidr 10.96.0.0/12 (default)"),

@@ -37,20 +37,29 @@ impl Source for RemoteSource {
     fn follow(&self, selection: Selection) -> BoxStream<'static, SourceEvent> {
         let (sender, receiver) = mpsc::channel(AHEAD);
         let path = path(&selection, self.across);
-        tokio::spawn(Follower { client: self.client.clone(), path, fields: selection.fields, sender, revision: None }.run());
+        let cluster = selection.cluster.unwrap_or_else(ClusterName::root);
+        tokio::spawn(Follower { client: self.client.clone(), path, cluster, fields: selection.fields, sender, revision: None }.run());
         futures::stream::unfold(receiver, |mut receiver| async move { Some((receiver.recv().await?, receiver)) }).boxed()
     }
 }
 
 fn path(selection: &Selection, across: bool) -> String {
-    let everywhere = if across && selection.cluster.is_none() { "/clusters/*" } else { "" };
+    let place = match &selection.cluster {
+        None if across => "/clusters/*".to_owned(),
+        Some(cluster) if !cluster.is_root() => format!("/clusters/{cluster}"),
+        _ => String::new(),
+    };
     let Selection { group, version, resource, .. } = selection;
-    if group.is_empty() { format!("{everywhere}/api/{version}/{resource}") } else { format!("{everywhere}/apis/{group}/{version}/{resource}") }
+    let within = selection.namespace.as_ref().map(|namespace| format!("namespaces/{namespace}/")).unwrap_or_default();
+    let group = if group.is_empty() { "api".to_owned() } else { format!("apis/{group}") };
+    format!("{place}/{group}/{version}/{within}{resource}")
 }
 
 struct Follower {
     client: kube::Client,
     path: String,
+    /// Whose objects these are where frames don't say.
+    cluster: ClusterName,
     fields: Option<String>,
     sender: mpsc::Sender<SourceEvent>,
     /// Up to where all is known; `None`: everything has to be told anew.
@@ -184,7 +193,7 @@ impl Follower {
                 Some(Err(error)) => return End::Over(Some(error.to_string())),
                 Some(Ok(line)) => line,
             };
-            match told(&line) {
+            match told(&line, &self.cluster) {
                 Told::Event(event, revision) => {
                     if sender.send(event).await.is_err() {
                         return End::Unwanted;
@@ -212,7 +221,7 @@ impl Follower {
     }
 }
 
-fn told(line: &str) -> Told {
+fn told(line: &str, of: &ClusterName) -> Told {
     #[derive(Default, Deserialize)]
     #[serde(default)]
     struct Body {
@@ -239,7 +248,7 @@ fn told(line: &str) -> Told {
         Err(error) => return unreadable(&error),
     };
     let cluster = match frame.cluster.map(ClusterName::parse).transpose() {
-        Ok(cluster) => cluster.unwrap_or_else(ClusterName::root),
+        Ok(cluster) => cluster.unwrap_or_else(|| of.clone()),
         Err(error) => return unreadable(&error),
     };
     let object = Bytes::copy_from_slice(frame.object.get().as_bytes());

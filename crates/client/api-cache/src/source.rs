@@ -30,6 +30,8 @@ pub struct Selection {
     pub resource: String,
     pub kind: String,
     pub cluster: Option<ClusterName>,
+    /// Of `cluster`; all of its namespaces if there is none.
+    pub namespace: Option<String>,
     /// A field selector in query form, e.g. `spec.nodeName=n1`.
     pub fields: Option<String>,
 }

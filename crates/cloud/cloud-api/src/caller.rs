@@ -1,4 +1,5 @@
 //! Who calls: the organisation, project and roles that a token speaks for.
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use tonic::{Request, Status};
 
@@ -39,6 +40,29 @@ impl Caller {
     /// administrator's all of it, everybody else's their own project.
     pub fn may_use(&self, org_id: &str, project_id: &str) -> bool {
         self.platform || (self.org_id == org_id && !org_id.is_empty() && (self.roles.contains("org_admin") || self.project_id == project_id))
+    }
+}
+
+/// Whose something is.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Ownership {
+    pub org_id: String,
+    pub project_id: String,
+}
+
+impl Ownership {
+    /// Whom a call that makes something names as its owner; where it leaves that out, its caller.
+    ///
+    /// # Errors
+    /// `PERMISSION_DENIED` for a project that is not the caller's to use.
+    pub fn named(caller: &Caller, org_id: String, project_id: String) -> Result<Self, Status> {
+        let or = |given: String, own: &str| if given.is_empty() { own.to_owned() } else { given };
+        let owner = Self { org_id: or(org_id, &caller.org_id), project_id: or(project_id, &caller.project_id) };
+        if owner.is_usable_by(caller) { Ok(owner) } else { Err(Status::permission_denied("the project is not the caller's")) }
+    }
+
+    pub fn is_usable_by(&self, caller: &Caller) -> bool {
+        caller.may_use(&self.org_id, &self.project_id)
     }
 }
 

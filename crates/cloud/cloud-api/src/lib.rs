@@ -3,9 +3,11 @@
 mod caller;
 mod jwks;
 mod listener;
+mod refusal;
 mod token;
 
-pub use caller::Caller;
+pub use caller::{Caller, Ownership};
 pub use jwks::{JwksError, JwksVerifier};
 pub use listener::serve;
+pub use refusal::Refusal;
 pub use token::{TokenError, TokenVerifier};

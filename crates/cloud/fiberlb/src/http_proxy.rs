@@ -51,8 +51,10 @@ pub async fn serve(request: Request<Incoming>, arrival: Arrival, routes: &RouteT
     let logged = tracing::enabled!(target: "fiberlb::access", tracing::Level::DEBUG);
     let line = logged.then(|| (request.method().clone(), request.uri().clone(), request.headers().get(HOST).cloned(), request.version()));
     let version = request.version();
+    // Nobody knows what a client that wants to speak something else goes on to say: without leave it says nothing.
+    let leaves = version <= Version::HTTP_11 && (request.headers().contains_key(UPGRADE) || request.method() == Method::CONNECT);
     let mut backend = None;
-    let response = match lead(request, arrival, routes, pools, limits, &mut backend).await {
+    let mut response = match lead(request, arrival, routes, pools, limits, &mut backend).await {
         Ok(response) => response,
         Err(code) => {
             let mut refusal = refusal(code);
@@ -63,6 +65,9 @@ pub async fn serve(request: Request<Incoming>, arrival: Arrival, routes: &RouteT
             refusal
         }
     };
+    if leaves && response.status() != StatusCode::SWITCHING_PROTOCOLS {
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
     METRICS.answered(response.status(), started.elapsed());
     if let Some((method, uri, host, version)) = line {
         let (host, status) = (host.as_ref().and_then(|host| host.to_str().ok()).unwrap_or_default(), response.status().as_u16());

@@ -1,4 +1,5 @@
 //! Listening: one address's socket, its connections, and what serves them.
+use crate::guarded_stream::GuardedStream;
 use crate::http_proxy::{self, Arrival, Pools, client_address};
 use crate::metrics::OpenConnection;
 use crate::rate_limits::RateLimits;
@@ -113,7 +114,7 @@ impl HttpService {
             .max_pending_accept_reset_streams(20)
             .initial_stream_window_size(256 << 10)
             .initial_connection_window_size(1 << 20);
-        let serving = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
+        let serving = builder.serve_connection_with_upgrades(TokioIo::new(GuardedStream::new(stream)), service);
         tokio::pin!(serving);
         let ended = tokio::select! {
             ended = serving.as_mut() => ended,

@@ -20,6 +20,8 @@ use tokio::sync::Notify;
 const BY_SERVICE: &str = "service";
 /// Changes that come together are taken together.
 const GATHER: Duration = Duration::from_millis(10);
+/// How long certificates are waited for before the rest is served.
+const SECRETS_SOON: Duration = Duration::from_secs(2);
 const FIRST_RETRY: Duration = Duration::from_millis(500);
 const LAST_RETRY: Duration = Duration::from_secs(30);
 
@@ -31,18 +33,23 @@ struct Caches {
     slices: Arc<Cache<EndpointSlice>>,
     ingresses: Arc<Cache<Ingress>>,
     classes: Arc<Cache<IngressClass>>,
-    secrets: Arc<Cache<Secret>>,
+    /// Each for as long as a plan names it: a node on another machine may read these alone.
+    secrets: Mutex<HashMap<ObjectKey, FollowedSecret>>,
     nodes: Arc<Cache<Node>>,
     clusters: Option<Arc<HostedClusters>>,
     balancers: Arc<BalancerAddresses>,
     parsed: Mutex<Parsed>,
 }
 
-/// What the plan now in force looks at; changes of other Services and Secrets wake nobody.
+struct FollowedSecret {
+    cache: Arc<Cache<Secret>>,
+    _listening: Listening,
+}
+
+/// What the plan now in force looks at; changes of other Services wake nobody.
 #[derive(Default)]
 struct Watched {
     services: BTreeSet<ObjectKey>,
-    secrets: BTreeSet<ObjectKey>,
 }
 
 /// Serves until `shutdown`, in the network namespace of the process. Addresses and rules stay when it ends, as pods do;
@@ -52,14 +59,14 @@ pub async fn run(settings: NodeSettings, source: Arc<dyn Source>, clock: Arc<dyn
     tokio::pin!(shutdown);
     tokio::select! {
         () = &mut shutdown => {}
-        () = follow(&settings, &*source, &mut engine) => {}
+        () = follow(&settings, &source, &mut engine) => {}
     }
     engine.stop().await;
     Ok(())
 }
 
-async fn follow(settings: &NodeSettings, source: &dyn Source, engine: &mut Engine) {
-    let caches = Caches::start(settings, source);
+async fn follow(settings: &NodeSettings, source: &Arc<dyn Source>, engine: &mut Engine) {
+    let caches = Caches::start(settings, &**source);
     let (wake, watched) = (Arc::new(Notify::new()), Arc::new(RwLock::new(Watched::default())));
     let _listening = caches.listen(&wake, &watched);
     let followers = caches.follow_rest(&wake);
@@ -71,11 +78,11 @@ async fn follow(settings: &NodeSettings, source: &dyn Source, engine: &mut Engin
             let plan = caches.plan(settings);
             let grew = {
                 let mut watched = watched.write();
-                let grew = !plan.services.is_subset(&watched.services) || !plan.secrets.is_subset(&watched.secrets);
-                *watched = Watched { services: plan.services.clone(), secrets: plan.secrets.clone() };
+                let grew = !plan.services.is_subset(&watched.services);
+                *watched = Watched { services: plan.services.clone() };
                 grew
             };
-            if grew {
+            if caches.follow_secrets(&**source, &plan.secrets, &wake).await || grew {
                 // What changed before it was watched was not told.
                 continue;
             }
@@ -112,14 +119,13 @@ async fn apply(network: &mut NodeNetwork, engine: &mut Engine, plan: &NodePlan) 
 
 impl Caches {
     fn start(settings: &NodeSettings, source: &dyn Source) -> Self {
-        let tls = Selection { fields: Some("type=kubernetes.io/tls".into()), ..Selection::of::<Secret>("secrets") };
         let host = Selection { cluster: Some(ClusterName::root()), ..Selection::of::<Node>("nodes") };
         Self {
             services: Cache::start(source, Selection::of::<Service>("services"), &[]),
             slices: Cache::start(source, Selection::of::<EndpointSlice>("endpointslices"), &[(BY_SERVICE, service_of)]),
             ingresses: Cache::start(source, Selection::of::<Ingress>("ingresses"), &[]),
             classes: Cache::start(source, Selection::of::<IngressClass>("ingressclasses"), &[]),
-            secrets: Cache::start(source, tls, &[]),
+            secrets: Mutex::default(),
             nodes: Cache::start(source, host, &[]),
             clusters: settings.virtual_cluster_cidr.map(|range| HostedClusters::start(source, range)),
             balancers: BalancerAddresses::start(source),
@@ -132,7 +138,6 @@ impl Caches {
         self.slices.synced().await;
         self.ingresses.synced().await;
         self.classes.synced().await;
-        self.secrets.synced().await;
         self.nodes.synced().await;
         self.balancers.synced().await;
         if let Some(clusters) = &self.clusters {
@@ -151,7 +156,6 @@ impl Caches {
             }
         };
         let of_slice = service.clone();
-        let (secrets, secret_wake) = (watched.clone(), wake.clone());
         let always = || {
             let wake = wake.clone();
             move || wake.notify_one()
@@ -167,11 +171,6 @@ impl Caches {
                     }
                 }
             }),
-            self.secrets.listen(move |change| {
-                if secrets.read().secrets.contains(&change.key) {
-                    secret_wake.notify_one();
-                }
-            }),
             self.ingresses.listen(move |change| {
                 let spec = |ingress: &Option<Arc<Ingress>>| ingress.as_ref().map(|ingress| (ingress.spec.clone(), ingress.metadata.annotations.clone()));
                 if spec(&change.old) != spec(&change.new) || change.new.as_ref().is_some_and(|new| new.metadata.deletion_timestamp.is_some()) {
@@ -185,6 +184,34 @@ impl Caches {
                 }
             }),
         ]
+    }
+
+    /// Follows these Secrets and no others. Says whether some are new; what they hold is known then, if it is soon.
+    async fn follow_secrets(&self, source: &dyn Source, wanted: &BTreeSet<ObjectKey>, wake: &Arc<Notify>) -> bool {
+        let new: Vec<Arc<Cache<Secret>>> = {
+            let mut secrets = self.secrets.lock();
+            secrets.retain(|key, _| wanted.contains(key));
+            let missing: Vec<&ObjectKey> = wanted.iter().filter(|key| !secrets.contains_key(*key)).collect();
+            let follow = |key: &ObjectKey| {
+                let selection = Selection {
+                    cluster: Some(key.cluster.clone()),
+                    namespace: Some(key.namespace.to_string()),
+                    fields: Some(format!("metadata.name={}", key.name)),
+                    ..Selection::of::<Secret>("secrets")
+                };
+                let (cache, wake) = (Cache::start(source, selection, &[]), wake.clone());
+                let listening = cache.listen(move |_| wake.notify_one());
+                secrets.insert(key.clone(), FollowedSecret { cache: cache.clone(), _listening: listening });
+                cache
+            };
+            missing.into_iter().map(follow).collect()
+        };
+        // One that can't be read yet must not keep the others waiting; it wakes when it can.
+        let known = futures::future::join_all(new.iter().map(|cache| cache.synced()));
+        if tokio::time::timeout(SECRETS_SOON, known).await.is_err() {
+            tracing::warn!("some certificates of Ingresses are not known yet; those that are are served");
+        }
+        !new.is_empty()
     }
 
     /// Wakes for changes of the ledger and of clusters' numbers; never ends.
@@ -227,7 +254,7 @@ impl View for Caches {
         self.slices.by_index(BY_SERVICE, &service.cluster, &format!("{}/{}", service.namespace, service.name))
     }
     fn certificate(&self, secret: &ObjectKey) -> Option<Arc<CertifiedKey>> {
-        let object = self.secrets.get(secret)?;
+        let object = self.secrets.lock().get(secret)?.cache.get(secret).filter(|object| object.type_.as_deref() == Some("kubernetes.io/tls"))?;
         let mut parsed = self.parsed.lock();
         if let Some((version, certificate)) = parsed.get(secret)
             && *version == object.metadata.resource_version

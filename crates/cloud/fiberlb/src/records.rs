@@ -1,7 +1,8 @@
 //! Records: what callers of the gRPC API have made, and what is right to make next. Pure.
-use crate::allocation::{Refusal, Request, Supply, addresses_of, allocate};
+use crate::allocation::{Refusal as NoAddress, Request, Supply, addresses_of, allocate};
 use crate::{AddressPool, Algorithm, BackendProtocol, Certificates, Configuration, HealthCheck, Listener, Member, PathMatch, Pool, Route, RouteTable, tls};
 use api_cache::AddressLedger;
+use cloud_api::{Ownership, Refusal};
 use rustls::sign::CertifiedKey;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -21,13 +22,6 @@ pub struct Records {
     pub load_balancers: BTreeMap<String, LoadBalancerRecord>,
     pub listeners: BTreeMap<String, ListenerRecord>,
     pub pools: BTreeMap<String, PoolRecord>,
-}
-
-/// Whose something is.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Ownership {
-    pub org_id: String,
-    pub project_id: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -72,35 +66,22 @@ pub struct PoolRecord {
     pub algorithm: String,
 }
 
-/// Why something was not done.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Wrong {
-    #[error("{0}")]
-    Invalid(String),
-    #[error("{0}")]
-    Exists(String),
-    #[error("{0}")]
-    Exhausted(String),
-    #[error("{0}")]
-    InUse(String),
-}
-
 impl Records {
     /// Gives a new load balancer its address.
-    pub fn add_load_balancer(&mut self, id: &str, wanted: LoadBalancerWish, pool: &AddressPool) -> Result<(), Wrong> {
+    pub fn add_load_balancer(&mut self, id: &str, wanted: LoadBalancerWish, pool: &AddressPool) -> Result<(), Refusal> {
         if wanted.name.is_empty() || wanted.name.len() > 253 || wanted.description.len() > 4096 {
-            return Err(Wrong::Invalid("a load balancer needs a name of 1 to 253 bytes and a description of no more than 4096".into()));
+            return Err(Refusal::Invalid("a load balancer needs a name of 1 to 253 bytes and a description of no more than 4096".into()));
         }
         full(self.load_balancers.len())?;
         let address = match wanted.external_ip.as_str() {
             "" => None,
-            text => Some(text.parse().map_err(|_| Wrong::Invalid(format!("external_ip {text:?} is no IPv4 address")))?),
+            text => Some(text.parse().map_err(|_| Refusal::Invalid(format!("external_ip {text:?} is no IPv4 address")))?),
         };
         let request = Request { holder: id.to_owned(), address, ..Request::default() };
         let next = allocate(&self.ledger(), &request, &Supply::Pool(pool.clone())).map_err(|refusal| match refusal {
-            Refusal::Exhausted | Refusal::NoNode => Wrong::Exhausted(refusal.to_string()),
-            Refusal::NotInPool(_) => Wrong::Invalid(refusal.to_string()),
-            Refusal::InUse { address, .. } | Refusal::PortInUse { address, .. } => Wrong::Exists(format!("address \"{address}\" is in use")),
+            NoAddress::Exhausted | NoAddress::NoNode => Refusal::Exhausted(refusal.to_string()),
+            NoAddress::NotInPool(_) => Refusal::Invalid(refusal.to_string()),
+            NoAddress::InUse { address, .. } | NoAddress::PortInUse { address, .. } => Refusal::Exists(format!("address \"{address}\" is in use")),
         })?;
         let address = *addresses_of(&next, id).first().expect("what was allocated is in the ledger");
         self.load_balancers.insert(id.to_owned(), LoadBalancerRecord { name: wanted.name, description: wanted.description, address, owner: wanted.owner });
@@ -112,47 +93,47 @@ impl Records {
         self.listeners.retain(|_, listener| listener.load_balancer != id);
     }
 
-    pub fn add_listener(&mut self, id: &str, listener: ListenerRecord) -> Result<(), Wrong> {
+    pub fn add_listener(&mut self, id: &str, listener: ListenerRecord) -> Result<(), Refusal> {
         full(self.listeners.len())?;
         let clash = |other: &ListenerRecord| other.load_balancer == listener.load_balancer && other.port == listener.port;
         if listener.port == 0 {
-            return Err(Wrong::Invalid("a listener needs a port of 1 to 65535".into()));
+            return Err(Refusal::Invalid("a listener needs a port of 1 to 65535".into()));
         }
         if self.listeners.values().any(clash) {
-            return Err(Wrong::Exists(format!("the load balancer has a listener on port {} already", listener.port)));
+            return Err(Refusal::Exists(format!("the load balancer has a listener on port {} already", listener.port)));
         }
         match (&listener.certificate, listener.protocol) {
             (Some((certificate, key)), ListenerProtocol::Https) => {
-                tls::certified_key(certificate.as_bytes(), key.as_bytes(), &pki::provider()).map_err(|error| Wrong::Invalid(error.to_string()))?;
+                tls::certified_key(certificate.as_bytes(), key.as_bytes(), &pki::provider()).map_err(|error| Refusal::Invalid(error.to_string()))?;
             }
-            (None, ListenerProtocol::Https) => return Err(Wrong::Invalid("an HTTPS listener needs a certificate and its key".into())),
-            (Some(_), _) => return Err(Wrong::Invalid("only an HTTPS listener has a certificate".into())),
+            (None, ListenerProtocol::Https) => return Err(Refusal::Invalid("an HTTPS listener needs a certificate and its key".into())),
+            (Some(_), _) => return Err(Refusal::Invalid("only an HTTPS listener has a certificate".into())),
             (None, _) => {}
         }
         self.listeners.insert(id.to_owned(), listener);
         Ok(())
     }
 
-    pub fn set_pool(&mut self, id: &str, pool: PoolRecord) -> Result<(), Wrong> {
+    pub fn set_pool(&mut self, id: &str, pool: PoolRecord) -> Result<(), Refusal> {
         if !self.pools.contains_key(id) {
             full(self.pools.len())?;
         }
         if id.is_empty() || id.len() > 253 {
-            return Err(Wrong::Invalid("a pool needs an id of 1 to 253 bytes".into()));
+            return Err(Refusal::Invalid("a pool needs an id of 1 to 253 bytes".into()));
         }
         if pool.members.len() > MOST_MEMBERS {
-            return Err(Wrong::Exhausted(format!("a pool has no more than {MOST_MEMBERS} members")));
+            return Err(Refusal::Exhausted(format!("a pool has no more than {MOST_MEMBERS} members")));
         }
         if !pool.algorithm.is_empty() && Algorithm::parse(&pool.algorithm).is_none() {
-            return Err(Wrong::Invalid(format!("algorithm {:?} is none of \"round-robin\", \"least-conn\", \"ip-hash\"", pool.algorithm)));
+            return Err(Refusal::Invalid(format!("algorithm {:?} is none of \"round-robin\", \"least-conn\", \"ip-hash\"", pool.algorithm)));
         }
         self.pools.insert(id.to_owned(), pool);
         Ok(())
     }
 
-    pub fn remove_pool(&mut self, id: &str) -> Result<(), Wrong> {
+    pub fn remove_pool(&mut self, id: &str) -> Result<(), Refusal> {
         if let Some((listener, _)) = self.listeners.iter().find(|(_, listener)| listener.pool == id) {
-            return Err(Wrong::InUse(format!("listener {listener:?} leads to pool {id:?}")));
+            return Err(Refusal::InUse(format!("listener {listener:?} leads to pool {id:?}")));
         }
         self.pools.remove(id);
         Ok(())
@@ -215,8 +196,8 @@ pub struct LoadBalancerWish {
     pub owner: Ownership,
 }
 
-fn full(count: usize) -> Result<(), Wrong> {
-    if count >= MOST { Err(Wrong::Exhausted(format!("there are {MOST} already"))) } else { Ok(()) }
+fn full(count: usize) -> Result<(), Refusal> {
+    if count >= MOST { Err(Refusal::Exhausted(format!("there are {MOST} already"))) } else { Ok(()) }
 }
 
 /// It was checked when it was taken.
@@ -269,14 +250,14 @@ mod tests {
         let mut records = Records::default();
         records.add_load_balancer("lb-1", wish("a", ""), &AddressPool::parse(&["192.0.2.1"]).unwrap()).unwrap();
         records.add_listener("l-1", listener("lb-1", 80)).unwrap();
-        assert!(matches!(records.add_listener("l-2", listener("lb-1", 80)), Err(Wrong::Exists(_))));
-        assert!(matches!(records.add_listener("l-2", listener("lb-1", 0)), Err(Wrong::Invalid(_))));
+        assert!(matches!(records.add_listener("l-2", listener("lb-1", 80)), Err(Refusal::Exists(_))));
+        assert!(matches!(records.add_listener("l-2", listener("lb-1", 0)), Err(Refusal::Invalid(_))));
         let https = ListenerRecord { protocol: ListenerProtocol::Https, ..listener("lb-1", 443) };
-        assert!(matches!(records.add_listener("l-2", https), Err(Wrong::Invalid(_))));
+        assert!(matches!(records.add_listener("l-2", https), Err(Refusal::Invalid(_))));
         let pool = PoolRecord { owner: Ownership::default(), members: BTreeMap::from([("10.0.0.1:80".parse().unwrap(), 0)]), algorithm: "least-conn".into() };
-        assert!(matches!(records.set_pool("p", PoolRecord { algorithm: "x".into(), ..pool.clone() }), Err(Wrong::Invalid(_))));
+        assert!(matches!(records.set_pool("p", PoolRecord { algorithm: "x".into(), ..pool.clone() }), Err(Refusal::Invalid(_))));
         records.set_pool("p", pool).unwrap();
-        assert!(matches!(records.remove_pool("p"), Err(Wrong::InUse(_))));
+        assert!(matches!(records.remove_pool("p"), Err(Refusal::InUse(_))));
         let configuration = records.configuration();
         assert_eq!(configuration.listeners.keys().map(ToString::to_string).collect::<Vec<_>>(), ["192.0.2.1:80"]);
         assert_eq!((configuration.pools["l-1"].algorithm, configuration.pools["l-1"].members[0].weight), (Algorithm::LeastConnections, 0));

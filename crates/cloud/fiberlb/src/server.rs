@@ -6,10 +6,10 @@ use crate::proto::{
     CreateListenerRequest, CreateLoadBalancerRequest, DeleteListenerRequest, DeleteLoadBalancerRequest, DeletePoolRequest, Empty, GetLoadBalancerRequest,
     HealthCheck, ListLoadBalancersRequest, ListLoadBalancersResponse, Listener, LoadBalancer, Pool, PoolMember, UpdateLoadBalancerRequest, UpdatePoolRequest,
 };
-use crate::records::{CheckRecord, ListenerProtocol, ListenerRecord, LoadBalancerWish, Ownership, PoolRecord, Records, Wrong};
+use crate::records::{CheckRecord, ListenerProtocol, ListenerRecord, LoadBalancerWish, PoolRecord, Records};
 use crate::{Error, NodeSettings};
 use clock::Clock;
-use cloud_api::{Caller, TokenVerifier};
+use cloud_api::{Caller, Ownership, TokenVerifier};
 use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::path::{Path, PathBuf};
@@ -128,31 +128,17 @@ impl LoadBalancers {
     }
 }
 
-fn status(wrong: Wrong) -> Status {
-    let message = wrong.to_string();
-    match wrong {
-        Wrong::Invalid(_) => Status::invalid_argument(message),
-        Wrong::Exists(_) => Status::already_exists(message),
-        Wrong::Exhausted(_) => Status::resource_exhausted(message),
-        Wrong::InUse(_) => Status::failed_precondition(message),
-    }
-}
-
-/// Whether something is the caller's; to others it does not exist.
-fn may(caller: &Caller, owner: &Ownership) -> bool {
-    caller.may_use(&owner.org_id, &owner.project_id)
-}
-
+/// What is others' does not exist to the caller.
 fn balancer_of(records: &Records, caller: &Caller, id: &str) -> Result<(), Status> {
     match records.load_balancers.get(id) {
-        Some(balancer) if may(caller, &balancer.owner) => Ok(()),
+        Some(balancer) if balancer.owner.is_usable_by(caller) => Ok(()),
         _ => Err(Status::not_found(format!("there is no load balancer {id:?}"))),
     }
 }
 
 fn pool_of(records: &Records, caller: &Caller, id: &str) -> Result<(), Status> {
     match records.pools.get(id) {
-        Some(pool) if may(caller, &pool.owner) => Ok(()),
+        Some(pool) if pool.owner.is_usable_by(caller) => Ok(()),
         _ => Err(Status::not_found(format!("there is no pool {id:?}"))),
     }
 }
@@ -232,15 +218,11 @@ impl LoadBalancerService for LoadBalancers {
     async fn create_load_balancer(&self, request: Request<CreateLoadBalancerRequest>) -> Result<Response<LoadBalancer>, Status> {
         let caller = Caller::of(&request)?.clone();
         let wanted = request.into_inner();
-        let or = |given: String, own: &str| if given.is_empty() { own.to_owned() } else { given };
-        let owner = Ownership { org_id: or(wanted.org_id, &caller.org_id), project_id: or(wanted.project_id, &caller.project_id) };
-        if !may(&caller, &owner) {
-            return Err(Status::permission_denied("the project is not the caller's"));
-        }
+        let owner = Ownership::named(&caller, wanted.org_id, wanted.project_id)?;
         let id = new_id("lb");
         let wish = LoadBalancerWish { name: wanted.name, description: wanted.description, external_ip: wanted.external_ip, owner };
         let made = self.change(|records| {
-            records.add_load_balancer(&id, wish, &self.shared.settings.pool).map_err(status)?;
+            records.add_load_balancer(&id, wish, &self.shared.settings.pool)?;
             Ok(told(records, &id))
         });
         Ok(Response::new(made.await?))
@@ -282,7 +264,7 @@ impl LoadBalancerService for LoadBalancers {
 
     async fn list_load_balancers(&self, request: Request<ListLoadBalancersRequest>) -> Result<Response<ListLoadBalancersResponse>, Status> {
         let (caller, records) = (Caller::of(&request)?, self.shared.records.lock().await);
-        let own = records.load_balancers.iter().filter(|(_, balancer)| may(caller, &balancer.owner));
+        let own = records.load_balancers.iter().filter(|(_, balancer)| balancer.owner.is_usable_by(caller));
         Ok(Response::new(ListLoadBalancersResponse { load_balancers: own.map(|(id, _)| told(&records, id)).collect() }))
     }
 
@@ -306,7 +288,7 @@ impl LoadBalancerService for LoadBalancers {
             balancer_of(records, &caller, &record.load_balancer)?;
             pool_of(records, &caller, &record.pool)?;
             let made = told_listener(&id, &record);
-            records.add_listener(&id, record).map_err(status)?;
+            records.add_listener(&id, record)?;
             Ok(made)
         });
         Ok(Response::new(made.await?))
@@ -333,12 +315,12 @@ impl LoadBalancerService for LoadBalancers {
         let members = wanted.members.iter().map(wanted_member).collect::<Result<_, _>>()?;
         let made = self.change(|records| {
             let owner = match records.pools.get(&wanted.pool_id) {
-                Some(pool) if may(&caller, &pool.owner) => pool.owner.clone(),
+                Some(pool) if pool.owner.is_usable_by(&caller) => pool.owner.clone(),
                 Some(_) => return Err(Status::already_exists(format!("the id {:?} is taken", wanted.pool_id))),
                 None => Ownership { org_id: caller.org_id.clone(), project_id: caller.project_id.clone() },
             };
             let record = PoolRecord { owner, members, algorithm: wanted.algorithm };
-            records.set_pool(&wanted.pool_id, record).map_err(status)?;
+            records.set_pool(&wanted.pool_id, record)?;
             let pool = &records.pools[&wanted.pool_id];
             let member =
                 |(at, weight): (&SocketAddrV4, &u32)| PoolMember { address: at.ip().to_string(), port: at.port().into(), weight: i32::try_from(*weight).ok() };
@@ -352,7 +334,7 @@ impl LoadBalancerService for LoadBalancers {
         let id = request.into_inner().pool_id;
         self.change(|records| {
             pool_of(records, &caller, &id)?;
-            records.remove_pool(&id).map_err(status)
+            records.remove_pool(&id).map_err(Status::from)
         })
         .await?;
         Ok(Response::new(Empty {}))

@@ -144,7 +144,7 @@ async fn a_backend_learns_what_the_proxy_knows_and_not_what_a_client_claims() {
 }
 
 #[tokio::test]
-async fn what_could_be_read_in_two_ways_reaches_no_backend_or_only_in_one() {
+async fn what_could_be_read_in_two_ways_reaches_no_backend() {
     let backend = backend("one").await;
     let (_engine, at) = started(pool(&[backend.at])).await;
     let hidden = "GET /hidden HTTP/1.1\r\nHost: a.example.com\r\n\r\n";
@@ -152,6 +152,10 @@ async fn what_could_be_read_in_two_ways_reaches_no_backend_or_only_in_one() {
     // The head after the first two lines, what follows it, and the codes answered.
     for (head, body, expected) in [
         ("Content-Length: 1\r\nContent-Length: 2", "a", &["400"][..]),
+        ("Content-Length: 1\r\nContent-Length: 1", "a", &["400"]),
+        ("Content-Length: 1, 1", "a", &["400"]),
+        ("Content-Length: 5\r\nTransfer-Encoding: chunked", "0\r\n\r\n", &["400"]),
+        ("Transfer-Encoding: chunked\r\nContent-Length: 5", "0\r\n\r\n", &["400"]),
         ("Content-Length: 1, 2", "a", &["400"]),
         ("Content-Length: -1", "", &["400"]),
         ("Content-Length: +1", "a", &["400"]),
@@ -188,13 +192,6 @@ async fn what_could_be_read_in_two_ways_reaches_no_backend_or_only_in_one() {
         let (before, answers) = (backend.served.load(Ordering::SeqCst), talk(at, request).await);
         assert!(codes(&answers).iter().all(|code| code.starts_with('4') || *code == "505"), "{request}: {answers}");
         assert_eq!(backend.served.load(Ordering::SeqCst), before, "{request}");
-    }
-    // Both lengths at once: the chunks count, and the connection ends, so nothing hides behind them (RFC 9112, 6.3).
-    for head in ["Content-Length: 5\r\nTransfer-Encoding: chunked", "Transfer-Encoding: chunked\r\nContent-Length: 5"] {
-        let before = backend.served.load(Ordering::SeqCst);
-        let answers = talk(at, &format!("POST / HTTP/1.1\r\nHost: a.example.com\r\n{head}\r\n\r\n0\r\n\r\n{hidden}")).await;
-        assert!(!answers.contains("hidden"), "{head}: {answers}");
-        assert!(backend.served.load(Ordering::SeqCst) <= before + 1, "{head}");
     }
 }
 

@@ -1,14 +1,18 @@
 //! Engine: what a question gets, from the zones in memory. It knows no sockets and asks nobody.
+use crate::hosted::{Data, HostedZones};
 use crate::record::{Record as ZoneRecord, RecordData, address_of_reverse};
 use crate::settings::DnsSettings;
 use crate::zone::{Found, Zone};
+use crate::zone_name::is_inside;
 use api_cache::ObjectKey;
 use api_meta::ClusterName;
 use hickory_proto::op::{Edns, Message, MessageType, Metadata, OpCode, Query, ResponseCode};
-use hickory_proto::rr::rdata::{A, AAAA, CNAME, NS, PTR, SOA, SRV, TXT};
+use hickory_proto::rr::rdata::{A, AAAA, CNAME, MX, NS, PTR, SOA, SRV, TXT};
 use hickory_proto::rr::{DNSClass, Name, RData, Record, RecordType};
 use parking_lot::RwLock;
 use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::Arc;
 
 /// What we take over UDP; more than this is fragmented on its way (DNS flag day 2020).
 pub const MAX_UDP_PAYLOAD: u16 = 1232;
@@ -30,13 +34,16 @@ pub enum Outcome {
 pub struct Engine {
     settings: DnsSettings,
     zones: RwLock<HashMap<ClusterName, Zone>>,
+    /// Those made by the API, which all clusters see.
+    hosted: RwLock<Arc<HostedZones>>,
 }
 
 impl Engine {
     pub fn new(settings: DnsSettings) -> Self {
-        let clusters = settings.listen.iter().map(|listener| listener.cluster.clone());
+        // Where there is no domain, there is no cluster.
+        let clusters = settings.listen.iter().filter(|_| !settings.domain.is_empty()).map(|listener| listener.cluster.clone());
         let zones = clusters.map(|cluster| (cluster, Zone::new(&settings.domain, settings.cluster_dns))).collect();
-        Self { settings, zones: RwLock::new(zones) }
+        Self { settings, zones: RwLock::new(zones), hosted: RwLock::default() }
     }
 
     pub fn settings(&self) -> &DnsSettings {
@@ -58,6 +65,11 @@ impl Engine {
         }
     }
 
+    /// Answers from these zones from now on.
+    pub fn host(&self, zones: HostedZones) {
+        *self.hosted.write() = Arc::new(zones);
+    }
+
     /// All Services with records, of all clusters.
     pub fn services(&self) -> Vec<ObjectKey> {
         self.zones.read().values().flat_map(|zone| zone.services().cloned()).collect()
@@ -77,65 +89,72 @@ impl Engine {
             return fail(ResponseCode::Refused);
         }
         let Some(name) = lower(query.name()) else { return Outcome::Ask };
-        let zones = self.zones.read();
-        // Never another cluster's names, nor that there are none.
-        let Some(zone) = zones.get(cluster) else { return fail(ResponseCode::ServFail) };
-        let inside = is_inside(&name, zone.domain());
-        match zone.find(&name) {
-            Found::Missing if inside => Outcome::Reply(self.negative(request, zone, zone.domain(), ResponseCode::NXDomain)),
-            Found::Missing => match address_of_reverse(&name).filter(|address| self.settings.cluster_cidrs.iter().any(|cidr| cidr.contains(address))) {
-                Some(address) => {
-                    Outcome::Reply(self.negative(request, zone, if address.is_ipv4() { "in-addr.arpa" } else { "ip6.arpa" }, ResponseCode::NXDomain))
+        let (zones, hosted) = (self.zones.read(), self.hosted.read().clone());
+        let names = match zones.get(cluster) {
+            zone @ Some(_) => Names { zone, hosted: &hosted, ttl: self.ttl() },
+            // There is no cluster at all, only what was made by the API.
+            None if self.settings.domain.is_empty() => Names { zone: None, hosted: &hosted, ttl: self.ttl() },
+            // Never another cluster's names, nor that there are none.
+            None => return fail(ResponseCode::ServFail),
+        };
+        match names.find(&name) {
+            At::Missing(start) => Outcome::Reply(self.negative(request, &start, ResponseCode::NXDomain)),
+            At::Data(..) => self.found(request, query, &name, &names),
+            At::Elsewhere => {
+                match (names.zone, address_of_reverse(&name).filter(|address| self.settings.cluster_cidrs.iter().any(|cidr| cidr.contains(address)))) {
+                    (Some(zone), Some(address)) => {
+                        let start = Start { name: reverse_top(address).into(), serial: zone.serial() };
+                        Outcome::Reply(self.negative(request, &start, ResponseCode::NXDomain))
+                    }
+                    _ => Outcome::Ask,
                 }
-                None => Outcome::Ask,
-            },
-            // Part of an address: only those below may be ours.
-            Found::Nothing if !inside => Outcome::Ask,
-            _ => self.found(request, query, &name, zone),
+            }
         }
     }
 
-    fn found(&self, request: &Message, query: &Query, name: &str, zone: &Zone) -> Outcome {
+    fn found(&self, request: &Message, query: &Query, name: &str, names: &Names<'_>) -> Outcome {
         let mut reply = self.reply(request, ResponseCode::NoError);
         reply.metadata.authoritative = true;
         let (mut owner, mut at, wanted) = (query.name().clone(), name.to_owned(), query.query_type());
         for _ in 0..MAX_ALIASES {
-            let mut data = match zone.find(&at) {
-                Found::Records(data) => data.to_vec(),
-                Found::Address(address) => vec![RecordData::address(address)],
-                Found::Nothing | Found::Missing => Vec::new(),
+            let (mut data, start) = match names.find(&at) {
+                At::Data(data, start) => (data, start),
+                // An alias to what is ours and is not there (RFC 6604): its name's own code is told.
+                At::Missing(start) => {
+                    reply.metadata.response_code = ResponseCode::NXDomain;
+                    reply.add_authority(self.start_of_authority(&start, self.negative_ttl()));
+                    break;
+                }
+                At::Elsewhere => return Outcome::Follow(reply, Query::query(owner, wanted)),
             };
             // Two Services may say the same of an address.
             data.sort_unstable();
             data.dedup();
-            let alias = data.iter().find_map(|data| if let RecordData::Cname(target) = data { Some(target) } else { None });
-            if let Some(target) = alias.filter(|_| !matches!(wanted, RecordType::CNAME | RecordType::ANY)) {
+            let alias = data.iter().find_map(|(data, ttl)| if let RecordData::Cname(target) = data { Some((target, *ttl)) } else { None });
+            if let Some((target, ttl)) = alias.filter(|_| !matches!(wanted, RecordType::CNAME | RecordType::ANY)) {
                 let Some(target_name) = to_name(target) else { break };
-                reply.add_answer(Record::from_rdata(owner, self.ttl(), RData::CNAME(CNAME(target_name.clone()))));
-                if !is_inside(target, zone.domain()) {
-                    return Outcome::Follow(reply, Query::query(target_name, wanted));
-                }
+                reply.add_answer(Record::from_rdata(owner, ttl, RData::CNAME(CNAME(target_name.clone()))));
                 (owner, at) = (target_name, target.to_string());
                 continue;
             }
             let mut answers: Vec<Record> = data
                 .iter()
-                .filter_map(to_rdata)
-                .filter(|data| matches!(wanted, RecordType::ANY) || data.record_type() == wanted)
-                .map(|data| Record::from_rdata(owner.clone(), self.ttl(), data))
+                .filter_map(|(data, ttl)| Some((to_rdata(data)?, *ttl)))
+                .filter(|(data, _)| matches!(wanted, RecordType::ANY) || data.record_type() == wanted)
+                .map(|(data, ttl)| Record::from_rdata(owner.clone(), ttl, data))
                 .collect();
-            if at == zone.domain() && matches!(wanted, RecordType::SOA | RecordType::ANY) {
-                answers.push(self.start_of_authority(zone, zone.domain(), self.ttl()));
+            if at == start.name && matches!(wanted, RecordType::SOA | RecordType::ANY) {
+                answers.push(self.start_of_authority(&start, self.ttl()));
             }
             // Clients take the first; which one that is changes from question to question.
             let count = answers.len().max(1);
             answers.rotate_left(usize::from(request.metadata.id) % count);
             if wanted == RecordType::SRV {
-                let additionals = self.addresses_of(&answers, zone);
+                let additionals = addresses_of(&answers, names);
                 reply.add_additionals(additionals);
             }
             if answers.is_empty() {
-                reply.add_authority(self.start_of_authority(zone, zone.domain(), self.negative_ttl()));
+                reply.add_authority(self.start_of_authority(&start, self.negative_ttl()));
             }
             reply.add_answers(answers);
             break;
@@ -158,38 +177,18 @@ impl Engine {
         reply
     }
 
-    fn negative(&self, request: &Message, zone: &Zone, owner: &str, code: ResponseCode) -> Message {
+    fn negative(&self, request: &Message, start: &Start, code: ResponseCode) -> Message {
         let mut reply = self.reply(request, code);
         reply.metadata.authoritative = true;
-        reply.add_authority(self.start_of_authority(zone, owner, self.negative_ttl()));
+        reply.add_authority(self.start_of_authority(start, self.negative_ttl()));
         reply
     }
 
-    fn start_of_authority(&self, zone: &Zone, owner: &str, ttl: u32) -> Record {
+    fn start_of_authority(&self, start: &Start, ttl: u32) -> Record {
         let name = |text: &str| to_name(text).unwrap_or_default();
-        let soa = SOA::new(
-            name(&format!("ns.dns.{}", zone.domain())),
-            name(&format!("hostmaster.{}", zone.domain())),
-            zone.serial(),
-            7200,
-            1800,
-            86400,
-            self.negative_ttl(),
-        );
-        Record::from_rdata(name(owner), ttl, RData::SOA(soa))
-    }
-
-    /// The addresses of the hosts that answers name, so that clients need not ask for them.
-    fn addresses_of(&self, answers: &[Record], zone: &Zone) -> Vec<Record> {
-        let mut additionals = Vec::new();
-        for answer in answers {
-            let RData::SRV(srv) = &answer.data else { continue };
-            let Some(Found::Records(data)) = lower(&srv.target).map(|name| zone.find(&name)) else { continue };
-            let addresses = data.iter().filter(|data| matches!(data, RecordData::A(_) | RecordData::Aaaa(_))).filter_map(to_rdata);
-            additionals.extend(addresses.map(|data| Record::from_rdata(srv.target.clone(), self.ttl(), data)));
-        }
-        additionals.dedup();
-        additionals
+        let server = if self.settings.domain.is_empty() { &start.name } else { &self.settings.domain };
+        let soa = SOA::new(name(&format!("ns.dns.{server}")), name(&format!("hostmaster.{server}")), start.serial, 7200, 1800, 86400, self.negative_ttl());
+        Record::from_rdata(name(&start.name), ttl, RData::SOA(soa))
     }
 
     fn ttl(&self) -> u32 {
@@ -201,8 +200,74 @@ impl Engine {
     }
 }
 
-fn is_inside(name: &str, domain: &str) -> bool {
-    name.strip_suffix(domain).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+/// All names that are ours, as one cluster sees them.
+struct Names<'a> {
+    zone: Option<&'a Zone>,
+    hosted: &'a HostedZones,
+    /// Of what follows from Services.
+    ttl: u32,
+}
+
+/// Where a zone begins, for its SOA.
+struct Start {
+    name: String,
+    serial: u32,
+}
+
+enum At {
+    /// The name exists, if only without data.
+    Data(Data, Start),
+    Missing(Start),
+    /// Not a name of ours.
+    Elsewhere,
+}
+
+impl Names<'_> {
+    fn find(&self, name: &str) -> At {
+        let found = self.zone.map_or(Found::Missing, |zone| zone.find(name));
+        if let Some(zone) = self.zone {
+            let inside = is_inside(name, zone.domain());
+            let start = || Start { name: zone.domain().to_owned(), serial: zone.serial() };
+            match found {
+                Found::Records(data) => return At::Data(data.iter().map(|data| (data.clone(), self.ttl)).collect(), start()),
+                Found::Address(address) => return At::Data(vec![(RecordData::address(address), self.ttl)], start()),
+                Found::Nothing if inside => return At::Data(Data::new(), start()),
+                Found::Missing if inside => return At::Missing(start()),
+                // Part of an address, of which only those below may be ours; or nothing of the cluster's.
+                Found::Nothing | Found::Missing => {}
+            }
+        }
+        let hosted = self.hosted.zone_of(name).map(|zone| (zone.find(name), Start { name: zone.name.clone(), serial: zone.serial }));
+        match hosted {
+            Some((Some(data), start)) if !data.is_empty() => return At::Data(data.clone(), start),
+            _ => {}
+        }
+        if let Some((address, data)) = address_of_reverse(name).and_then(|address| Some((address, self.hosted.reverse(address)?))) {
+            return At::Data(vec![data], Start { name: reverse_top(address).into(), serial: 1 });
+        }
+        match hosted {
+            Some((Some(data), start)) => At::Data(data.clone(), start),
+            Some((None, start)) => At::Missing(start),
+            None => At::Elsewhere,
+        }
+    }
+}
+
+/// The addresses of the hosts that answers name, so that clients need not ask for them.
+fn addresses_of(answers: &[Record], names: &Names<'_>) -> Vec<Record> {
+    let mut additionals = Vec::new();
+    for answer in answers {
+        let RData::SRV(srv) = &answer.data else { continue };
+        let Some(At::Data(data, _)) = lower(&srv.target).map(|name| names.find(&name)) else { continue };
+        let addresses = data.iter().filter(|(data, _)| matches!(data, RecordData::A(_) | RecordData::Aaaa(_)));
+        additionals.extend(addresses.filter_map(|(data, ttl)| Some(Record::from_rdata(srv.target.clone(), *ttl, to_rdata(data)?))));
+    }
+    additionals.dedup();
+    additionals
+}
+
+fn reverse_top(address: IpAddr) -> &'static str {
+    if address.is_ipv4() { "in-addr.arpa" } else { "ip6.arpa" }
 }
 
 /// A name as zones spell it; `None` for one with a dot inside a label, which none of theirs has.
@@ -236,6 +301,7 @@ fn to_rdata(data: &RecordData) -> Option<RData> {
         RecordData::Ptr(name) => RData::PTR(PTR(to_name(name)?)),
         RecordData::Ns(name) => RData::NS(NS(to_name(name)?)),
         RecordData::Srv { priority, weight, port, target } => RData::SRV(SRV::new(*priority, *weight, *port, to_name(target)?)),
+        RecordData::Mx { preference, exchange } => RData::MX(MX::new(*preference, to_name(exchange)?)),
         RecordData::Txt(text) => RData::TXT(TXT::new(vec![text.to_string()])),
     })
 }

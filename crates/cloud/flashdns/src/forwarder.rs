@@ -1,8 +1,11 @@
 //! Forwarder: asks upstream servers for names that are not ours, and keeps what they say for as long as they allow.
 use crate::engine::MAX_UDP_PAYLOAD;
+use crate::metrics::METRICS;
+use crate::settings::StubDomain;
+use crate::zone_name::is_inside;
 use clock::Clock;
 use hickory_proto::op::{Edns, Message, Query, ResponseCode};
-use hickory_proto::rr::RData;
+use hickory_proto::rr::{Name, RData};
 use parking_lot::Mutex;
 use std::collections::{HashMap, VecDeque};
 use std::io;
@@ -40,6 +43,8 @@ struct Memory {
 
 pub struct Forwarder {
     upstreams: Vec<SocketAddr>,
+    /// The names of these are asked elsewhere.
+    stubs: Vec<StubDomain>,
     patience: Duration,
     memory: Mutex<Memory>,
     clock: Arc<dyn Clock>,
@@ -47,7 +52,20 @@ pub struct Forwarder {
 
 impl Forwarder {
     pub fn new(upstreams: Vec<SocketAddr>, patience: Duration, clock: Arc<dyn Clock>) -> Self {
-        Self { upstreams, patience, memory: Mutex::default(), clock }
+        Self { upstreams, stubs: Vec::new(), patience, memory: Mutex::default(), clock }
+    }
+
+    #[must_use]
+    pub fn with_stubs(mut self, stubs: Vec<StubDomain>) -> Self {
+        self.stubs = stubs;
+        self
+    }
+
+    /// Who is asked for a name: the servers of the closest stub domain, else upstream.
+    fn servers(&self, name: &Name) -> &[SocketAddr] {
+        let text = name.to_ascii().trim_end_matches('.').to_ascii_lowercase();
+        let closest = self.stubs.iter().filter(|stub| is_inside(&text, &stub.domain)).max_by_key(|stub| stub.domain.len());
+        closest.map_or(&self.upstreams, |stub| &stub.servers)
     }
 
     /// Asks for `query` on behalf of `request`. `None` when no upstream gave an answer.
@@ -59,10 +77,13 @@ impl Forwarder {
         lower.set_name(query.name().to_lowercase());
         let question = Question { query: lower, dnssec, checking_disabled: request.metadata.checking_disabled };
         if let Some(kept) = self.remembered(&question) {
+            METRICS.cache_hits.inc();
             return Some(kept);
         }
+        METRICS.cache_misses.inc();
         let mut last = None;
-        for upstream in &self.upstreams {
+        for upstream in self.servers(query.name()) {
+            METRICS.forwarded(*upstream);
             match timeout(self.patience, exchange(*upstream, query, &question)).await {
                 Ok(Ok(answer)) if matches!(answer.metadata.response_code, ResponseCode::NoError | ResponseCode::NXDomain) => {
                     self.remember(question, &answer);
@@ -167,7 +188,7 @@ mod tests {
     use super::*;
     use clock::ManualClock;
     use hickory_proto::rr::rdata::A;
-    use hickory_proto::rr::{Name, Record, RecordType};
+    use hickory_proto::rr::{Record, RecordType};
 
     fn question(number: usize) -> Question {
         Question { query: Query::query(Name::from_ascii(format!("n{number}.example.")).unwrap(), RecordType::A), dnssec: false, checking_disabled: false }
@@ -190,6 +211,17 @@ mod tests {
         assert!(forwarder.remembered(&question(2)).is_none());
         clock.advance(Duration::from_secs(21));
         assert!(forwarder.remembered(&question(1)).is_none());
+    }
+
+    #[test]
+    fn names_of_stub_domains_are_asked_elsewhere() {
+        let stubs = ["corp.example=192.0.2.1", "lab.corp.example=192.0.2.2:5353", "corp.example=192.0.2.3"].map(|text| StubDomain::parse(text).unwrap());
+        let forwarder = Forwarder::new(vec!["192.0.2.9:53".parse().unwrap()], Duration::from_secs(1), Arc::new(ManualClock::at(jiff::Timestamp::UNIX_EPOCH)))
+            .with_stubs(StubDomain::joined(stubs));
+        let servers = |name: &str| forwarder.servers(&Name::from_ascii(name).unwrap()).iter().map(ToString::to_string).collect::<Vec<_>>();
+        assert_eq!(servers("a.Corp.example."), ["192.0.2.1:53", "192.0.2.3:53"]);
+        assert_eq!(servers("a.lab.corp.example."), ["192.0.2.2:5353"]);
+        assert_eq!(servers("acorp.example."), ["192.0.2.9:53"]);
     }
 
     #[test]

@@ -17,6 +17,7 @@ pub enum RecordData {
     Cname(Arc<str>),
     Ptr(Arc<str>),
     Srv { priority: u16, weight: u16, port: u16, target: Arc<str> },
+    Mx { preference: u16, exchange: Arc<str> },
     Txt(Arc<str>),
     Ns(Arc<str>),
 }
@@ -28,20 +29,39 @@ impl RecordData {
             IpAddr::V6(address) => Self::Aaaa(address),
         }
     }
+
+    /// Its type's name.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::A(_) => "A",
+            Self::Aaaa(_) => "AAAA",
+            Self::Cname(_) => "CNAME",
+            Self::Ptr(_) => "PTR",
+            Self::Srv { .. } => "SRV",
+            Self::Mx { .. } => "MX",
+            Self::Txt(_) => "TXT",
+            Self::Ns(_) => "NS",
+        }
+    }
+}
+
+/// As in a zone file; names without the last dot.
+impl fmt::Display for RecordData {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::A(address) => write!(f, "{address}"),
+            Self::Aaaa(address) => write!(f, "{address}"),
+            Self::Cname(name) | Self::Ptr(name) | Self::Ns(name) => write!(f, "{name}"),
+            Self::Srv { priority, weight, port, target } => write!(f, "{priority} {weight} {port} {target}"),
+            Self::Mx { preference, exchange } => write!(f, "{preference} {exchange}"),
+            Self::Txt(text) => write!(f, "{text:?}"),
+        }
+    }
 }
 
 impl fmt::Display for Record {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} ", self.name)?;
-        match &self.data {
-            RecordData::A(address) => write!(f, "A {address}"),
-            RecordData::Aaaa(address) => write!(f, "AAAA {address}"),
-            RecordData::Cname(name) => write!(f, "CNAME {name}"),
-            RecordData::Ptr(name) => write!(f, "PTR {name}"),
-            RecordData::Srv { priority, weight, port, target } => write!(f, "SRV {priority} {weight} {port} {target}"),
-            RecordData::Txt(text) => write!(f, "TXT {text:?}"),
-            RecordData::Ns(name) => write!(f, "NS {name}"),
-        }
+        write!(f, "{} {} {}", self.name, self.data.kind(), self.data)
     }
 }
 

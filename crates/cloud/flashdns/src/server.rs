@@ -2,12 +2,17 @@
 use crate::engine::{Engine, MAX_UDP_PAYLOAD, Outcome};
 use crate::error::Error;
 use crate::forwarder::Forwarder;
+use crate::hosted::HostedZones;
 use crate::kubernetes;
+use crate::metrics::{METRICS, Transport};
+use crate::rate_limits::RateLimits;
 use crate::settings::DnsSettings;
 use crate::udp_port::UdpPort;
 use crate::views::{View, Views};
+use crate::zone_object::ZoneFollower;
+use crate::zones::Zones;
 use api_cache::{HostedClusters, Source};
-use clock::SystemClock;
+use clock::{Clock, SystemClock};
 use hickory_proto::op::{Message, MessageType, OpCode, ResponseCode};
 use std::future::Future;
 use std::io;
@@ -16,7 +21,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
@@ -34,59 +39,105 @@ struct Server {
     engine: Arc<Engine>,
     views: Views,
     forwarder: Forwarder,
+    limits: RateLimits,
     waiting: Arc<Semaphore>,
     connections: Arc<Semaphore>,
 }
 
-/// Serves until `shutdown`. Names answer as soon as the Services and EndpointSlices are known; until then nobody is
-/// answered, as a name that is only not known yet must not be denied.
+/// Serves a node's clusters until `shutdown`. Names answer as soon as the Services and EndpointSlices are known; until then
+/// nobody is answered, as a name that is only not known yet must not be denied.
 ///
 /// # Errors
 /// Settings that can't be right, and addresses that can't be listened on.
 pub async fn run(settings: DnsSettings, source: Arc<dyn Source>, shutdown: impl Future<Output = ()>) -> Result<(), Error> {
     settings.check()?;
-    let mut sockets = Vec::new();
     let clusters = settings.virtual_cluster_cidr.map(|range| (range, HostedClusters::start(&*source, range)));
-    let views = Views::new(settings.listen.clone(), clusters.clone());
-    for address in views.addresses() {
-        let failed = |source| Error::Listen { address, source };
-        let udp = UdpPort::bind(address).await.map_err(failed)?;
-        let tcp = TcpListener::bind(address).await.map_err(failed)?;
-        sockets.push((address, udp, tcp));
-    }
-    let forwarder = Forwarder::new(settings.upstreams.clone(), settings.upstream_timeout, Arc::new(SystemClock));
-    let server = Arc::new(Server {
-        engine: Arc::new(Engine::new(settings)),
-        views,
-        forwarder,
-        waiting: Arc::new(Semaphore::new(MAX_WAITING)),
-        connections: Arc::new(Semaphore::new(MAX_CONNECTIONS)),
-    });
+    let server = Server::new(settings, clusters.clone());
+    let sockets = server.bind().await?;
     tokio::pin!(shutdown);
     // Dropped at the end, and all of it ends with it.
     let mut tasks = JoinSet::new();
     let known = async {
         let follower = kubernetes::Follower::start(server.engine.clone(), &*source).await;
+        let zones = ZoneFollower::start(server.engine.clone(), &*source).await;
         if let Some((_, clusters)) = clusters {
             clusters.synced().await;
         }
-        follower
+        (follower, zones)
     };
-    let follower = tokio::select! {
+    let (follower, zones) = tokio::select! {
         () = &mut shutdown => return Ok(()),
-        follower = known => follower,
+        known = known => known,
     };
     tasks.spawn(follower.run());
-    for (address, udp, tcp) in sockets {
-        tracing::info!(%address, "answering DNS");
-        tasks.spawn(server.clone().serve_udp(Arc::new(udp), address.port()));
-        tasks.spawn(server.clone().serve_tcp(tcp));
-    }
+    server.serve(sockets, &mut tasks);
     shutdown.await;
+    drop(zones);
     Ok(())
 }
 
+/// Serves zones alone until `shutdown`, with no cluster's names.
+///
+/// # Errors
+/// As [`run`].
+pub async fn run_alone(mut settings: DnsSettings, mut zones: watch::Receiver<Arc<Zones>>, shutdown: impl Future<Output = ()>) -> Result<(), Error> {
+    settings.domain.clear();
+    settings.check()?;
+    let server = Server::new(settings, None);
+    let sockets = server.bind().await?;
+    let mut tasks = JoinSet::new();
+    server.serve(sockets, &mut tasks);
+    let following = async {
+        loop {
+            let latest = zones.borrow_and_update().clone();
+            server.engine.host(HostedZones::new(Zones::clone(&latest)));
+            if zones.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }
+    };
+    tokio::select! {
+        () = shutdown => {}
+        () = following => {}
+    }
+    Ok(())
+}
+
+type Clusters = Option<(ipnet::Ipv4Net, Arc<HostedClusters>)>;
+
 impl Server {
+    fn new(settings: DnsSettings, clusters: Clusters) -> Arc<Self> {
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let forwarder = Forwarder::new(settings.upstreams.clone(), settings.upstream_timeout, clock.clone()).with_stubs(settings.stubs.clone());
+        Arc::new(Self {
+            views: Views::new(settings.listen.clone(), clusters),
+            limits: RateLimits::new(settings.queries_per_second, clock),
+            engine: Arc::new(Engine::new(settings)),
+            forwarder,
+            waiting: Arc::new(Semaphore::new(MAX_WAITING)),
+            connections: Arc::new(Semaphore::new(MAX_CONNECTIONS)),
+        })
+    }
+
+    async fn bind(&self) -> Result<Vec<(SocketAddr, UdpPort, TcpListener)>, Error> {
+        let mut sockets = Vec::new();
+        for address in self.views.addresses() {
+            let failed = |source| Error::Listen { address, source };
+            let udp = UdpPort::bind(address).await.map_err(failed)?;
+            let tcp = TcpListener::bind(address).await.map_err(failed)?;
+            sockets.push((address, udp, tcp));
+        }
+        Ok(sockets)
+    }
+
+    fn serve(self: &Arc<Self>, sockets: Vec<(SocketAddr, UdpPort, TcpListener)>, tasks: &mut JoinSet<()>) {
+        for (address, udp, tcp) in sockets {
+            tracing::info!(%address, "answering DNS");
+            tasks.spawn(self.clone().serve_udp(Arc::new(udp), address.port()));
+            tasks.spawn(self.clone().serve_tcp(tcp));
+        }
+    }
+
     async fn serve_udp(self: Arc<Self>, socket: Arc<UdpPort>, port: u16) {
         let mut buffer = vec![0; usize::from(u16::MAX)];
         let mut waiting = JoinSet::new();
@@ -103,25 +154,33 @@ impl Server {
                 }
             };
             let view = self.views.at(asked, port);
-            if view == View::Nobody {
+            // To answer that somebody asks too much would be as much work, and reach whoever's address was forged.
+            if view == View::Nobody || !self.limits.allows(client.ip()) {
                 continue;
             }
+            let began = self.limits.now();
             let request = match decode(&buffer[..length]) {
                 Ok(request) => request,
                 Err(None) => continue,
                 Err(Some(reply)) => {
+                    METRICS.malformed();
                     send(&socket, &reply, MIN_UDP_PAYLOAD, client, asked).await;
                     continue;
                 }
             };
+            METRICS.asked(Transport::Udp, client.ip(), &request);
             let limit = request.edns.as_ref().map_or(MIN_UDP_PAYLOAD, |edns| edns.max_payload().clamp(MIN_UDP_PAYLOAD, MAX_UDP_PAYLOAD));
             match self.answer(&view, &request) {
-                Outcome::Reply(reply) => send(&socket, &reply, limit, client, asked).await,
+                Outcome::Reply(reply) => {
+                    METRICS.answered(&reply, self.limits.now().saturating_duration_since(began));
+                    send(&socket, &reply, limit, client, asked).await;
+                }
                 outcome => match self.waiting.clone().try_acquire_owned() {
                     Ok(permit) => {
                         let (server, socket) = (self.clone(), socket.clone());
                         waiting.spawn(async move {
                             let reply = server.complete(outcome, &request).await;
+                            METRICS.answered(&reply, server.limits.now().saturating_duration_since(began));
                             send(&socket, &reply, limit, client, asked).await;
                             drop(permit);
                         });
@@ -164,7 +223,7 @@ impl Server {
     }
 
     async fn serve_stream(&self, mut stream: TcpStream) -> io::Result<()> {
-        let asked = stream.local_addr()?;
+        let (asked, client) = (stream.local_addr()?, stream.peer_addr()?.ip());
         stream.set_nodelay(true)?;
         let mut buffer = Vec::new();
         loop {
@@ -182,12 +241,22 @@ impl Server {
             if view == View::Nobody {
                 return Ok(());
             }
+            let began = self.limits.now();
             let reply = match decode(&buffer) {
-                Ok(request) => match self.answer(&view, &request) {
-                    Outcome::Reply(reply) => reply,
-                    outcome => self.complete(outcome, &request).await,
-                },
-                Err(Some(reply)) => *reply,
+                Ok(request) if !self.limits.allows(client) => self.engine.reply(&request, ResponseCode::Refused),
+                Ok(request) => {
+                    METRICS.asked(Transport::Tcp, client, &request);
+                    let reply = match self.answer(&view, &request) {
+                        Outcome::Reply(reply) => reply,
+                        outcome => self.complete(outcome, &request).await,
+                    };
+                    METRICS.answered(&reply, self.limits.now().saturating_duration_since(began));
+                    reply
+                }
+                Err(Some(reply)) => {
+                    METRICS.malformed();
+                    *reply
+                }
                 Err(None) => return Ok(()),
             };
             let Some(bytes) = encode(&reply, u16::MAX) else { return Ok(()) };

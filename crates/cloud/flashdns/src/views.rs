@@ -39,7 +39,9 @@ impl Views {
     }
 
     pub fn at(&self, asked: IpAddr, port: u16) -> View {
-        if let Some(listener) = self.listeners.iter().find(|listener| listener.address == SocketAddr::new(asked, port)) {
+        // Who stands alone may listen at all addresses.
+        let is_asked = |at: SocketAddr| at.port() == port && (at.ip() == asked || at.ip().is_unspecified());
+        if let Some(listener) = self.listeners.iter().find(|listener| is_asked(listener.address)) {
             return View::Cluster(listener.cluster.clone());
         }
         match (&self.virtual_clusters, asked) {

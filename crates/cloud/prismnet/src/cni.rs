@@ -10,6 +10,7 @@ use crate::policy::{self, Isolation};
 use crate::settings::check_interface_name;
 use crate::{
     AddressFile, AddressPool, Attachment, Engine, Error, Lease, NativeEngine, NetworkConf, NetworkNamespace, PodCluster, PodClusters, PortPlan, isolation, nft,
+    sources,
 };
 use ipnet::Ipv4Net;
 use serde::Deserialize;
@@ -105,7 +106,7 @@ impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         let code = match &error {
             Error::Settings(_) => INVALID_CONFIGURATION,
-            Error::File { .. } | Error::Namespace { .. } | Error::Netlink { .. } | Error::Nft(_) => IO_FAILURE,
+            Error::File { .. } | Error::Namespace { .. } | Error::Netlink { .. } | Error::Program { .. } | Error::Nft(_) => IO_FAILURE,
             Error::AddressFile { .. } => DECODING_FAILURE,
             Error::Exhausted(_) => EXHAUSTED,
             Error::Port { .. } => NOT_AS_PLANNED,
@@ -185,6 +186,9 @@ fn configuration(input: &[u8]) -> Result<NetworkConf, Failure> {
     }
     let conf: NetworkConf =
         serde_json::from_slice(input).map_err(|error| Failure::new(INVALID_CONFIGURATION, "network configuration is invalid", error.to_string()))?;
+    if let Err(why) = conf.runtime_config.bandwidth.unwrap_or_default().check() {
+        return Err(Failure::new(INVALID_CONFIGURATION, &format!("bandwidth: {why}"), ""));
+    }
     if conf.pod_cidr.prefix_len() > 30 {
         return Err(Failure::new(INVALID_CONFIGURATION, &format!("pod range {} has no room for pods", conf.pod_cidr), ""));
     }
@@ -214,8 +218,11 @@ fn withdraw(range: Option<Ipv4Net>, pool: &AddressPool, address: Ipv4Addr, lease
     if lease.held {
         unless_gone(nft::run(&policy::let_go(address)))?;
     }
-    let Some(range) = range.filter(|_| lease.cluster != 0) else { return Ok(()) };
-    unless_gone(nft::run(&isolation::withdraw(range, address, lease, !pool.has_other(lease.cluster, address))))
+    let mut rules = sources::withdraw(address, lease);
+    if let Some(range) = range.filter(|_| lease.cluster != 0) {
+        rules.push_str(&isolation::withdraw(range, address, lease, !pool.has_other(lease.cluster, address)));
+    }
+    unless_gone(nft::run(&rules))
 }
 
 /// Where the table went before, all that was in it went too.
@@ -282,6 +289,7 @@ fn add(parameters: &Parameters, conf: &NetworkConf, engine: &dyn Engine) -> Resu
         // Only then is it worth a look who is gone without giving back.
         Err(Error::Exhausted(_)) => {
             for (address, ended) in pool.retain(is_alive) {
+                engine.detach(&host_interface(&ended.container, &ended.interface))?;
                 withdraw(conf.virtual_cluster_cidr, pool, address, &ended)?;
             }
             pool.lease(conf.pod_cidr, lease.clone())
@@ -294,8 +302,8 @@ fn add(parameters: &Parameters, conf: &NetworkConf, engine: &dyn Engine) -> Resu
     if let Some(range) = conf.virtual_cluster_cidr.filter(|_| lease.cluster != 0) {
         rules.push_str(&isolation::admit(range, address, &lease));
     }
-    let admitted = if rules.is_empty() { Ok(()) } else { nft::run(&rules) };
-    match admitted.and_then(|()| engine.attach(&port, &namespace)) {
+    rules.push_str(&sources::admit(address, &lease));
+    match nft::run(&rules).and_then(|()| engine.attach(&port, &namespace)) {
         Ok(hardware_address) => Ok(result(conf, &port, &parameters.namespace, hardware_address)),
         Err(error) => {
             // The first error tells why. A lease that can't be given back here ends with DEL or with its namespace.

@@ -23,6 +23,8 @@ pub enum Error {
     NotReady { bridge: String, gateway: Ipv4Addr },
     #[error("pod {uid:?}: {reason}")]
     Pod { uid: String, reason: String },
+    #[error("{program} failed: {why}")]
+    Program { program: &'static str, why: String },
     #[error("nft failed: {0}")]
     Nft(String),
 }

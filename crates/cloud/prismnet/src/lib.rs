@@ -2,6 +2,7 @@
 
 mod address_file;
 mod address_pool;
+mod bandwidth;
 pub mod cni;
 mod engine;
 mod error;
@@ -22,9 +23,11 @@ mod pod_clusters;
 pub mod policy;
 mod server;
 mod settings;
+mod sources;
 
 pub use address_file::AddressFile;
 pub use address_pool::{AddressPool, Lease};
+pub use bandwidth::Bandwidth;
 pub use engine::Engine;
 pub use error::Error;
 pub use native_engine::NativeEngine;

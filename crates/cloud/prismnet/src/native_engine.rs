@@ -2,6 +2,7 @@
 //!
 //! Every packet a pod sends meets the node's IP layer, so Service translation and policies hold between two pods of
 //! one node too, without br_netfilter; and strict reverse path filtering on the node end lets no pod lie about its source.
+use crate::bandwidth;
 use crate::netlink::{Hop, LOOPBACK, Link, Netlink, VethPair};
 use crate::{Engine, Error, NetworkNamespace, PortPlan};
 use ipnet::Ipv4Net;
@@ -13,22 +14,28 @@ pub struct NativeEngine;
 
 impl Engine for NativeEngine {
     fn attach(&self, port: &PortPlan, namespace: &NetworkNamespace) -> Result<[u8; 6], Error> {
-        if let Ok(hardware_address) = self.check(port, namespace) {
-            return Ok(hardware_address);
-        }
-        let mut node = Netlink::open()?;
-        // What an interrupted call left is not trusted.
-        node.delete_link(&port.host_interface)?;
-        let attached = make(&mut node, port, namespace);
+        let attached = match self.check(port, namespace) {
+            Ok(hardware_address) => Ok(hardware_address),
+            Err(_) => {
+                // What an interrupted call left is not trusted.
+                self.detach(&port.host_interface)?;
+                make(&mut Netlink::open()?, port, namespace)
+            }
+        };
+        let attached = attached.and_then(|hardware_address| {
+            bandwidth::limit(&port.host_interface, port.mtu, port.bandwidth)?;
+            Ok(hardware_address)
+        });
         if attached.is_err() {
             // The first error tells why; one of cleaning up would hide it, and the next call cleans up again.
-            let _ = node.delete_link(&port.host_interface);
+            let _ = self.detach(&port.host_interface);
         }
         attached
     }
 
     fn detach(&self, host_interface: &str) -> Result<(), Error> {
-        Netlink::open()?.delete_link(host_interface)
+        Netlink::open()?.delete_link(host_interface)?;
+        bandwidth::unlimit(host_interface)
     }
 
     fn check(&self, port: &PortPlan, namespace: &NetworkNamespace) -> Result<[u8; 6], Error> {

@@ -9,7 +9,8 @@ use crate::peer_links;
 use crate::plan::host_interface;
 use crate::policy;
 use crate::settings::DEFAULT_MTU;
-use crate::{AddressFile, AddressPool, Error, NetworkConf, NodeNetwork, PodClusters};
+use crate::sources;
+use crate::{AddressFile, AddressPool, Engine, Error, NativeEngine, NetworkConf, NodeNetwork, PodClusters};
 use ipnet::Ipv4Net;
 use serde_json::json;
 use std::fs;
@@ -99,6 +100,8 @@ pub fn write_conf(conf_dir: &Path, bin_dir: &Path, executable: &Path, network: &
         mtu,
         state_dir: network.state_dir.clone(),
         virtual_cluster_cidr: network.virtual_clusters.as_ref().map(|clusters| clusters.range),
+        capabilities: [("bandwidth".to_owned(), true)].into(),
+        runtime_config: Default::default(),
     };
     let mut plugin = serde_json::to_value(plugin).expect("a configuration always encodes");
     if let Some(fields) = plugin.as_object_mut() {
@@ -120,10 +123,9 @@ pub fn reap(network: &NodeNetwork) -> Result<(), Error> {
         nft::run(&rules(network, pool))?;
         Ok(ended)
     })?;
-    let mut netlink = Netlink::open()?;
     for (_, lease) in ended {
         tracing::info!(container = lease.container, namespace = lease.namespace, "ended the address lease of a network namespace that is gone");
-        netlink.delete_link(&host_interface(&lease.container, &lease.interface))?;
+        NativeEngine.detach(&host_interface(&lease.container, &lease.interface))?;
     }
     Ok(())
 }
@@ -141,6 +143,7 @@ fn rules(network: &NodeNetwork, pool: &AddressPool) -> String {
          ip saddr {pods} ip daddr != {{ {cluster}, 224.0.0.0/4 }} oifname != \"{bridge}\" masquerade fully-random\n }}\n",
         bridge = network.bridge_name
     );
+    text.push_str(&sources::chain(&network.bridge_name, pool));
     match &network.virtual_clusters {
         Some(virtual_clusters) => text.push_str(&isolation::chains(network, virtual_clusters, pool)),
         None => text.push_str("}\n"),

@@ -1,4 +1,5 @@
 //! What a port shall be: names, addresses and routes, derived from the attachment alone.
+use crate::bandwidth::Bandwidth;
 use crate::kubernetes::{PodIdentity, logical_port, logical_switch};
 use crate::pod_clusters::PodCluster;
 use crate::settings::NetworkConf;
@@ -36,11 +37,11 @@ pub struct PortPlan {
     pub router: String,
     /// Its cluster's number; 0 is the host cluster.
     pub cluster: u16,
+    pub bandwidth: Bandwidth,
 }
 
 impl PortPlan {
     pub fn new(conf: &NetworkConf, attachment: &Attachment, address: Ipv4Addr) -> Self {
-        let [a, b, c, d] = address.octets();
         Self {
             logical_switch: attachment.pod.as_ref().map(|pod| logical_switch(&pod.namespace, &attachment.cluster)).unwrap_or_default(),
             logical_port: logical_port(attachment.pod.as_ref(), &attachment.container),
@@ -48,10 +49,11 @@ impl PortPlan {
             interface: attachment.interface.clone(),
             address,
             gateway: conf.gateway(),
-            hardware_address: [0x0a, 0x58, a, b, c, d],
+            hardware_address: hardware_address(address),
             mtu: conf.mtu,
             router: conf.bridge.clone(),
             cluster: attachment.cluster.number,
+            bandwidth: conf.runtime_config.bandwidth.unwrap_or_default(),
         }
     }
 
@@ -67,6 +69,12 @@ impl PortPlan {
         alias.truncate(255);
         alias
     }
+}
+
+/// The pod end's hardware address follows from its address.
+pub fn hardware_address(address: Ipv4Addr) -> [u8; 6] {
+    let [a, b, c, d] = address.octets();
+    [0x0a, 0x58, a, b, c, d]
 }
 
 /// The node end's name: `prism` and the start of a hash, as only 15 bytes fit.
@@ -91,6 +99,8 @@ mod tests {
             mtu: 1450,
             state_dir: "/x".into(),
             virtual_cluster_cidr: None,
+            capabilities: Default::default(),
+            runtime_config: Default::default(),
         };
         let mut attachment = Attachment {
             container: "c1".into(),

@@ -1,7 +1,8 @@
 //! Settings of the pod network: the node's, and what the CNI plugin reads of them from its configuration.
-use crate::Error;
+use crate::{Bandwidth, Error};
 use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
@@ -113,6 +114,18 @@ pub struct NetworkConf {
     /// Where it is set, a pod whose cluster nobody told gets no port.
     #[serde(rename = "virtualClusterCIDR", default, skip_serializing_if = "Option::is_none")]
     pub virtual_cluster_cidr: Option<Ipv4Net>,
+    /// What the runtime shall pass in `runtime_config`.
+    #[serde(default)]
+    pub capabilities: BTreeMap<String, bool>,
+    #[serde(default, skip_serializing)]
+    pub runtime_config: RuntimeConfig,
+}
+
+/// What the runtime says of one call by capabilities.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+pub struct RuntimeConfig {
+    #[serde(default)]
+    pub bandwidth: Option<Bandwidth>,
 }
 
 impl NetworkConf {

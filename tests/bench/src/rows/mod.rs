@@ -2,12 +2,14 @@
 mod balancer;
 mod clusters;
 mod create;
+pub mod dns;
 mod memory;
 mod pods;
 mod read;
 mod reviews;
 mod scale;
 mod scheduler;
+pub mod services;
 mod start;
 mod storage;
 mod turns;
@@ -32,6 +34,8 @@ pub const ALL: &[(&str, Measure)] = &[
     ("clusters", clusters::measure),
     ("turns", turns::measure),
     ("scale", scale::measure),
+    ("services", services::measure),
+    ("dns", dns::measure),
     ("balancer", balancer::measure),
     ("reviews", reviews::measure),
     ("pods", pods::measure),

@@ -2,6 +2,7 @@
 use crate::plugins::is_mirror_pod;
 use crate::request::items;
 use crate::{AdmissionRequest, Operation, Plugin};
+use api_auth::{BALANCES, MASTERS};
 use api_meta::{GroupResource, Status};
 use api_resource::Lookup;
 use async_trait::async_trait;
@@ -35,7 +36,8 @@ impl Plugin for NodeRestriction {
     }
 
     async fn validate(&self, request: &mut AdmissionRequest<'_>, lookup: &dyn Lookup) -> Result<(), Status> {
-        let Some(node) = request.user.node().map(str::to_owned) else { return Ok(()) };
+        // The server's own node is a part of the server.
+        let Some(node) = request.user.node().filter(|_| !request.user.in_group(MASTERS)).map(str::to_owned) else { return Ok(()) };
         let refusal = match (request.group, request.resource, request.subresource) {
             ("", "pods", "") => pod(request, &node, lookup).await?,
             ("", "pods", "status") => pod_status(request, &node),
@@ -190,7 +192,8 @@ fn label_keys(object: &Value) -> Vec<&str> {
 fn is_forbidden_label(key: &str) -> bool {
     let domain = key.split_once('/').map_or("", |(domain, _)| domain);
     let within = |parent: &str| domain == parent || domain.strip_suffix(parent).is_some_and(|rest| rest.ends_with('.'));
-    if within("node-restriction.kubernetes.io") {
+    // Who balances is shown the certificates of Ingresses: that is for the operator to say.
+    if within("node-restriction.kubernetes.io") || key == BALANCES {
         return true;
     }
     let own = OWN_LABELS.contains(&key) || within("kubelet.kubernetes.io") || within("node.kubernetes.io");
@@ -226,6 +229,7 @@ mod tests {
             ("itself", ask("nodes").named("", "n").updates(labels("a"), labels("b")), true),
             ("another", ask("nodes").named("", "m").updates(json!({}), json!({})), false),
             ("taints", ask("nodes").named("", "n").updates(json!({}), json!({"spec": {"taints": [{"key": "a"}]}})), false),
+            ("balancing label", ask("nodes").named("", "n").creates(labels(BALANCES)), false),
             ("role label", ask("nodes").named("", "n").creates(labels("node-role.kubernetes.io/x")), false),
             ("restricted label", ask("nodes").named("", "n").creates(labels("node-restriction.kubernetes.io/x")), false),
             ("zone label", ask("nodes").named("", "n").creates(labels("topology.kubernetes.io/zone")), true),

@@ -185,6 +185,8 @@ fn system_roles() -> Vec<Value> {
                 rule("list watch", "k3k.io", "clusters"),
                 // Whose the addresses of load balancers are.
                 named("list watch", "core", "configmaps", "fiberlb-addresses"),
+                // What DNS answers beside the cluster's own names.
+                named("list watch", "core", "configmaps", "flashdns-zones"),
             ],
         ),
         cluster_role(

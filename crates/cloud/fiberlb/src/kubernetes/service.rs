@@ -9,8 +9,8 @@ use crate::allocation::{Request, Supply, addresses_of, allocate, release};
 use crate::annotations::{LOAD_BALANCER_ID, Wishes};
 use api_cache::AddressLedger;
 use controller_kit::{Controller, Error, EventKind, Kit, ObjectKey, Objects, Plan, Preconditions, Recorder, Runner, async_trait, reference, whole_seconds};
-use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{ConfigMap, ObjectReference, Service};
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::core::v1::{ConfigMap, ObjectReference, Pod, Service};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeSet;
@@ -20,6 +20,11 @@ use std::time::Duration;
 
 const FINALIZER: &str = "service.kubernetes.io/load-balancer-cleanup";
 const CONDITION: &str = "fiberlb.plasmacloud.io/AddressAllocated";
+/// For so long an address is not told while the Service's pods are there and none is ready: who waits for the address, as
+/// people's scripts do, finds somebody behind it then. It is given, and leads where it leads, at once.
+const STARTING: SignedDuration = SignedDuration::from_secs(5);
+/// Between two looks at pods that start.
+const STARTING_LOOK: Duration = Duration::from_millis(200);
 /// Nobody tells when a process of the node lets a port go.
 const LOOK_AGAIN: Duration = Duration::from_secs(15);
 
@@ -40,6 +45,8 @@ pub struct World {
     pub supply: Supply,
     /// The cluster the Service is of.
     pub cluster: String,
+    /// Its pods are there, and none is ready.
+    pub starting: bool,
     pub now: Timestamp,
 }
 
@@ -80,10 +87,30 @@ impl ServiceController {
                 all.into_iter().filter(|(_, service)| is_balanced(service)).map(|(key, _)| key).collect::<Vec<_>>()
             };
             runner = runner.watch(&nodes, move |change| if offers_change(change.old.as_deref(), change.new.as_deref()) { balanced() } else { Vec::new() });
-            runner = runner.needs(&pods);
         }
-        runner
+        runner.needs(&pods)
     }
+}
+
+impl ServiceController {
+    /// Whether a new Service has pods of which none is ready yet.
+    fn is_starting(&self, key: &ObjectKey, service: &Service) -> bool {
+        let created = service.metadata.creation_timestamp.as_ref().map(|time| time.0);
+        let selector = service.spec.as_ref().and_then(|spec| spec.selector.as_ref()).filter(|selector| !selector.is_empty());
+        let (Some(created), Some(selector)) = (created, selector) else { return false };
+        if !status_addresses(service).is_empty() || self.kit.now().duration_since(created) >= STARTING {
+            return false;
+        }
+        let selected = |pod: &Pod| selector.iter().all(|(label, value)| pod.metadata.labels.as_ref().and_then(|labels| labels.get(label)) == Some(value));
+        let pods = self.ports.pods.list(&key.cluster, Some(&key.namespace));
+        let mut of_service = pods.iter().filter(|pod| selected(pod)).peekable();
+        of_service.peek().is_some() && !of_service.any(|pod| is_ready(pod))
+    }
+}
+
+fn is_ready(pod: &Pod) -> bool {
+    let conditions = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
+    conditions.into_iter().any(|condition| condition.type_ == "Ready" && condition.status == "True")
 }
 
 fn is_balanced(service: &Service) -> bool {
@@ -162,7 +189,8 @@ impl Controller for ServiceController {
             // Nothing will be asked of it.
             None => Supply::Nodes { addresses: BTreeSet::new(), taken: Default::default() },
         };
-        Some(World { holder, service, ledger_object, ledger, supply, cluster: key.cluster.to_string(), now: self.kit.now() })
+        let starting = service.as_deref().is_some_and(|service| self.is_starting(key, service));
+        Some(World { holder, service, ledger_object, ledger, supply, cluster: key.cluster.to_string(), starting, now: self.kit.now() })
     }
 
     fn reconcile(world: &World) -> Plan<Action> {
@@ -243,7 +271,8 @@ fn give(world: &World, service: &Service, next: AddressLedger, write: impl Fn(Ad
         actions.push(write(next));
     }
     let mut status = json!({});
-    if status_addresses(service) != given {
+    let untold = status_addresses(service) != given;
+    if untold && !world.starting {
         let ingress: Vec<Value> = given.iter().map(|address| json!({ "ip": address, "ipMode": "VIP" })).collect();
         status["loadBalancer"] = json!({ "ingress": ingress });
     }
@@ -258,7 +287,11 @@ fn give(world: &World, service: &Service, next: AddressLedger, write: impl Fn(Ad
         actions.insert(0, tell(service, EventKind::Normal, "EnsuringLoadBalancer", "Ensuring load balancer"));
         actions.push(tell(service, EventKind::Normal, "EnsuredLoadBalancer", "Ensured load balancer"));
     }
-    actions.into()
+    let mut plan: Plan<Action> = actions.into();
+    if untold && world.starting {
+        plan.look_again(STARTING_LOOK);
+    }
+    plan
 }
 
 /// The Service keeps what it has, if anything.
@@ -326,6 +359,7 @@ mod tests {
             ledger,
             supply: Supply::Pool(AddressPool::parse(&[pool]).unwrap()),
             cluster: "root".into(),
+            starting: false,
             now: Timestamp::UNIX_EPOCH,
         }
     }
@@ -372,6 +406,19 @@ mod tests {
     fn told(world: &World) -> Vec<&'static str> {
         let actions = ServiceController::reconcile(world).actions;
         actions.iter().filter_map(|action| if let Action::Tell { reason, .. } = action { Some(*reason) } else { None }).collect()
+    }
+
+    #[test]
+    fn an_address_is_held_at_once_and_told_when_somebody_is_behind_it() {
+        let mut starting = world(service(json!({})), "192.0.2.50", AddressLedger::default());
+        starting.starting = true;
+        let mut world = settled(starting);
+        assert!(!world.ledger.grants.is_empty() && status_addresses(world.service.as_ref().unwrap()).is_empty());
+        assert_eq!(ServiceController::reconcile(&world).again_after, Some(STARTING_LOOK));
+        world.starting = false;
+        let world = settled(world);
+        assert_eq!(status_addresses(world.service.as_ref().unwrap()).len(), 1);
+        assert_eq!(ServiceController::reconcile(&world).again_after, None);
     }
 
     #[test]

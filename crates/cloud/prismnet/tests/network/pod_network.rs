@@ -51,6 +51,65 @@ fn pods_reach_each_other_their_node_and_the_outside() {
     let mut heard = [0; 16];
     let (length, from) = ears.recv_from(&mut heard).unwrap();
     assert_eq!((&heard[..length], from.ip().to_string()), (&b"truth"[..], b_address.to_string()), "a pod can't speak with another's address");
+
+    // Nor with another hardware address than its own.
+    let own = b.sh("cat /proc/net/arp >/dev/null; ip -o link show eth0").split("link/ether ").nth(1).unwrap()[..17].to_owned();
+    for (hardware, word) in [("02:00:00:00:00:01", "lie"), (own.as_str(), "truth")] {
+        b.sh(&format!("ip link set eth0 address {hardware}; ip neigh replace 10.244.1.1 lladdr {} dev eth0", gateway_of(&node, &b)));
+        b.namespace.enter(|| UdpSocket::bind((b_address, 0)).unwrap().send_to(word.as_bytes(), "10.244.1.1:5353").unwrap()).unwrap();
+    }
+    let (length, _) = ears.recv_from(&mut heard).unwrap();
+    assert_eq!(&heard[..length], b"truth", "what bears another hardware address is dropped");
+}
+
+/// The hardware address of the node's end of a pod's port.
+fn gateway_of(node: &Node, pod: &Machine) -> String {
+    let links = node.machine.sh("ip -o link show type veth");
+    let line = links.lines().find(|line| line.contains(&pod.name)).unwrap_or_else(|| panic!("{} has no port in {links}", pod.name));
+    line.split("link/ether ").nth(1).unwrap()[..17].to_owned()
+}
+
+#[test]
+fn a_pods_bandwidth_is_what_its_annotations_say() {
+    let node = Node::new();
+    let (slow, free) = (Machine::new("slow"), Machine::new("free"));
+    let mut conf = node.conf();
+    assert_eq!(conf["capabilities"], json!({ "bandwidth": true }), "the runtime is told to pass it");
+    // As containerd passes the annotations: bits a second, and bursts of all that fits.
+    let rates = json!({ "ingressRate": 8_000_000, "ingressBurst": u32::MAX, "egressRate": 4_000_000, "egressBurst": u32::MAX });
+    conf["runtimeConfig"] = json!({ "bandwidth": rates });
+    let reply = node.call("ADD", &slow, &conf);
+    assert_eq!(reply.code, 0, "{reply:?}");
+    let address: Ipv4Addr = reply.body.unwrap()["ips"][0]["address"].as_str().unwrap().strip_suffix("/32").unwrap().parse().unwrap();
+    let free_address = node.add(&free);
+    let queues = || node.machine.sh("tc -s qdisc show | grep -A1 tbf || true");
+    assert!(queues().contains("rate 8Mbit") && queues().contains("rate 4Mbit"), "{}", queues());
+    assert_eq!(queues().matches("tbf").count(), 2, "nobody else is limited: {}", queues());
+    assert_eq!(node.call("ADD", &slow, &conf).code, 0);
+    assert_eq!(queues().matches("tbf").count(), 2, "a repeated call changes nothing");
+
+    // More than a bucket holds, both ways: all of it arrives, through the queues.
+    for (from, to, at) in [(&free, &slow, address), (&slow, &free, free_address)] {
+        let listener = to.listen("0.0.0.0:80");
+        let mut sending = from.connect((at, 80).into()).unwrap();
+        let writing = std::thread::spawn(move || std::io::Write::write_all(&mut sending, &[7; 600_000]).unwrap());
+        let mut got = Vec::new();
+        std::io::Read::read_to_end(&mut listener.accept().unwrap().0, &mut got).unwrap();
+        writing.join().unwrap();
+        assert_eq!(got.len(), 600_000);
+    }
+    let sent: Vec<u64> = queues().lines().filter_map(|line| line.trim().strip_prefix("Sent ")?.split(' ').next()?.parse().ok()).collect();
+    assert!(sent.len() == 2 && sent.iter().all(|bytes| *bytes > 600_000), "{}", queues());
+    assert_eq!(queues().matches("overlimits 0").count(), 0, "both had to wait: {}", queues());
+
+    for (rates, why) in [(json!({ "egressRate": 999 }), "unreasonably small"), (json!({ "ingressRate": 1_000_000_000_000_001u64 }), "unreasonably large")] {
+        let mut wrong = node.conf();
+        wrong["runtimeConfig"] = json!({ "bandwidth": rates });
+        assert!(node.call("ADD", &Machine::new("wrong"), &wrong).body.unwrap()["msg"].as_str().unwrap().contains(why));
+    }
+    assert_eq!(node.call("DEL", &slow, &conf).code, 0);
+    let left = node.machine.sh("ip -o link; nft list tables; tc qdisc show");
+    assert!(!left.contains("prifb") && !left.contains("tbf"), "{left}");
 }
 
 #[test]

@@ -320,22 +320,8 @@ fn what_arrives_is_what_the_api_says() {
         }
         apply(&node, &mut state);
         let model = Model { pods: &pods, namespaces: &namespaces, policies: &policies };
-        let through = on_the_wire(&pods);
-        for from in 0..pods.len() {
-            for to in 0..pods.len() {
-                for (protocol, port) in PORTS {
-                    let (expected, got) = (model.lets_through(from, to, protocol, port), through.contains(&(from, to, protocol, port)));
-                    seen[usize::from(expected)] += 1;
-                    let names = (&pods[from].key.name, &pods[to].key.name);
-                    assert_eq!(
-                        got,
-                        expected,
-                        "round {round}: {names:?} {protocol:?} {port}\n{}",
-                        serde_json::to_string_pretty(&policies.values().collect::<Vec<_>>()).unwrap()
-                    );
-                }
-            }
-        }
+        let [refused, through] = compare(&pods, &model, &format!("round {round}"));
+        seen = [seen[0] + refused, seen[1] + through];
     }
     assert!(written >= 60 && seen.iter().all(|count| *count > 1_000), "{written} policies, {seen:?} refused and let through: too few to tell");
     // With the last policy gone nothing of any is left.
@@ -345,6 +331,93 @@ fn what_arrives_is_what_the_api_says() {
     apply(&node, &mut state);
     let left = node.machine.sh("nft list table ip k8shost-policy");
     assert!(!left.contains("set-") && !left.contains("policy-1") && !left.contains("elements"), "{left}");
+}
+
+/// What arrives compared with the model, for every pair of pods and port. Gives how many are refused and let through.
+fn compare(pods: &[Pod], model: &Model<'_>, when: &str) -> [usize; 2] {
+    let (through, mut seen) = (on_the_wire(pods), [0, 0]);
+    for from in 0..pods.len() {
+        for to in 0..pods.len() {
+            for (protocol, port) in PORTS {
+                let (expected, got) = (model.lets_through(from, to, protocol, port), through.contains(&(from, to, protocol, port)));
+                seen[usize::from(expected)] += 1;
+                let names = (&pods[from].key.name, &pods[to].key.name);
+                let all = || serde_json::to_string_pretty(&model.policies.values().collect::<Vec<_>>()).unwrap();
+                assert_eq!(got, expected, "{when}: {names:?} {protocol:?} {port}\n{}", all());
+            }
+        }
+    }
+    seen
+}
+
+/// With sixty-four policies in force at once: all of them, and all but each one, so that what every policy does is seen.
+#[test]
+fn many_policies_at_once_add_up_as_the_api_says() {
+    const POLICIES: usize = 64;
+    let node = Node::new();
+    let pod = |number: usize| {
+        let (namespace, id) = (if number < 4 { "a" } else { "b" }, number.to_string());
+        Pod::start(&node, namespace, &format!("pod{number}"), &[("id", id.as_str()), ("half", if number.is_multiple_of(2) { "even" } else { "odd" })])
+    };
+    let pods: Vec<Pod> = (0..8).map(pod).collect();
+    let labels = |name: &str, team: &str| BTreeMap::from([("kubernetes.io/metadata.name".to_owned(), name.to_owned()), ("team".to_owned(), team.to_owned())]);
+    let namespaces = BTreeMap::from([("a".to_owned(), labels("a", "red")), ("b".to_owned(), labels("b", "blue"))]);
+    let (root, mut state, mut dice) = (ClusterName::root(), Policies::default(), Dice(64));
+    for (name, labels) in &namespaces {
+        state.set_namespace(&ObjectKey::new(&root, "", name), Some(labels.clone()));
+    }
+    for pod in &pods {
+        state.set_pod(&pod.key, Some(pod.facts.clone()));
+    }
+    nft(&node, &state.reload(&BTreeMap::new()).script);
+    // Each is about few pods, peers and ports: broad ones would hide all others.
+    let few = |dice: &mut Dice| {
+        let ids: Vec<String> = (0..=dice.below(2)).map(|_| dice.below(8).to_string()).collect();
+        json!({"matchExpressions": [{"key": "id", "operator": "In", "values": ids}]})
+    };
+    let peer = |dice: &mut Dice| match dice.below(4) {
+        0 => json!({"podSelector": few(dice)}),
+        1 => json!({"namespaceSelector": dice.namespaces(), "podSelector": few(dice)}),
+        2 => json!({"namespaceSelector": {"matchLabels": {"team": dice.one(&["red", "blue"])}}, "podSelector": {"matchLabels": {"half": "odd"}}}),
+        _ => json!({"ipBlock": {"cidr": format!("10.244.1.{}/32", 2 + dice.below(8))}}),
+    };
+    let mut policies: BTreeMap<(String, String), NetworkPolicy> = BTreeMap::new();
+    for number in 0..POLICIES {
+        let direction = dice.one(&["Ingress", "Egress"]);
+        let (rules, peers) = if direction == "Ingress" { ("ingress", "from") } else { ("egress", "to") };
+        let rule: Vec<Value> = (0..=dice.below(3)).map(|_| json!({peers: [peer(&mut dice)], "ports": [dice.port()]})).collect();
+        let spec = json!({"podSelector": few(&mut dice), "policyTypes": [direction], rules: rule});
+        let policy = serde_json::from_value(json!({"metadata": {"name": format!("p{number}")}, "spec": spec})).unwrap();
+        policies.insert((dice.one(&["a", "b"]).to_owned(), format!("policy-{number}")), policy);
+    }
+    assert_eq!(policies.len(), POLICIES);
+    for ((namespace, name), policy) in &policies {
+        state.set_policy(&ObjectKey::new(&root, namespace, name), Some(Policy::of(policy)));
+    }
+    apply(&node, &mut state);
+    let compared = |policies: &BTreeMap<_, _>, when: &str| compare(&pods, &Model { pods: &pods, namespaces: &namespaces, policies }, when);
+    let mut seen = compared(&policies, "with all");
+    let mut matter = 0;
+    let verdicts = |policies: &BTreeMap<_, _>| {
+        let model = Model { pods: &pods, namespaces: &namespaces, policies };
+        let all = (0..pods.len()).flat_map(|from| (0..pods.len()).map(move |to| (from, to)));
+        all.flat_map(|(from, to)| PORTS.map(|(protocol, port)| model.lets_through(from, to, protocol, port))).collect::<Vec<_>>()
+    };
+    let with_all = verdicts(&policies);
+    for place in policies.keys().cloned().collect::<Vec<_>>() {
+        let key = ObjectKey::new(&root, &place.0, &place.1);
+        let without = policies.remove(&place).unwrap();
+        matter += usize::from(verdicts(&policies) != with_all);
+        state.set_policy(&key, None);
+        apply(&node, &mut state);
+        let [refused, through] = compared(&policies, &format!("without {}", place.1));
+        seen = [seen[0] + refused, seen[1] + through];
+        state.set_policy(&key, Some(Policy::of(&without)));
+        policies.insert(place, without);
+    }
+    apply(&node, &mut state);
+    compared(&policies, "with all again");
+    assert!(seen.iter().all(|count| *count > 1_000) && matter >= 8, "{seen:?} refused and let through, {matter} policies matter: too few to tell");
 }
 
 #[test]

@@ -1,0 +1,3 @@
+//! The gRPC API's messages and services, made of `proto/flashdns.proto` at build time.
+#![allow(clippy::all, clippy::unwrap_used, missing_docs, reason = "generated")]
+tonic::include_proto!("flashdns.v1");
