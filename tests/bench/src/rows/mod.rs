@@ -1,5 +1,6 @@
 //! The rows of the budget table: one file each.
 mod balancer;
+mod cluster_pods;
 mod clusters;
 mod create;
 mod memory;
@@ -30,6 +31,7 @@ pub const ALL: &[(&str, Measure)] = &[
     ("reviews", reviews::measure),
     ("pods", pods::measure),
     ("storage", storage::measure),
+    ("cluster-pods", cluster_pods::measure),
 ];
 
 fn runtime() -> Result<tokio::runtime::Runtime> {

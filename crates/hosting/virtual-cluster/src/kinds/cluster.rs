@@ -114,6 +114,8 @@ pub struct ClusterStatus {
     pub policy: Option<Box<AppliedPolicy>>,
     pub pod_security: String,
     pub host_version: String,
+    pub paused: bool,
+    pub restored_from: String,
 }
 
 /// What a policy sets for a Cluster, before the Cluster's own.
