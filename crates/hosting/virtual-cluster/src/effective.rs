@@ -75,6 +75,25 @@ pub fn effective(cluster: &Cluster, bound: &Bound) -> Result<Effective, String> 
     Ok(Effective { cluster: ClusterName::hosted(namespace, name)?, settings, policy: applied })
 }
 
+/// What a Cluster says that is kept and has no effect, though whoever wrote it may think so; and why.
+pub fn without_effect(cluster: &Cluster, applied: Option<&AppliedPolicy>) -> Vec<&'static str> {
+    let spec = &cluster.spec;
+    let sources = spec.custom_cas.as_ref().filter(|custom| custom.enabled).map(|custom| &custom.sources);
+    let priority = !spec.priority_class.is_empty() || applied.is_some_and(|policy| !policy.priority_class.is_empty());
+    let all = [
+        (priority, "priorityClass has no effect: clusters take turns at the scheduler, and no cluster's pods preempt another's"),
+        (
+            sources.is_some_and(|sources| !sources.server_ca.secret_name.is_empty()),
+            "customCAs.sources.serverCA has no effect: this server's own certificate is shown for all clusters",
+        ),
+        (
+            sources.is_some_and(|sources| !sources.service_account_token.secret_name.is_empty()),
+            "customCAs.sources.serviceAccountToken has no effect: tokens are signed with this server's key, and told apart by their issuer",
+        ),
+    ];
+    all.into_iter().filter_map(|(said, why)| said.then_some(why)).collect()
+}
+
 fn annotation<'a>(cluster: &'a Cluster, name: &str) -> &'a str {
     cluster.metadata.annotations.as_ref().and_then(|all| all.get(name)).map_or("", String::as_str)
 }
@@ -173,6 +192,17 @@ mod tests {
         assert_eq!(with(json!({PAUSED: "false", RESTORE_FROM: "s"})), (false, Some("s".into())));
         assert_eq!(with(json!({RESTORE_FROM: "s", RESTORE_AT: "noon"})), (false, Some("s@noon".into())));
         assert_eq!(with(json!({RESTORE_AT: "noon"})), (false, None));
+    }
+
+    #[test]
+    fn what_has_no_effect_is_told() {
+        let said = |spec: Value, applied: Option<AppliedPolicy>| without_effect(&cluster(spec), applied.as_ref()).len();
+        assert_eq!(said(json!({}), None), 0);
+        assert_eq!(said(json!({"priorityClass": "high"}), None), 1);
+        assert_eq!(said(json!({}), Some(AppliedPolicy { priority_class: "high".into(), ..AppliedPolicy::default() })), 1);
+        let sources = json!({"clientCA": {"secretName": "c"}, "serverCA": {"secretName": "s"}, "serviceAccountToken": {"secretName": "t"}});
+        assert_eq!(said(json!({"customCAs": {"enabled": true, "sources": sources}}), None), 2);
+        assert_eq!(said(json!({"customCAs": {"enabled": false, "sources": sources}}), None), 0);
     }
 
     #[test]

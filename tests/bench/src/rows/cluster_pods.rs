@@ -63,7 +63,8 @@ async fn found_its_service(host: &Client, name: &str) -> Result<Duration> {
     let began = SystemClock.instant();
     clusters.create(&PostParams::default(), &serde_json::from_value(json!({ "metadata": { "name": name }, "spec": {} }))?).await?;
     let secrets: Api<Secret> = Api::namespaced(host.clone(), NAMESPACE);
-    let secret = until("its kubeconfig is there", || secrets.get_opt(&format!("k3k-{name}-kubeconfig"))).await?;
+    let secret_name = format!("k3k-{name}-kubeconfig");
+    let secret = until("its kubeconfig is there", || secrets.get_opt(&secret_name)).await?;
     let kubeconfig = secret.data.and_then(|mut data| data.remove("kubeconfig.yaml")).context("the Secret holds no kubeconfig")?;
     let inside = client(Kubeconfig::from_yaml(std::str::from_utf8(&kubeconfig.0)?)?).await?;
     let services: Api<Service> = Api::namespaced(inside.clone(), "default");

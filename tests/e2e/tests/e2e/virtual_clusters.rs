@@ -213,3 +213,50 @@ spec:
     let address = a.k("get service own -o jsonpath={.spec.clusterIP}").ok();
     assert!(a.k("logs own").ok().contains(&address));
 }
+
+#[test]
+fn a_cluster_is_reached_from_outside_through_a_balancer_and_a_node_port() {
+    let cluster = Cluster::start_with(&["--external-ip-pool", "192.0.2.100-192.0.2.101"]);
+    let host = cluster.server.host_tool();
+    wait_until("there are virtual clusters", SOON, || host.k("get clusters.k3k.io -A").success);
+    host.k("create namespace team").ok();
+    host.apply(
+        r#"
+apiVersion: k3k.io/v1beta1
+kind: Cluster
+metadata: {name: balanced, namespace: team}
+spec: {tlsSANs: [balanced.example.com], expose: {loadBalancer: {serverPort: 8443}}}
+---
+apiVersion: k3k.io/v1beta1
+kind: Cluster
+metadata: {name: ported, namespace: team}
+spec: {tlsSANs: [ported.example.com], expose: {nodePort: {}}}
+"#,
+    );
+    host.sh("kubectl wait -n team --for=jsonpath='{.status.phase}'=Ready cluster.k3k.io/balanced cluster.k3k.io/ported --timeout=60s").ok();
+    let balancer = "kubectl get service -n team k3k-balanced-service -o jsonpath='{.status.loadBalancer.ingress[*].ip}'";
+    let balancer = host.until(balancer, SOON, |address| !address.is_empty());
+    let port = host.k("get service -n team k3k-ported-service -o jsonpath={.spec.ports[0].nodePort}").ok();
+    // Neither the address nor the port is followed by a path: what is reached is this cluster and no other.
+    let outside = |name: &str, place: &str| {
+        let text = command(&cluster, &format!("kubeconfig generate {name} -n team --kubeconfig-server {place}"));
+        let kubeconfig = cluster.server.directory.path().join(format!("outside-{name}.yaml"));
+        let text = text.replace(&format!("/clusters/{name}.team"), &format!("\n    tls-server-name: {name}.example.com"));
+        std::fs::write(&kubeconfig, text).expect("a file can be written");
+        Tool { kubeconfig, ..cluster.outside() }
+    };
+    let places = [("balanced", format!("{balancer}:8443")), ("ported", format!("{}:{port}", cluster.host.address))];
+    for (name, place) in &places {
+        let kubectl = outside(name, place);
+        kubectl.until("kubectl get namespaces -o name", SOON, |names| names.contains("namespace/kube-system"));
+        kubectl.k(&format!("create configmap {name}")).ok();
+    }
+    let other = outside("ported", &places[0].1).k("--request-timeout=5s get namespaces");
+    assert!(!other.success, "one cluster's administrator at another's address");
+    // A Cluster that says something else is reached in another way.
+    host.k("patch cluster.k3k.io -n team balanced --type merge -p {\"spec\":{\"expose\":null,\"version\":\"v1.37.0\"}}").ok();
+    wait_until("nothing leads there any more", SOON, || !host.k("get service -n team k3k-balanced-service").success);
+    let own = Tool { kubeconfig: cluster.server.directory.path().join("own.yaml"), ..cluster.server.tool() };
+    std::fs::write(&own.kubeconfig, command(&cluster, "kubeconfig generate balanced -n team")).expect("a file can be written");
+    own.k("get configmap balanced").ok();
+}

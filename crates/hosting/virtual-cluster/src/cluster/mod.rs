@@ -7,7 +7,7 @@ mod secrets;
 #[cfg(test)]
 mod tests;
 
-use crate::effective::{Bound, Effective};
+use crate::effective::{Bound, Effective, without_effect};
 use crate::kinds::{self, Cluster, KubeconfigSecret, MANAGER, Policy, SECRET_TYPE};
 use crate::names::{self, POLICY_LABEL};
 use crate::status::{self, host};
@@ -172,9 +172,13 @@ impl Controller for Clusters {
 }
 
 impl Clusters {
-    /// Events for what a Cluster's annotations have brought about.
+    /// Events for what a Cluster's annotations have brought about, and for what it says in vain.
     fn tell_of_life(&self, key: &ObjectKey, cluster: &Cluster, effective: &Effective) {
         let (settings, before) = (&effective.settings, &cluster.status);
+        let told = status::find_ready(&before.conditions).is_some_and(|ready| ready.observed_generation == cluster.metadata.generation);
+        for why in without_effect(cluster, effective.policy.as_ref()).into_iter().filter(|_| !told) {
+            self.recorder.warning(&key.cluster, cluster, "WithoutEffect", why);
+        }
         if settings.paused != before.paused {
             let (reason, message) = if settings.paused { ("Paused", "Nothing of the cluster runs or changes") } else { ("Resumed", "The cluster goes on") };
             self.recorder.normal(&key.cluster, cluster, reason, message);

@@ -90,6 +90,10 @@ pub struct CustomAuthorities {
 pub struct AuthoritySources {
     #[serde(rename = "clientCA")]
     pub client_ca: AuthoritySource,
+    #[serde(rename = "serverCA")]
+    pub server_ca: AuthoritySource,
+    #[serde(rename = "serviceAccountToken")]
+    pub service_account_token: AuthoritySource,
 }
 
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
