@@ -35,7 +35,7 @@ fn uids(api: &Api, path: &str) -> BTreeSet<String> {
 #[test]
 fn a_paused_cluster_can_be_read_and_nothing_of_it_runs_until_it_is_resumed() {
     let (mut server, api) = host();
-    api.post("/api/v1/nodes", &json!({"metadata": {"name": "n1"}})).ok();
+    api.post("/api/v1/nodes", &json!({"metadata": {"name": "n1"}, "spec": {"unschedulable": true}})).ok();
     let a = mine(&server, &api);
     for name in ["running", "waiting"] {
         a.post(PODS, &pod(name)).ok();

@@ -110,6 +110,10 @@ fn is_made(object: &Value) -> bool {
     if owners.into_iter().flatten().any(|owner| owner["controller"] == true) || object["metadata"]["deletionTimestamp"].is_string() {
         return true;
     }
+    // Those that upstream's servers keep as they are.
+    if object["metadata"]["annotations"].get("apf.kubernetes.io/autoupdate-spec").is_some() {
+        return true;
+    }
     match text(object, "/kind") {
         "Namespace" => NAMESPACES.contains(&name),
         "ConfigMap" => name == "kube-root-ca.crt" || (namespace == "kube-system" && matches!(name, "extension-apiserver-authentication")),

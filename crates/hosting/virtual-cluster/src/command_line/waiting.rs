@@ -14,7 +14,8 @@ use std::time::Duration;
 /// # Errors
 /// When it can't be served, or not within the time; why is in the Cluster's status.
 pub async fn until_ready(session: &Session, cluster: Value, timeout: Duration) -> Result<Value> {
-    let waiting = follow(session, &collection_of(&cluster), cluster, |cluster| match cluster {
+    let collection = collection_of(&cluster);
+    let waiting = follow(session, &collection, cluster, |cluster| match cluster {
         None => Some(Err(anyhow!("the cluster was deleted"))),
         Some(cluster) => state(cluster).transpose().map(|done| done.map(|()| cluster.clone())),
     });
@@ -24,7 +25,8 @@ pub async fn until_ready(session: &Session, cluster: Value, timeout: Duration) -
 /// Waits until the Cluster is gone.
 pub async fn until_gone(session: &Session, cluster: Value, timeout: Duration) -> Result<()> {
     let uid = cluster["metadata"]["uid"].clone();
-    let waiting = follow(session, &collection_of(&cluster), cluster, |cluster| cluster.is_none_or(|cluster| cluster["metadata"]["uid"] != uid).then(|| Ok(())));
+    let collection = collection_of(&cluster);
+    let waiting = follow(session, &collection, cluster, |cluster| cluster.is_none_or(|cluster| cluster["metadata"]["uid"] != uid).then(|| Ok(())));
     tokio::time::timeout(timeout, waiting).await.context("the cluster was not removed in time")?
 }
 
@@ -33,7 +35,8 @@ pub async fn until_gone(session: &Session, cluster: Value, timeout: Duration) ->
 /// # Errors
 /// When it can't be, or not within the time; why is in the Cluster's status.
 pub async fn until_told(session: &Session, cluster: Value, timeout: Duration, done: impl Fn(&Value) -> bool) -> Result<()> {
-    let waiting = follow(session, &collection_of(&cluster), cluster, |cluster| match cluster {
+    let collection = collection_of(&cluster);
+    let waiting = follow(session, &collection, cluster, |cluster| match cluster {
         None => Some(Err(anyhow!("the cluster was deleted"))),
         Some(cluster) if done(&cluster["status"]) => Some(Ok(())),
         Some(cluster) if matches!(cluster["status"]["phase"].as_str(), Some("Failed" | "Pending")) => Some(Err(anyhow!("{}", told(ready_of(cluster))))),
