@@ -127,9 +127,9 @@ impl ApiServer {
             Some(restore) => Some(self.read_snapshot(&restore.snapshot).await?),
             None => None,
         };
-        if let Some(snapshot) = &snapshot {
-            // Services keep their addresses, wherever nothing else is asked for.
-            settings.service_cidr.get_or_insert(snapshot.header.service_cidr);
+        // Services keep their addresses, wherever nothing else is asked for.
+        if let (Some(snapshot), None) = (&snapshot, settings.service_cidr) {
+            settings.service_cidr = Some(snapshot.header.service_cidr);
             settings.cluster_dns.get_or_insert(snapshot.header.cluster_dns);
         }
         let (service_cidr, cluster_dns) = addresses(&settings, self.service_cidr)?;
