@@ -53,6 +53,7 @@ fn is_of_the_world(key: &Key) -> bool {
         (key.group(), key.resource(), key.namespace()),
         ("", "nodes" | "persistentvolumes", _)
             | ("storage.k8s.io", "csinodes" | "volumeattachments" | "csistoragecapacities", _)
+            | ("snapshot.storage.k8s.io", "volumesnapshots" | "volumesnapshotcontents", _)
             | ("certificates.k8s.io", "certificatesigningrequests", _)
             | ("coordination.k8s.io", "leases", "kube-node-lease")
     )
@@ -396,7 +397,8 @@ mod tests {
                 }),
             )
         };
-        let snapshot = || vec![volume("v1", "kept"), volume("v2", "lost"), claim("kept", "v1"), claim("lost", "v2")];
+        let of_driver = || held("snapshot.storage.k8s.io/volumesnapshotcontents", "", "content", json!({"spec": {"source": {"snapshotHandle": "h"}}}));
+        let snapshot = || vec![of_driver(), volume("v1", "kept"), volume("v2", "lost"), claim("kept", "v1"), claim("lost", "v2")];
         let now = vec![volume("v1", "kept"), volume("v3", "later"), held("/nodes", "", "n", json!({}))];
         let (objects, waiting) = restored(snapshot(), Some(now));
         assert_eq!(names(&objects), ["endpoints/kubernetes", "nodes/n", "persistentvolumeclaims/kept", "persistentvolumes/v1", "persistentvolumes/v3"]);

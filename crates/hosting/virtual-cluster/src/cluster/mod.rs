@@ -20,8 +20,8 @@ use reconcile::{Action, World};
 use serde_json::{Value, json};
 use std::sync::Arc;
 
-pub use provision::{HostFacts, StorageObjects, hosting};
 pub use addons::{Known, objects};
+pub use provision::{HostFacts, StorageObjects, hosting};
 
 /// Found by the namespaces that are bound to a policy.
 pub const BY_POLICY: &str = "policy";

@@ -62,6 +62,7 @@ pub fn is_wanted(group: &str, resource: &str) -> bool {
             | ("coordination.k8s.io", _)
             | ("networking.k8s.io", "ipaddresses" | "servicecidrs")
             | ("storage.k8s.io", "csinodes" | "volumeattachments" | "csistoragecapacities" | "csidrivers")
+            | ("snapshot.storage.k8s.io", "volumesnapshotcontents")
             | ("resource.k8s.io", "resourceslices")
     )
 }
