@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 use std::path::Path;
 
 const FOLDER: &str = "crates/hosting/virtual-cluster/data";
-const NAMES: [&str; 2] = ["clusters", "virtualclusterpolicies"];
+const NAMES: [&str; 3] = ["clusters", "virtualclusterpolicies", "clustersnapshots"];
 /// What `resource.Quantity` is held to in definitions that others generate.
 const QUANTITY: &str = r"^(\+|-)?(([0-9]+(\.[0-9]*)?)|(\.[0-9]+))(([KMGTPE]i)|[numkMGTPE]|([eE](\+|-)?(([0-9]+(\.[0-9]*)?)|(\.[0-9]+))))?$";
 

@@ -15,11 +15,14 @@ use anyhow::{Context, Result};
 use api_auth::{Authentication, Authorizer, RbacIndex, ServiceAccountTokens, TokenWebhook};
 use api_meta::{ClusterName, GroupResource};
 use api_server::audit::{LogFile, LogFileSettings};
-use api_server::{ApiServer, Bootstrap, Joining, Kinds, NodeConnector, NodeMirrors, ServerOptions, Settings, Tenancy, Tenants, bootstrap};
+use api_server::{
+    ApiServer, Bootstrap, Joining, Kinds, NamedCertificates, NodeConnector, NodeMirrors, ServerOptions, Settings, Snapshots, Tenancy, Tenants, bootstrap,
+};
 use clock::{Clock, SystemClock};
 use controller_kit::Kit;
 use controllers::NodeRanges;
 use ipnet::IpNet;
+use pki::CertificateAuthority;
 use settings::{ServerArgs, ServerSettings};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::unix::fs::PermissionsExt;
@@ -77,9 +80,14 @@ async fn run(settings: ServerSettings) -> Result<()> {
     };
     let agent = if settings.disable_agent { None } else { Some(node::NodeSettings::of(&settings, &node_config, node_address, balancing.as_ref())?) };
     // Without pods nobody is there to ask at a cluster's own address.
-    let tenants = Arc::new(Tenants::new(agent.as_ref().map(|_| settings.virtual_cluster_cidr), node_address));
+    let tenants = Tenants::new(agent.as_ref().map(|_| settings.virtual_cluster_cidr), node_address);
+    let tenants = Arc::new(tenants.with_own_names(names(&settings, node_address).dns_names));
+    let authority = CertificateAuthority::from_pem(certificates.server_ca.certificate_pem(), &certificates.server_ca.key_pem())?;
     let tenancy = Tenancy {
         tenants: tenants.clone(),
+        records: store.clone(),
+        certificates: NamedCertificates::new(authority, clock.clone()),
+        snapshots: Snapshots::new(server_dir.join("cluster-snapshots"), encryption.clone()),
         server_ca_pem: certificates.server_ca.certificate_pem().to_owned(),
         server: node_address,
         port,
@@ -107,7 +115,9 @@ async fn run(settings: ServerSettings) -> Result<()> {
     .await?;
 
     // Clients of virtual clusters come with certificates of their own authorities: which one counts is decided with the cluster.
-    let tls = pki::server_config_for_any_client(shown.serving.clone(), &[b"h2", b"http/1.1"])?;
+    let of_clusters = server.clone();
+    let shown_by_name = pki::ByName { otherwise: shown.serving.clone(), chosen: Box::new(move |name| of_clusters.certificate_for(name)) };
+    let tls = pki::server_config_for_any_client(Arc::new(shown_by_name), &[b"h2", b"http/1.1"])?;
     let serving = tokio::spawn(api_server::serve(server.clone(), listener, Arc::new(tls), shutdown.clone()));
     let dns = agent.as_ref().map(node::NodeSettings::dns_objects).unwrap_or_default();
     let bootstrap_settings = Bootstrap {

@@ -1,5 +1,5 @@
 //! ServerHosting: this server, as whoever manages its virtual clusters sees it.
-use api_client::{Access, ClusterSettings, Hosting, HostingError};
+use api_client::{Access, ClusterSettings, Hosting, HostingError, SnapshotFacts};
 use api_meta::ClusterName;
 use api_server::{ApiServer, ClusterError};
 use async_trait::async_trait;
@@ -22,5 +22,13 @@ impl Hosting for ServerHosting {
 
     async fn remove(&self, cluster: &ClusterName) -> Result<(), HostingError> {
         self.0.remove_cluster(cluster).await.map_err(told)
+    }
+
+    async fn snapshot(&self, cluster: &ClusterName, id: &str) -> Result<SnapshotFacts, HostingError> {
+        self.0.snapshot_cluster(cluster, id).await.map_err(told)
+    }
+
+    async fn forget_snapshot(&self, id: &str) -> Result<(), HostingError> {
+        self.0.forget_snapshot(id).await.map_err(told)
     }
 }

@@ -64,7 +64,7 @@ fn addresses(service: &Value) -> BTreeSet<String> {
     listed.chain(service["spec"]["clusterIP"].as_str()).filter(|a| !a.is_empty() && *a != "None").map(str::to_owned).collect()
 }
 
-fn node_ports(service: &Value) -> BTreeSet<u64> {
+pub(crate) fn node_ports(service: &Value) -> BTreeSet<u64> {
     let ports = service["spec"]["ports"].as_array().into_iter().flatten().filter_map(|p| p["nodePort"].as_u64());
     ports.chain(service["spec"]["healthCheckNodePort"].as_u64()).filter(|p| *p != 0).collect()
 }
@@ -280,9 +280,53 @@ fn port_record(port: u64, cluster: &ClusterName, namespace: &str, service: &str)
     object::encode(value.as_object().expect("an object literal"))
 }
 
+impl ApiServer {
+    /// Claims node ports for a Service that is written without the pipeline, and writes them into it: those it names if `keep`
+    /// and its cluster has them (`had`) or nobody does, else others. `taken` are those claimed so far.
+    pub(crate) async fn reclaim_ports(
+        &self,
+        cluster: &ClusterName,
+        service: &mut Value,
+        had: &BTreeSet<u64>,
+        keep: bool,
+        taken: &mut BTreeSet<u64>,
+    ) -> Result<Txn, Status> {
+        let mut claims = Txn::default();
+        for old in node_ports(service) {
+            let unclaimed = keep && !taken.contains(&old) && self.store.get(&port_key(old)).await.map_err(errors::from_store)?.is_none();
+            let own = keep && had.contains(&old) && !taken.contains(&old);
+            let port = if own || unclaimed { old } else { self.free_port(taken, had).await? };
+            taken.insert(port);
+            if !own {
+                claims.preconditions.push(Precondition::Absent(port_key(port)));
+            }
+            let value = port_record(port, cluster, metadata::text(service, "namespace"), metadata::text(service, "name"));
+            claims.ops.push(Op::Put { key: port_key(port), value });
+            replace_port(service, old, port);
+        }
+        Ok(claims)
+    }
+}
+
+/// Has a Service use one node port instead of another.
+fn replace_port(service: &mut Value, old: u64, new: u64) {
+    let spec = &mut service["spec"];
+    if spec["healthCheckNodePort"].as_u64() == Some(old) {
+        spec["healthCheckNodePort"] = new.into();
+    }
+    for port in spec["ports"].as_array_mut().into_iter().flatten().filter(|port| port["nodePort"].as_u64() == Some(old)) {
+        port["nodePort"] = new.into();
+    }
+}
+
+/// Gives back a node port.
+pub(crate) fn port_release(port: u64) -> Op {
+    Op::Delete { key: port_key(port) }
+}
+
 /// Gives back the node ports of a Service whose whole cluster goes.
 pub(crate) fn node_port_releases(service: &Value) -> Vec<Op> {
-    node_ports(service).into_iter().map(|port| Op::Delete { key: port_key(port) }).collect()
+    node_ports(service).into_iter().map(port_release).collect()
 }
 
 /// The claim of an address by a Service that is written without the pipeline (bootstrap).

@@ -6,7 +6,7 @@ use crate::incoming::{discard, read_body};
 use crate::query::Query;
 use crate::request_record::{RequestRecord, path_attributes};
 use crate::route::{ResourceRoute, Route, Target};
-use crate::server::{ApiServer, ArrivedAt, PeerAddress, Requester};
+use crate::server::{ApiServer, ArrivedAt, AskedFor, PeerAddress, Requester};
 use crate::{compress, discovery, errors, health, impersonate, inflight, measure, openapi, special};
 use api_auth::{Attributes, AuthError, Decision, User, forbidden};
 use api_meta::{CA_PATH, ClusterName, NODE_CONFIG_PATH, Status, TUNNEL_PATH};
@@ -63,7 +63,7 @@ impl ApiServer {
             // An address of a cluster that is gone means no other.
             Some(None) => return Err(Status::unauthorized()),
             Some(cluster) => cluster,
-            None => None,
+            None => parts.extensions.get::<AskedFor>().and_then(|name| self.tenants.meant_by(&name.0)),
         };
         // A node of the host looks at all clusters whose pods it may run.
         let (across, place) = match parts.uri.path().strip_prefix(ACROSS) {
@@ -155,6 +155,9 @@ impl ApiServer {
             Target::Resource(resource) => {
                 let attributes = resource.attributes(&route.cluster, &user, special::verb(resource));
                 self.allow(&attributes, record)?;
+                if !matches!(resource.verb, "get" | "list" | "watch") && !route.cluster.is_root() && !is_component(parts) && !special::is_review(resource) {
+                    self.check_paused(&route.cluster, &user, &resource.group, &resource.resource, &resource.name)?;
+                }
                 self.check_node_reads(&attributes, &query).await?;
                 if across {
                     self.check_across(&attributes)?;

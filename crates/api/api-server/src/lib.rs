@@ -71,4 +71,4 @@ pub use listener::serve;
 pub use server::{ApiServer, NodeConnector, Requester, Settings, Tenancy};
 pub use server_options::{Extension, SecretsEncryption, ServerOptions};
 pub use stored::stored;
-pub use tenants::{ClusterError, NodeMirrors, Tenants};
+pub use tenants::{ClusterError, NamedCertificates, NodeMirrors, Snapshots, Tenants};

@@ -1,5 +1,5 @@
 //! The HTTPS listener: TLS, HTTP/1.1 and HTTP/2, graceful end.
-use crate::server::{ApiServer, ArrivedAt, PeerAddress, Requester};
+use crate::server::{ApiServer, ArrivedAt, AskedFor, PeerAddress, Requester};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
@@ -36,7 +36,8 @@ impl Door {
     {
         let Ok(Ok(stream)) = tokio::time::timeout(HANDSHAKE_TIMEOUT, self.acceptor.accept(stream)).await else { return };
         let certificate = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first()).map(|der| Arc::<[u8]>::from(der.as_ref()));
-        connection(server, stream, (Requester::Peer { certificate }, peer, arrived), self.graceful.clone()).await;
+        let name = stream.get_ref().1.server_name().map(|name| AskedFor(name.into()));
+        connection(server, stream, (Requester::Peer { certificate }, peer, arrived, name), self.graceful.clone()).await;
     }
 }
 
@@ -78,12 +79,17 @@ pub async fn serve(server: Arc<ApiServer>, listener: TcpListener, tls: Arc<rustl
     }
 }
 
-async fn connection<S>(server: Arc<ApiServer>, stream: S, (requester, peer, arrived): (Requester, PeerAddress, ArrivedAt), graceful: CancellationToken)
+type Sender = (Requester, PeerAddress, ArrivedAt, Option<AskedFor>);
+
+async fn connection<S>(server: Arc<ApiServer>, stream: S, (requester, peer, arrived, name): Sender, graceful: CancellationToken)
 where
     S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Send + Unpin + 'static,
 {
     let service = service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
         let (server, requester) = (server.clone(), requester.clone());
+        if let Some(name) = &name {
+            request.extensions_mut().insert(name.clone());
+        }
         async move {
             request.extensions_mut().insert(requester);
             request.extensions_mut().insert(peer);

@@ -42,6 +42,10 @@ pub(crate) struct PeerAddress(pub std::net::SocketAddr);
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ArrivedAt(pub IpAddr);
 
+/// The TLS name that a peer has asked for. Set by the listener.
+#[derive(Clone, Debug)]
+pub(crate) struct AskedFor(pub Arc<str>);
+
 /// How the server reaches the nodes' streaming servers.
 #[derive(Clone)]
 pub struct NodeConnector {
@@ -73,6 +77,11 @@ pub struct Settings {
 pub struct Tenancy {
     /// The same that [`NodeMirrors`](crate::NodeMirrors) was made with.
     pub tenants: Arc<Tenants>,
+    /// What is really stored, for what concerns clusters as a whole: no views, so nothing is left where something is deleted.
+    pub records: Arc<dyn Store>,
+    pub snapshots: crate::Snapshots,
+    /// Shown to clients that ask for a TLS name of a cluster.
+    pub certificates: crate::NamedCertificates,
     /// The authority of the server's certificate.
     pub server_ca_pem: String,
     /// The server's own address and port.

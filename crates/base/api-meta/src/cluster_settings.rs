@@ -35,6 +35,35 @@ pub struct ClusterSettings {
     /// An authority of the operator's for its client certificates; `None`: the server makes one. Only looked at when the cluster is made.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub client_ca: Option<KeyPair>,
+    /// TLS names that mean this cluster at this server, as far as they mean nothing else. Lower case, also addresses.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tls_names: Vec<String>,
+    /// Whether nothing of it runs and nobody but this server changes it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub paused: bool,
+    /// Which snapshot its content is restored from, when it is made or this says something new.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restore: Option<Box<Restore>>,
+}
+
+/// A wish to have a cluster's content replaced by a snapshot's.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Restore {
+    /// The snapshot, as it was named when it was taken.
+    pub snapshot: String,
+    /// Told apart from others: a wish is fulfilled once.
+    pub request: String,
+}
+
+/// What a snapshot of a cluster holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SnapshotFacts {
+    /// The store's revision that all of it is of.
+    pub revision: u64,
+    pub objects: u64,
+    /// Bytes on the disk.
+    pub size: u64,
 }
 
 impl ClusterSettings {
@@ -42,6 +71,9 @@ impl ClusterSettings {
     ///
     /// Only the server writes it, so that it can be trusted.
     pub const HOST_CLASSES: &str = "k8shost.io/host-storage-classes";
+
+    /// The scheduling gate of the pods of a paused cluster.
+    pub const PAUSED_GATE: &str = "k8shost.io/paused";
 
     /// What claims of this cluster are given as [`Self::HOST_CLASSES`].
     pub fn host_classes(&self) -> Option<String> {
@@ -100,4 +132,6 @@ pub struct ClusterAccess {
     pub address: Option<IpAddr>,
     pub service_cidr: IpNet,
     pub cluster_dns: IpAddr,
+    /// Which of its TLS names lead to it: those that meant nothing else when it asked for them.
+    pub tls_names: Vec<String>,
 }

@@ -14,7 +14,7 @@ mod quantity;
 mod status;
 
 pub use cluster_name::ClusterName;
-pub use cluster_settings::{ClusterAccess, ClusterSettings, JoinSecret, KeyPair, PodSecurityLevel};
+pub use cluster_settings::{ClusterAccess, ClusterSettings, JoinSecret, KeyPair, PodSecurityLevel, Restore, SnapshotFacts};
 pub use field_error::{FieldError, FieldErrorKind, FieldErrors, FieldPath};
 pub use field_selector::{FieldRequirement, FieldSelector};
 pub use kind::{GroupResource, GroupVersionKind, join_api_version, split_api_version};

@@ -27,6 +27,25 @@ impl Renewable {
     }
 }
 
+/// What a process shows of itself to clients that ask for a name: another certificate where `chosen` has one.
+pub struct ByName {
+    pub otherwise: Arc<Renewable>,
+    pub chosen: Box<dyn Fn(&str) -> Option<Arc<Renewable>> + Send + Sync>,
+}
+
+impl std::fmt::Debug for ByName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ByName").field("otherwise", &self.otherwise).finish_non_exhaustive()
+    }
+}
+
+impl ResolvesServerCert for ByName {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let chosen = hello.server_name().and_then(|name| (self.chosen)(name));
+        Some(chosen.as_ref().unwrap_or(&self.otherwise).current())
+    }
+}
+
 impl ResolvesClientCert for Renewable {
     fn resolve(&self, _: &[&[u8]], _: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
         Some(self.current())

@@ -3,7 +3,7 @@ use crate::PkiError;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
-use rustls::server::{WantsServerCert, WebPkiClientVerifier};
+use rustls::server::{ResolvesServerCert, WantsServerCert, WebPkiClientVerifier};
 use rustls::{ClientConfig, ConfigBuilder, DigitallySignedStruct, RootCertStore, ServerConfig, SignatureScheme};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
@@ -30,7 +30,7 @@ pub fn server_config(certificate_pem: &str, key_pem: &str, client_ca_pems: &[&st
 
 /// A server's TLS for clients of several authorities. Clients may come without a certificate, or with any whose key
 /// they hold: **who issued it is not looked at**, and has to be by whoever believes it ([`client_certificate_verifier`]).
-pub fn server_config_for_any_client(certificate: Arc<crate::Renewable>, alpn: &[&[u8]]) -> Result<ServerConfig, PkiError> {
+pub fn server_config_for_any_client(certificate: Arc<dyn ResolvesServerCert>, alpn: &[&[u8]]) -> Result<ServerConfig, PkiError> {
     let builder = ServerConfig::builder_with_provider(provider()).with_safe_default_protocol_versions()?;
     let mut config = builder.with_client_cert_verifier(Arc::new(AnyClient)).with_cert_resolver(certificate);
     config.alpn_protocols = alpn.iter().map(|protocol| protocol.to_vec()).collect();

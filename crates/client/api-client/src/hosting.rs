@@ -1,6 +1,6 @@
 //! Hosting: what a server of many clusters does for whoever manages them.
 use api_meta::ClusterName;
-pub use api_meta::{ClusterAccess as Access, ClusterSettings, JoinSecret, KeyPair, PodSecurityLevel};
+pub use api_meta::{ClusterAccess as Access, ClusterSettings, JoinSecret, KeyPair, PodSecurityLevel, Restore, SnapshotFacts};
 use async_trait::async_trait;
 
 #[derive(Debug, thiserror::Error)]
@@ -20,4 +20,10 @@ pub trait Hosting: Send + Sync + 'static {
 
     /// Takes the cluster away with all it holds. What is gone already is no error.
     async fn remove(&self, cluster: &ClusterName) -> Result<(), HostingError>;
+
+    /// Takes a snapshot of all that the cluster holds at one revision, under an id that names it from now on. One of that id is replaced.
+    async fn snapshot(&self, cluster: &ClusterName, id: &str) -> Result<SnapshotFacts, HostingError>;
+
+    /// Deletes a snapshot. What is gone already is no error.
+    async fn forget_snapshot(&self, id: &str) -> Result<(), HostingError>;
 }

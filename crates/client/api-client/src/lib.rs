@@ -8,7 +8,7 @@ mod tunnel;
 use api_meta::ClusterName;
 
 pub use definitions::install_definitions;
-pub use hosting::{Access, ClusterSettings, Hosting, HostingError, JoinSecret, KeyPair, PodSecurityLevel};
+pub use hosting::{Access, ClusterSettings, Hosting, HostingError, JoinSecret, KeyPair, PodSecurityLevel, Restore, SnapshotFacts};
 pub use kube;
 pub use remote::RemoteClients;
 pub use tunnel::Tunnels;

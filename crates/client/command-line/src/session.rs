@@ -45,7 +45,15 @@ impl Session {
     }
 
     pub async fn open(connection: &Connection, manager: &'static str) -> Result<Self> {
-        let kubeconfig = kubeconfig_of(connection)?;
+        Self::of_kubeconfig(kubeconfig_of(connection)?, manager).await
+    }
+
+    /// A connection by the text of a kubeconfig.
+    pub async fn of_text(kubeconfig: &str, manager: &'static str) -> Result<Self> {
+        Self::of_kubeconfig(Kubeconfig::from_yaml(kubeconfig).context("the kubeconfig")?, manager).await
+    }
+
+    async fn of_kubeconfig(kubeconfig: Kubeconfig, manager: &'static str) -> Result<Self> {
         let config = kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.context("using the kubeconfig")?;
         let authority = config.cluster_url.authority().context("the kubeconfig names no server")?;
         let server = format!("{}:{}", authority.host(), authority.port_u16().unwrap_or(443));
@@ -63,6 +71,11 @@ impl Session {
     /// A JSON merge patch.
     pub async fn patch(&self, path: &str, patch: &Value) -> Result<Value, kube::Error> {
         self.ask(Method::PATCH, &format!("{path}?fieldManager={}", self.manager), Some(patch), "application/merge-patch+json").await
+    }
+
+    /// Server-side apply, which takes over what others had set.
+    pub async fn apply(&self, path: &str, object: &Value) -> Result<Value, kube::Error> {
+        self.ask(Method::PATCH, &format!("{path}?fieldManager={}&force=true", self.manager), Some(object), "application/apply-patch+yaml").await
     }
 
     pub async fn delete(&self, path: &str) -> Result<Value, kube::Error> {

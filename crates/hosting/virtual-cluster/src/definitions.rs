@@ -1,10 +1,11 @@
-//! The definitions of Cluster and VirtualClusterPolicy.
+//! The definitions of Cluster, VirtualClusterPolicy and ClusterSnapshot.
 use api_client::kube;
 use serde_json::Value;
 
-const DEFINITIONS: [&str; 2] = [include_str!("../data/clusters.json"), include_str!("../data/virtualclusterpolicies.json")];
+const DEFINITIONS: [&str; 3] =
+    [include_str!("../data/clusters.json"), include_str!("../data/virtualclusterpolicies.json"), include_str!("../data/clustersnapshots.json")];
 
-/// Gives a cluster the two definitions, as this binary has them.
+/// Gives a cluster the definitions, as this binary has them.
 ///
 /// # Errors
 /// When the API refuses or can't be asked.

@@ -1,7 +1,7 @@
 //! Effective: what a Cluster and the policy of its namespace come to, or why they can't be served.
 use crate::kinds::{AppliedPolicy, Cluster, Mode, Policy};
-use crate::names::RESERVED;
-use api_client::{ClusterSettings, PodSecurityLevel};
+use crate::names::{PAUSED, RESERVED, RESTORE_AT, RESTORE_FROM};
+use api_client::{ClusterSettings, PodSecurityLevel, Restore};
 use api_meta::ClusterName;
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -18,7 +18,7 @@ pub enum Bound {
     ToMissing(String),
 }
 
-/// What is to be served. Without the authority, which lies in a Secret.
+/// What is to be served. Without the authority, which lies in a Secret, and the id of a snapshot, which it has when it is taken.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Effective {
     pub cluster: ClusterName,
@@ -68,8 +68,49 @@ pub fn effective(cluster: &Cluster, bound: &Bound) -> Result<Effective, String> 
         join_secret: None,
         storage_classes: synced_classes(policy.and_then(|policy| policy.spec.sync.as_ref()).or(spec.sync.as_ref())),
         client_ca: None,
+        tls_names: spec.tls_sans.iter().map(|name| name.trim_end_matches('.').to_ascii_lowercase()).filter(|name| !name.is_empty()).collect(),
+        paused: annotation(cluster, PAUSED) == "true",
+        restore: wish(cluster).map(|request| Box::new(Restore { snapshot: String::new(), request })),
     };
     Ok(Effective { cluster: ClusterName::hosted(namespace, name)?, settings, policy: applied })
+}
+
+/// What a Cluster says that is kept and has no effect, though whoever wrote it may think so; and why.
+pub fn without_effect(cluster: &Cluster, applied: Option<&AppliedPolicy>) -> Vec<&'static str> {
+    let spec = &cluster.spec;
+    let sources = spec.custom_cas.as_ref().filter(|custom| custom.enabled).map(|custom| &custom.sources);
+    let priority = !spec.priority_class.is_empty() || applied.is_some_and(|policy| !policy.priority_class.is_empty());
+    let all = [
+        (priority, "priorityClass has no effect: clusters take turns at the scheduler, and no cluster's pods preempt another's"),
+        (
+            sources.is_some_and(|sources| !sources.server_ca.secret_name.is_empty()),
+            "customCAs.sources.serverCA has no effect: this server's own certificate is shown for all clusters",
+        ),
+        (
+            sources.is_some_and(|sources| !sources.service_account_token.secret_name.is_empty()),
+            "customCAs.sources.serviceAccountToken has no effect: tokens are signed with this server's key, and told apart by their issuer",
+        ),
+    ];
+    all.into_iter().filter_map(|(said, why)| said.then_some(why)).collect()
+}
+
+fn annotation<'a>(cluster: &'a Cluster, name: &str) -> &'a str {
+    cluster.metadata.annotations.as_ref().and_then(|all| all.get(name)).map_or("", String::as_str)
+}
+
+/// The snapshot a Cluster wants its content from.
+pub fn wanted_snapshot(cluster: &Cluster) -> &str {
+    annotation(cluster, RESTORE_FROM)
+}
+
+/// What a Cluster says of its snapshot, told apart from what it has said before.
+fn wish(cluster: &Cluster) -> Option<String> {
+    let (name, at) = (wanted_snapshot(cluster), annotation(cluster, RESTORE_AT));
+    match (name, at) {
+        ("", _) => None,
+        (name, "") => Some(name.to_owned()),
+        (name, at) => Some(format!("{name}@{at}")),
+    }
 }
 
 /// The labels of the host's StorageClasses that a cluster has, if it has any.
@@ -137,6 +178,31 @@ mod tests {
         assert_eq!((bound.settings.node_selector["pool"].as_str(), bound.settings.pod_security), ("b", PodSecurityLevel::Restricted));
         let applied = serde_json::to_value(bound.policy).unwrap();
         assert_eq!(applied, json!({"name": "gold", "nodeSelector": {"pool": "b"}, "sync": {"services": {"enabled": true}}}));
+    }
+
+    #[test]
+    fn annotations_pause_a_cluster_and_say_what_it_is_restored_from() {
+        let with = |annotations: Value| {
+            let cluster: Cluster = serde_json::from_value(json!({"metadata": {"name": "mine", "namespace": "team", "annotations": annotations}})).unwrap();
+            let settings = effective(&cluster, &Bound::ToNone).unwrap().settings;
+            (settings.paused, settings.restore.map(|restore| restore.request))
+        };
+        assert_eq!(with(json!({})), (false, None));
+        assert_eq!(with(json!({PAUSED: "true"})), (true, None));
+        assert_eq!(with(json!({PAUSED: "false", RESTORE_FROM: "s"})), (false, Some("s".into())));
+        assert_eq!(with(json!({RESTORE_FROM: "s", RESTORE_AT: "noon"})), (false, Some("s@noon".into())));
+        assert_eq!(with(json!({RESTORE_AT: "noon"})), (false, None));
+    }
+
+    #[test]
+    fn what_has_no_effect_is_told() {
+        let said = |spec: Value, applied: Option<AppliedPolicy>| without_effect(&cluster(spec), applied.as_ref()).len();
+        assert_eq!(said(json!({}), None), 0);
+        assert_eq!(said(json!({"priorityClass": "high"}), None), 1);
+        assert_eq!(said(json!({}), Some(AppliedPolicy { priority_class: "high".into(), ..AppliedPolicy::default() })), 1);
+        let sources = json!({"clientCA": {"secretName": "c"}, "serverCA": {"secretName": "s"}, "serviceAccountToken": {"secretName": "t"}});
+        assert_eq!(said(json!({"customCAs": {"enabled": true, "sources": sources}}), None), 2);
+        assert_eq!(said(json!({"customCAs": {"enabled": false, "sources": sources}}), None), 0);
     }
 
     #[test]

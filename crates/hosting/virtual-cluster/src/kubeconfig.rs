@@ -43,6 +43,7 @@ mod tests {
             address: None,
             service_cidr: "10.96.0.0/12".parse().unwrap(),
             cluster_dns: "10.96.0.10".parse().unwrap(),
+            tls_names: vec![],
         };
         let text = render(&access);
         assert!(text.contains("    server: https://10.0.0.1:6443/clusters/mine.team\n"), "{text}");

@@ -1,4 +1,4 @@
-//! Virtual clusters: K3k's Cluster and VirtualClusterPolicy, kept true by asking the server to serve what they say.
+//! Virtual clusters: K3k's Cluster and VirtualClusterPolicy, and snapshots of them, kept true by asking the server to serve what they say.
 
 mod cluster;
 pub mod command_line;
@@ -9,6 +9,7 @@ mod kubeconfig;
 mod names;
 mod policy;
 mod run;
+mod snapshot;
 mod status;
 
 pub use cluster::{HostFacts, StorageObjects};

@@ -5,6 +5,13 @@ use sha2::{Digest, Sha256};
 pub const POLICY_LABEL: &str = "policy.k3k.io/policy-name";
 pub const CLUSTER_FINALIZER: &str = "cluster.k3k.io/finalizer";
 pub const POLICY_FINALIZER: &str = "policy.k3k.io/finalizer";
+pub const SNAPSHOT_FINALIZER: &str = "snapshot.k8shost.io/finalizer";
+/// The annotation of a Cluster that, `true`, has nothing of it run or change.
+pub const PAUSED: &str = "k8shost.io/paused";
+/// The annotation of a Cluster that names the snapshot of its namespace that its content is restored from, once.
+pub const RESTORE_FROM: &str = "k8shost.io/restore-from";
+/// The annotation that, changed, has the same snapshot restored again.
+pub const RESTORE_AT: &str = "k8shost.io/restore-at";
 pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
 pub const POLICY_CONTROLLER: &str = "k3k-policy-controller";
 /// The name no Cluster may have.

@@ -18,6 +18,12 @@ pub(crate) fn layered(event: &Arc<Event>, base: Option<&Arc<Record>>, restamp: R
         Some(previous) => (!is_hidden(previous)).then(|| previous.clone()),
         None => base.map(|base| seen_as(base, event.record.key.clone())),
     };
+    // What lay above the base was taken away beneath the views, by a restore: the base is seen again.
+    if let (true, Some(base)) = (event.deleted, base) {
+        let value = restamp(&base.value, event.revision);
+        let shown = Record::new(event.record.key.clone(), base.create_revision, event.revision, value);
+        return Some(Event::new(event.revision, shown, before, false));
+    }
     match before {
         Some(last) if hides => {
             let value = restamp(&last.value, event.revision);
@@ -25,7 +31,7 @@ pub(crate) fn layered(event: &Arc<Event>, base: Option<&Arc<Record>>, restamp: R
             Some(Event::new(event.revision, record, Some(last), true))
         }
         None if hides => None,
-        // A mark that goes, with all of its cluster, shows nobody anything.
+        // A mark of what is no longer in the base.
         None if event.deleted => None,
         before if event.previous.as_ref().map(|p| p.mod_revision) == before.as_ref().map(|b| b.mod_revision) => Some(event.clone()),
         before => Some(Event::new(event.revision, event.record.clone(), before, event.deleted)),

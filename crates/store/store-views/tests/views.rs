@@ -199,3 +199,17 @@ async fn a_mirror_shows_the_hosts_objects_and_what_becomes_of_them() {
     drop(watch);
     world.engine.close().await;
 }
+
+#[tokio::test]
+async fn what_is_taken_away_beneath_the_views_shows_the_base_again() {
+    let world = World::new().await;
+    let (hidden, changed) = (role(&tenant(), "edit"), role(&tenant(), "admin"));
+    world.write(vec![], vec![Op::Delete { key: hidden.clone() }, put(&changed, json!({"rules": "mine"}))]).await.unwrap();
+    let scope = Scope::Resource { cluster: tenant(), resource: roles(), namespace: None };
+    let mut watch = world.store.watch(scope, world.store.revision()).await.unwrap();
+    let ops = vec![Op::Delete { key: hidden.clone() }, Op::Delete { key: changed.clone() }];
+    world.engine.txn(Txn { preconditions: vec![], ops }).await.unwrap();
+    assert_eq!(told(&watch.recv().await.unwrap().unwrap()), ("added", "edit".into(), "base".into()));
+    assert_eq!(told(&watch.recv().await.unwrap().unwrap()), ("modified", "admin".into(), "base".into()));
+    assert_eq!((world.seen(&hidden).await.unwrap().0, world.seen(&changed).await.unwrap().0), ("base".into(), "base".into()));
+}

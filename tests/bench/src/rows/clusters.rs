@@ -1,4 +1,4 @@
-//! A thousand virtual clusters on one server: making, holding, starting with and taking away all of them.
+//! A thousand virtual clusters, or another number, on one server: making, holding, starting with and taking away all of them.
 use crate::api::{Api, directory};
 use crate::figure::{Budget, Figure, percentile};
 use crate::http1::{Http1, request};
@@ -14,7 +14,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+/// How many clusters there are unless the environment says otherwise in [`NUMBER`].
 const CLUSTERS: usize = 1000;
+const NUMBER: &str = "K8SHOST_BENCH_CLUSTERS";
 /// Made one after the other, for their time; the rest side by side, for the rate.
 const ALONE: usize = 200;
 const SIDE_BY_SIDE: usize = 8;
@@ -32,7 +34,15 @@ pub struct Tenant {
     pub place: String,
 }
 
+fn number() -> Result<usize> {
+    let Ok(text) = std::env::var(NUMBER) else { return Ok(CLUSTERS) };
+    let number = text.parse().with_context(|| format!("{NUMBER}={text:?} is no number"))?;
+    ensure!(number > ALONE, "{NUMBER} must be more than {ALONE}");
+    Ok(number)
+}
+
 pub fn measure() -> Result<Vec<Figure>> {
+    let clusters = number()?;
     let directory = directory()?;
     let data = directory.path().join("data");
     super::runtime()?.block_on(async {
@@ -52,23 +62,23 @@ pub fn measure() -> Result<Vec<Figure>> {
         let api_of = &api;
         let made = try_join_all((0..SIDE_BY_SIDE).map(|worker| async move {
             let mut made = Vec::new();
-            for number in (ALONE + worker..CLUSTERS).step_by(SIDE_BY_SIDE) {
+            for number in (ALONE + worker..clusters).step_by(SIDE_BY_SIDE) {
                 made.push(create(api_of, number).await?);
             }
             Ok::<_, anyhow::Error>(made)
         }));
         tenants.extend(made.await?.into_iter().flatten());
-        let rate = (CLUSTERS - ALONE) as f64 / (SystemClock.instant() - began).as_secs_f64();
+        let rate = (clusters - ALONE) as f64 / (SystemClock.instant() - began).as_secs_f64();
 
         tokio::time::sleep(IDLE).await;
-        let each = |memory: f64| (memory - empty) * 1000.0 / CLUSTERS as f64;
+        let each = |memory: f64| (memory - empty) * 1000.0 / clusters as f64;
         let idle = each(api.server.memory()?.resident);
         let before = api.server.processor_time()?;
         tokio::time::sleep(IDLE).await;
         let processor = (api.server.processor_time()? - before).as_secs_f64() / IDLE.as_secs_f64() * 1000.0;
 
         let slowdown = neighbours(&api, &tenants[0], &tenants[1]).await?;
-        for chunk in tenants.chunks(CLUSTERS / SIDE_BY_SIDE) {
+        for chunk in tenants.chunks(clusters / SIDE_BY_SIDE) {
             try_join_all(chunk.iter().take(SIDE_BY_SIDE).map(|tenant| fill(&api, tenant))).await?;
             for tenant in chunk.iter().skip(SIDE_BY_SIDE) {
                 fill(&api, tenant).await?;
@@ -80,7 +90,7 @@ pub fn measure() -> Result<Vec<Figure>> {
 
         let api = Api::start(&data).await?;
         let start = api.start.as_secs_f64();
-        tenants[CLUSTERS - 1].get(&api, "/api/v1/namespaces").await.context("the last cluster after a restart")?;
+        tenants[clusters - 1].get(&api, "/api/v1/namespaces").await.context("the last cluster after a restart")?;
         tokio::time::sleep(IDLE).await;
         let restarted = each(api.server.memory()?.resident);
         let began = SystemClock.instant();
@@ -110,16 +120,16 @@ pub fn measure() -> Result<Vec<Figure>> {
                 idle,
                 "KB",
                 Budget::AtMost(100.0),
-                format!("at {CLUSTERS}; {filled:.0} KB with {OBJECTS} objects each, {restarted:.0} KB after a restart with those"),
+                format!("at {clusters}; {filled:.0} KB with {OBJECTS} objects each, {restarted:.0} KB after a restart with those"),
             ),
-            Figure::new("virtual clusters: idle processor time", processor, "ms/s", Budget::AtMost(10.0), format!("of the whole server with {CLUSTERS}")),
-            Figure::new("virtual clusters: start to /readyz", start, "s", Budget::AtMost(3.0), format!("with {CLUSTERS} of {OBJECTS} objects")),
+            Figure::new("virtual clusters: idle processor time", processor, "ms/s", Budget::AtMost(10.0), format!("of the whole server with {clusters}")),
+            Figure::new("virtual clusters: start to /readyz", start, "s", Budget::AtMost(3.0), format!("with {clusters} of {OBJECTS} objects")),
             Figure::new(
                 "virtual clusters: all deleted, memory left",
                 left - empty,
                 "MB",
                 Budget::None,
-                format!("{CLUSTERS} in {:.1} s; {empty:.1} MB before the first", removal.as_secs_f64()),
+                format!("{clusters} in {:.1} s; {empty:.1} MB before the first", removal.as_secs_f64()),
             ),
             Figure::new("virtual cluster: p99 of reads beside a busy neighbour", slowdown.0, "x", Budget::AtMost(2.0), slowdown.1),
         ])

@@ -1,5 +1,6 @@
 //! The rows of the budget table: one file each.
 mod balancer;
+mod cluster_pods;
 mod clusters;
 mod create;
 pub mod dns;
@@ -40,6 +41,7 @@ pub const ALL: &[(&str, Measure)] = &[
     ("reviews", reviews::measure),
     ("pods", pods::measure),
     ("storage", storage::measure),
+    ("cluster-pods", cluster_pods::measure),
 ];
 
 fn runtime() -> Result<tokio::runtime::Runtime> {

@@ -135,3 +135,128 @@ fn services_as_pod(cluster: &Cluster, kubectl: &Tool, address: &str) -> String {
 fn containers(cluster: &Cluster) -> usize {
     cluster.remains().processes.iter().filter(|process| process.command.starts_with("httpd") || process.command.starts_with("sleep 100000")).count()
 }
+
+/// Runs a command of k8shost against the host cluster.
+fn command(cluster: &Cluster, line: &str) -> String {
+    cluster.server.host_tool().run(testkit::binary().to_str().expect("a path is text"), line.split_whitespace()).ok()
+}
+
+#[test]
+fn a_cluster_is_paused_goes_on_and_is_cloned_with_its_pods() {
+    let cluster = Cluster::start();
+    let a = cluster.server.virtual_cluster("team", "mine");
+    wait_until("the service account is there", SOON, || a.k("get serviceaccount default").success);
+    a.apply(&shop("mine"));
+    let ready = |kubectl: &Tool| drop(kubectl.sh("kubectl wait --for=condition=Ready pod/web pod/client --timeout=90s").ok());
+    ready(&a);
+    let uid = |kubectl: &Tool| kubectl.k("get pod web -o jsonpath={.metadata.uid}").ok();
+    let before = uid(&a);
+
+    command(&cluster, "cluster pause mine -n team");
+    wait_until("nothing of it runs", SOON, || containers(&cluster) == 0);
+    assert_eq!(a.k("get pods -o jsonpath={.items[*].status.phase}{.items[*].spec.nodeName}").ok(), "Pending Pending");
+    wait_until("its Services lead nowhere", SOON, || {
+        a.k("get endpointslices -l kubernetes.io/service-name=web -o jsonpath={.items[*].endpoints[*].addresses}").ok().is_empty()
+    });
+    command(&cluster, "cluster resume mine -n team");
+    ready(&a);
+    assert_ne!(uid(&a), before);
+    a.until("kubectl exec client -- timeout 5 wget -qO- http://web/page", SOON, |got| got.trim() == "mine");
+
+    // Restored while it runs: its pods begin anew, and lead to the same page.
+    command(&cluster, "cluster snapshot create mine s -n team");
+    a.k("delete service web --wait=false").ok();
+    let running = uid(&a);
+    command(&cluster, "cluster snapshot restore mine s -n team");
+    ready(&a);
+    assert_ne!(uid(&a), running);
+    a.until("kubectl exec client -- timeout 5 wget -qO- http://web/page", SOON, |got| got.trim() == "mine");
+    wait_until("only what is restored runs", SOON, || containers(&cluster) == 2);
+
+    // A clone has the same names and addresses, and runs beside it.
+    let printed = command(&cluster, "cluster create copy -n team --from-snapshot s");
+    let kubeconfig = cluster.server.directory.path().join("copy.yaml");
+    std::fs::write(&kubeconfig, printed).expect("a file can be written");
+    let b = Tool { kubeconfig, ..cluster.server.tool() };
+    ready(&b);
+    wait_until("both run", SOON, || containers(&cluster) == 4);
+    assert_ne!(uid(&a), uid(&b));
+    let page = |kubectl: &Tool| kubectl.until("kubectl exec client -- timeout 5 wget -qO- http://10.96.7.7/page", SOON, |got| got.trim() == "mine");
+    page(&b);
+    command(&cluster, "cluster delete mine -n team");
+    wait_until("the pods of the first are gone", SOON, || containers(&cluster) == 2);
+    page(&b);
+}
+
+#[test]
+fn a_pod_of_a_new_cluster_finds_its_own_service_by_name() {
+    let cluster = Cluster::start();
+    let a = cluster.server.virtual_cluster("team", "new");
+    wait_until("the service account is there", SOON, || a.k("get serviceaccount default").success);
+    a.apply(
+        r#"
+apiVersion: v1
+kind: Service
+metadata: {name: own}
+spec: {selector: {app: own}, ports: [{port: 80}]}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: own, labels: {app: own}}
+spec:
+  restartPolicy: Never
+  containers:
+  - {name: main, image: "busybox:1.36", command: [sh, -c, "until nslookup own.default.svc.cluster.local; do sleep 0.1; done"]}
+"#,
+    );
+    a.sh("kubectl wait --for=jsonpath='{.status.phase}'=Succeeded pod/own --timeout=90s").ok();
+    let address = a.k("get service own -o jsonpath={.spec.clusterIP}").ok();
+    assert!(a.k("logs own").ok().contains(&address));
+}
+
+#[test]
+fn a_cluster_is_reached_from_outside_through_a_balancer_and_a_node_port() {
+    let cluster = Cluster::start_with(&["--external-ip-pool", "192.0.2.100-192.0.2.101"]);
+    let host = cluster.server.host_tool();
+    wait_until("there are virtual clusters", SOON, || host.k("get clusters.k3k.io -A").success);
+    host.k("create namespace team").ok();
+    host.apply(
+        r#"
+apiVersion: k3k.io/v1beta1
+kind: Cluster
+metadata: {name: balanced, namespace: team}
+spec: {tlsSANs: [balanced.example.com], expose: {loadBalancer: {serverPort: 8443}}}
+---
+apiVersion: k3k.io/v1beta1
+kind: Cluster
+metadata: {name: ported, namespace: team}
+spec: {tlsSANs: [ported.example.com], expose: {nodePort: {}}}
+"#,
+    );
+    host.sh("kubectl wait -n team --for=jsonpath='{.status.phase}'=Ready cluster.k3k.io/balanced cluster.k3k.io/ported --timeout=60s").ok();
+    let balancer = "kubectl get service -n team k3k-balanced-service -o jsonpath='{.status.loadBalancer.ingress[*].ip}'";
+    let balancer = host.until(balancer, SOON, |address| !address.is_empty());
+    let port = host.k("get service -n team k3k-ported-service -o jsonpath={.spec.ports[0].nodePort}").ok();
+    // Neither the address nor the port is followed by a path: what is reached is this cluster and no other.
+    let outside = |name: &str, place: &str| {
+        let text = command(&cluster, &format!("kubeconfig generate {name} -n team --kubeconfig-server {place}"));
+        let kubeconfig = cluster.server.directory.path().join(format!("outside-{name}.yaml"));
+        let text = text.replace(&format!("/clusters/{name}.team"), &format!("\n    tls-server-name: {name}.example.com"));
+        std::fs::write(&kubeconfig, text).expect("a file can be written");
+        Tool { kubeconfig, ..cluster.outside() }
+    };
+    let places = [("balanced", format!("{balancer}:8443")), ("ported", format!("{}:{port}", cluster.host.address))];
+    for (name, place) in &places {
+        let kubectl = outside(name, place);
+        kubectl.until("kubectl get namespaces -o name", SOON, |names| names.contains("namespace/kube-system"));
+        kubectl.k(&format!("create configmap {name}")).ok();
+    }
+    let other = outside("ported", &places[0].1).k("--request-timeout=5s get namespaces");
+    assert!(!other.success, "one cluster's administrator at another's address");
+    // A Cluster that says something else is reached in another way.
+    host.k("patch cluster.k3k.io -n team balanced --type merge -p {\"spec\":{\"expose\":null,\"version\":\"v1.37.0\"}}").ok();
+    wait_until("nothing leads there any more", SOON, || !host.k("get service -n team k3k-balanced-service").success);
+    let own = Tool { kubeconfig: cluster.server.directory.path().join("own.yaml"), ..cluster.server.tool() };
+    std::fs::write(&own.kubeconfig, command(&cluster, "kubeconfig generate balanced -n team")).expect("a file can be written");
+    own.k("get configmap balanced").ok();
+}

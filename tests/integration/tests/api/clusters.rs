@@ -6,7 +6,7 @@ use testkit::{Api, Outcome, Server, ServerOptions, Tool, wait_until};
 
 const DEFINITIONS: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
 
-fn clusters(namespace: &str) -> String {
+pub fn clusters(namespace: &str) -> String {
     format!("/apis/k3k.io/v1beta1/namespaces/{namespace}/clusters")
 }
 
@@ -22,7 +22,7 @@ pub fn make(api: &Api, namespace: &str, name: &str, spec: &Value) {
     phase(api, &format!("{}/{name}", clusters(namespace)), "Ready");
 }
 
-fn host() -> (Server, Api) {
+pub fn host() -> (Server, Api) {
     let server = Server::start(ServerOptions { arguments: vec!["--disable-agent".into()], is_host: true, ..ServerOptions::default() });
     let api = server.api();
     namespace(&api, "team", json!({}));
@@ -34,7 +34,7 @@ fn namespace(api: &Api, name: &str, labels: Value) {
 }
 
 #[track_caller]
-fn phase(api: &Api, path: &str, expected: &str) -> Value {
+pub fn phase(api: &Api, path: &str, expected: &str) -> Value {
     let mut found = Value::Null;
     wait_until(&format!("{path} is {expected}"), SOON, || {
         found = api.get(path).json();
@@ -49,7 +49,7 @@ fn gone(api: &Api, path: &str) {
 }
 
 /// kubectl for a virtual cluster, from the Secret that holds its kubeconfig.
-fn inside(server: &Server, api: &Api, namespace: &str, name: &str) -> Tool {
+pub fn inside(server: &Server, api: &Api, namespace: &str, name: &str) -> Tool {
     let secret = api.get(&format!("/api/v1/namespaces/{namespace}/secrets/k3k-{name}-kubeconfig")).ok();
     let text = base64_text(&secret["data"]["kubeconfig.yaml"]);
     let kubeconfig = server.directory.path().join(format!("{namespace}-{name}.yaml"));
@@ -62,7 +62,7 @@ pub fn base64_text(value: &Value) -> String {
     String::from_utf8(base64::engine::general_purpose::STANDARD.decode(value.as_str().unwrap()).unwrap()).unwrap()
 }
 
-fn command(server: &Server, line: &str) -> Outcome {
+pub fn command(server: &Server, line: &str) -> Outcome {
     server.tool().run(testkit::binary().to_str().unwrap(), line.split_whitespace())
 }
 
@@ -275,4 +275,44 @@ fn a_server_that_starts_again_has_nothing_to_do_for_what_is_as_it_should_be() {
     // Its kubeconfig comes back when it is taken away.
     api.delete("/api/v1/namespaces/team/secrets/k3k-mine-kubeconfig").ok();
     wait_until("the kubeconfig is back", SOON, || api.get("/api/v1/namespaces/team/secrets/k3k-mine-kubeconfig").code == 200);
+}
+
+#[test]
+fn a_cluster_is_reached_by_its_tls_names_and_nobody_takes_anothers() {
+    let (server, api) = host();
+    let names = |path: &str| {
+        api.get(path).ok()["status"]["tlsSANs"].as_array().unwrap().iter().skip(1).map(|name| name.as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    let path = |name: &str| format!("{}/{name}", clusters("team"));
+    api.post(&clusters("team"), &cluster("first", json!({"tlsSANs": ["First.example.com", "192.0.2.1", "localhost"]}))).ok();
+    phase(&api, &path("first"), "Ready");
+    api.post(&clusters("team"), &cluster("second", json!({"tlsSANs": ["first.example.com", "second.example.com"]}))).ok();
+    phase(&api, &path("second"), "Ready");
+    assert_eq!((names(&path("first")), names(&path("second"))), (vec!["first.example.com".to_owned()], vec!["second.example.com".to_owned()]));
+    // kubectl with a server that has no path: which cluster is meant is in the name it asks for, and so is the certificate.
+    let by_name = |credentials: &str, asked: &str| {
+        let own = inside(&server, &api, "team", credentials);
+        let text = std::fs::read_to_string(&own.kubeconfig).unwrap();
+        let at = format!("/clusters/{credentials}.team");
+        assert!(text.contains(&at));
+        let kubeconfig = server.directory.path().join(format!("{credentials}-{asked}.yaml"));
+        std::fs::write(&kubeconfig, text.replace(&at, &format!("\n    tls-server-name: {asked}"))).unwrap();
+        Tool { kubeconfig, ..own }
+    };
+    for (name, asked) in [("first", "first.example.com"), ("second", "second.example.com")] {
+        let kubectl = by_name(name, asked);
+        kubectl.k(&format!("create configmap {name}")).ok();
+        assert_eq!(inside(&server, &api, "team", name).k(&format!("get configmap {name} -o name")).ok(), format!("configmap/{name}\n"));
+    }
+    for (name, asked) in [("second", "first.example.com"), ("first", "second.example.com")] {
+        assert!(by_name(name, asked).k("get ns").err().contains("must be logged in"), "{name} by {asked}");
+    }
+    assert!(by_name("first", "localhost").k("get ns").err().contains("must be logged in"), "the server's own names are its own");
+    // A name that is given up may be had by another.
+    api.patch("merge", &path("first"), &json!({"spec": {"tlsSANs": []}})).ok();
+    wait_until("the name is given up", SOON, || names(&path("first")).is_empty());
+    assert!(!by_name("first", "first.example.com").k("get ns").success);
+    api.patch("merge", &path("second"), &json!({"spec": {"tlsSANs": ["first.example.com"]}})).ok();
+    wait_until("the other has it", SOON, || names(&path("second")) == ["first.example.com"]);
+    by_name("second", "first.example.com").k("get configmap second").ok();
 }

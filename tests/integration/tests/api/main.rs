@@ -7,6 +7,7 @@ mod access;
 mod apply;
 mod at_rest;
 mod audit;
+mod cluster_life;
 mod clusters;
 mod credentials;
 mod custom_resources;

@@ -261,6 +261,9 @@ fn a_cluster_that_is_deleted_takes_all_with_it_and_one_of_its_name_is_another() 
     )
     .ok();
     a.post(BINDINGS, &admin_binding()).ok();
+    // What it has put above what all start with, and hidden of it, goes too.
+    a.patch("merge", "/apis/rbac.authorization.k8s.io/v1/clusterroles/edit", &json!({"metadata": {"labels": {"of": "a"}}})).ok();
+    a.delete("/apis/rbac.authorization.k8s.io/v1/clusterroles/view").ok();
     let old_token = token(&a);
     let mut watch = a.watch(&format!("{CONFIG_MAPS}?watch=1"));
     host.delete("/apis/k3k.io/v1beta1/namespaces/team-a/clusters/same").ok();
@@ -280,6 +283,8 @@ fn a_cluster_that_is_deleted_takes_all_with_it_and_one_of_its_name_is_another() 
         again.get(BINDINGS.trim_end_matches('/')).ok()["items"].as_array().unwrap().iter().filter(|binding| binding["metadata"]["name"] == "all").count(),
         0
     );
+    assert!(again.get("/apis/rbac.authorization.k8s.io/v1/clusterroles/edit").ok()["metadata"]["labels"]["of"].is_null());
+    assert_eq!(again.get("/apis/rbac.authorization.k8s.io/v1/clusterroles/view").code, 200);
     for old in [a.clone(), a.bearer(&old_token)] {
         assert_eq!(old.get("/api/v1/namespaces").code, 401);
     }
@@ -314,4 +319,91 @@ fn a_removal_that_was_cut_off_goes_on() {
     let again = Api::of_kubeconfig(&server.virtual_cluster("team-a", "same").kubeconfig);
     assert!(names(&again.get(CONFIG_MAPS).ok()).iter().all(|name| !name.starts_with('m')));
     assert_eq!(b.get("/api/v1/namespaces").code, 200);
+}
+
+#[test]
+fn every_other_road_out_is_closed() {
+    let (server, host, [a, b]) = tenants();
+    // All clusters at once are the host's nodes' alone to look at.
+    for path in
+        ["/clusters/*/api/v1/pods", "/clusters/%2A/api/v1/pods", "/clusters/*/api/v1/secrets", "/clusters/*.team-b/api/v1/pods", "/clusters//api/v1/pods"]
+    {
+        assert!(matches!(at(&a, path), 400 | 401 | 403 | 404), "{path}: {}", at(&a, path));
+    }
+    // Tokens for another's audience, and names that are somebody elsewhere, are still one's own.
+    let issuer = b.get("/.well-known/openid-configuration").ok()["issuer"].clone();
+    let request = json!({"spec": {"audiences": [issuer, "https://kubernetes.default.svc.cluster.local"]}});
+    let foreign = a.post("/api/v1/namespaces/default/serviceaccounts/default/token", &request).ok()["status"]["token"].as_str().unwrap().to_owned();
+    for place in [B, ""] {
+        assert_eq!(at(&a.bearer(&foreign), &format!("{place}/api/v1/namespaces")), 401);
+        for (name, group) in [("system:admin", "system:masters"), ("system:node:n1", "system:nodes")] {
+            assert_eq!(at(&a.acting_as(name, &[group]), &format!("{place}/api/v1/namespaces")), 401);
+        }
+    }
+    // Custom kinds have nobody asked in the server's name whom pods could not ask.
+    let versions = json!([
+        {"name": "v1", "served": true, "storage": true, "schema": {"openAPIV3Schema": {"type": "object"}}},
+        {"name": "v2", "served": true, "storage": false, "schema": {"openAPIV3Schema": {"type": "object"}}},
+    ]);
+    let url = format!("https://127.0.0.1:{}/convert", server.port);
+    let conversion = json!({"strategy": "Webhook", "webhook": {"clientConfig": {"url": url}, "conversionReviewVersions": ["v1"]}});
+    let definition = json!({
+        "metadata": {"name": "bells.example.com"},
+        "spec": {"group": "example.com", "scope": "Namespaced", "names": {"plural": "bells", "kind": "Bell"}, "versions": versions, "conversion": conversion},
+    });
+    a.post("/apis/apiextensions.k8s.io/v1/customresourcedefinitions", &definition).ok();
+    wait_until("the kind is served", SOON, || a.get("/apis/example.com/v1/bells").code == 200);
+    let bell = json!({"apiVersion": "example.com/v1", "kind": "Bell", "metadata": {"name": "b"}});
+    a.post("/apis/example.com/v1/namespaces/default/bells", &bell).ok();
+    let reply = a.get("/apis/example.com/v2/namespaces/default/bells/b");
+    assert!(reply.code == 500 && reply.text().contains("address not allowed"), "{}", reply.text());
+    // An API server that is said to be elsewhere is asked for nothing.
+    let aggregated = json!({
+        "metadata": {"name": "v1.example.org"},
+        "spec": {
+            "group": "example.org", "version": "v1", "groupPriorityMinimum": 100, "versionPriority": 100, "insecureSkipTLSVerify": true,
+            "service": {"namespace": "default", "name": "inward", "port": server.port},
+        },
+    });
+    let made = a.post("/apis/apiregistration.k8s.io/v1/apiservices", &aggregated);
+    assert!(matches!(made.code, 201 | 404), "{}", made.text());
+    assert!(a.get("/apis/example.org/v1/things").code >= 400);
+    // Services and their endpoints may be said to be anywhere.
+    a.post("/api/v1/namespaces/default/services", &json!({"metadata": {"name": "inward"}, "spec": {"ports": [{"port": server.port}]}})).ok();
+    let slice = json!({
+        "metadata": {"name": "inward", "labels": {"kubernetes.io/service-name": "inward"}}, "addressType": "IPv4",
+        "endpoints": [{"addresses": ["127.0.0.1"], "conditions": {"ready": true}}], "ports": [{"port": server.port, "protocol": "TCP"}],
+    });
+    let slices = a.post("/apis/discovery.k8s.io/v1/namespaces/default/endpointslices", &slice);
+    // Upstream refuses loopback addresses there already.
+    assert!(matches!(slices.code, 201 | 422), "{}", slices.text());
+    a.post("/api/v1/namespaces/default/services", &json!({"metadata": {"name": "outward"}, "spec": {"type": "ExternalName", "externalName": "localhost"}}))
+        .ok();
+    for path in [format!("https:inward:{}", server.port), format!("https:outward:{}", server.port)] {
+        let reply = a.get(&format!("/api/v1/namespaces/default/services/{path}/proxy/version"));
+        assert!(reply.code >= 400 && !reply.text().contains("gitVersion"), "{path}: {}", reply.text());
+    }
+    // Volumes by somebody else's name.
+    for handle in ["same.team-b_pvc-1", "pvc-1", "same.team-a_other", "../same.team-b_pvc-1"] {
+        let volume = json!({
+            "metadata": {"name": "pvc-1"},
+            "spec": {
+                "capacity": {"storage": "1Gi"}, "accessModes": ["ReadWriteOnce"],
+                "csi": {"driver": "stor.plasmacloud.io", "volumeHandle": handle},
+            },
+        });
+        let reply = a.post("/api/v1/persistentvolumes", &volume);
+        assert!(reply.code == 403 && reply.text().contains("is none that the host cluster has made"), "{handle}: {}", reply.text());
+    }
+    // What is too large is refused whole, and costs its sender alone.
+    let huge = config_map("huge", &json!({"x": "x".repeat(4 << 20)}));
+    assert!(matches!(a.post(CONFIG_MAPS, &huge).code, 413 | 422));
+    assert_eq!(a.get(&format!("{CONFIG_MAPS}/huge")).code, 404);
+    // What the host's administrator keeps of clusters is the host's: a tenant has kinds of these names only by defining them.
+    for path in
+        ["/apis/k3k.io/v1beta1/clusters", "/apis/k8shost.io/v1/clustersnapshots", "/apis/k8shost.io/v1/virtualclusters", "/apis/k8shost.io/v1/restoring"]
+    {
+        assert_eq!(a.get(path).code, 404, "{path}");
+    }
+    assert_eq!((b.get("/api/v1/namespaces").code, host.get("/api/v1/namespaces").code), (200, 200));
 }

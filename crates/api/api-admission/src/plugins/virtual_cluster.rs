@@ -26,6 +26,11 @@ impl Plugin for VirtualCluster {
             let classes = settings.host_classes();
             mark(request.metadata_mut(), classes);
         }
+        let new_pod = request.is("", "pods") && request.operation == Operation::Create && request.object().is_object();
+        // What a node runs of its own accord is only told of.
+        if settings.paused && new_pod && request.object()["spec"]["nodeName"].as_str().is_none_or(str::is_empty) {
+            hold(request.spec_mut());
+        }
         let mut wanted = settings.node_selector.clone();
         if settings.own_nodes {
             wanted.insert(OWN_NODE.into(), request.cluster.as_str().into());
@@ -39,6 +44,11 @@ impl Plugin for VirtualCluster {
 
     async fn validate(&self, request: &mut AdmissionRequest<'_>, lookup: &dyn Lookup) -> Result<(), Status> {
         let Some(settings) = request.host.cluster_settings(request.cluster) else { return Ok(()) };
+        // Controllers go on, so that its objects tell the truth; but nothing is to begin.
+        let begins = request.is_part("", "pods", "binding") || request.is("batch", "jobs");
+        if settings.paused && request.operation == Operation::Create && begins {
+            return Err(request.forbidden("the virtual cluster is paused"));
+        }
         // Who chooses a node past the scheduler chooses among those the cluster sees.
         if let Some(node) = chosen_node(request)
             && lookup.get(request.cluster, &GroupResource::new("", "nodes"), "", node).await?.is_none()
@@ -65,6 +75,16 @@ impl Plugin for VirtualCluster {
             _ => None,
         };
         why.map_or(Ok(()), |why| Err(request.forbidden(why)))
+    }
+}
+
+/// Keeps a new pod of a paused cluster from being scheduled.
+fn hold(spec: &mut Map<String, Value>) {
+    let gate = json!({ "name": ClusterSettings::PAUSED_GATE });
+    match spec.get_mut("schedulingGates").and_then(Value::as_array_mut) {
+        Some(gates) if gates.contains(&gate) => {}
+        Some(gates) => gates.push(gate),
+        None => drop(spec.insert("schedulingGates".into(), json!([gate]))),
     }
 }
 

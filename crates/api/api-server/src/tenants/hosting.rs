@@ -1,7 +1,8 @@
 //! Making, changing and taking away virtual clusters.
+use super::snapshot::SnapshotError;
 use super::{Tenant, TenantRecord};
 use crate::allocate;
-use crate::bootstrap::{self, Bootstrap};
+use crate::bootstrap::Bootstrap;
 use crate::server::ApiServer;
 use crate::stored::stored;
 use api_meta::{ClusterAccess, ClusterName, ClusterSettings, KeyPair};
@@ -10,12 +11,12 @@ use pki::{CertificateAuthority, LeafRequest};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
-use store::{Key, Op, Precondition, RangeRequest, Scope, StoreError, Txn};
+use store::{Key, Op, Precondition, RangeRequest, Record, Scope, StoreError, Txn};
 
 /// How long an administrator's certificate lasts.
 const YEAR: Duration = Duration::from_hours(24 * 365);
 /// Records deleted in one transaction, so that others get their turn between.
-const AT_ONCE: usize = 500;
+pub(super) const AT_ONCE: usize = 500;
 
 #[derive(Debug, thiserror::Error)]
 pub enum ClusterError {
@@ -30,9 +31,14 @@ pub enum ClusterError {
     Certificates(#[from] pki::PkiError),
     #[error("the cluster's authority")]
     Authority(#[from] api_auth::AuthError),
+    #[error(transparent)]
+    Snapshot(#[from] SnapshotError),
+    /// Something that a restore has to create again could not be created yet.
+    #[error("{path} could not be asked to create what the snapshot holds: {told}")]
+    Unsettled { path: String, told: String },
 }
 
-fn refused(why: impl Into<String>) -> ClusterError {
+pub(super) fn refused(why: impl Into<String>) -> ClusterError {
     ClusterError::Refused(why.into())
 }
 
@@ -60,36 +66,72 @@ impl ApiServer {
     }
 
     /// Makes the cluster if it is not there, whole or not at all, and serves it by these settings from now on.
-    pub async fn open_cluster(&self, cluster: &ClusterName, settings: ClusterSettings) -> Result<ClusterAccess, ClusterError> {
+    pub async fn open_cluster(self: &Arc<Self>, cluster: &ClusterName, settings: ClusterSettings) -> Result<ClusterAccess, ClusterError> {
         if cluster.host_object().is_none() {
             return Err(refused(format!("{cluster} is no virtual cluster")));
         }
         let key = TenantRecord::key(cluster);
-        let found = self.store.get(&key).await?;
-        let record = match found {
-            Some(found) => {
-                let mut record = TenantRecord::decode(&found)?;
-                if record.removed {
-                    return Err(refused("a cluster of this name is still being removed"));
-                }
-                if record.settings != settings {
-                    record.settings = settings;
-                    let txn = Txn {
-                        preconditions: vec![Precondition::AtRevision(key.clone(), found.mod_revision)],
-                        ops: vec![Op::Put { key, value: record.encode() }],
-                    };
-                    self.store.txn(txn).await?;
-                }
-                record
-            }
-            None => self.make_cluster(cluster, key, settings).await?,
+        let mut record = match self.store.get(&key).await? {
+            Some(found) => self.change_cluster(cluster, &found, settings).await?,
+            None => self.make_cluster(cluster, key.clone(), settings).await?,
         };
         self.serve_tenant(cluster, &record)?;
+        // From here on nobody changes a paused cluster, and what is found now is all there is.
+        if record.settings.paused {
+            self.hold_pods(cluster).await?;
+        }
+        if record.held && !record.settings.paused {
+            self.let_pods_go(cluster).await?;
+            record.held = false;
+            self.write_record(&key, &record).await?;
+        }
+        if record.unsettled {
+            self.create_waiting(cluster).await?;
+            record.unsettled = false;
+            self.write_record(&key, &record).await?;
+        }
         self.cluster_access(cluster, &record)
     }
 
+    /// Has a cluster be as other settings say, and hold what they say.
+    async fn change_cluster(self: &Arc<Self>, cluster: &ClusterName, found: &Record, settings: ClusterSettings) -> Result<TenantRecord, ClusterError> {
+        let mut record = TenantRecord::decode(found)?;
+        if record.removed {
+            return Err(refused("a cluster of this name is still being removed"));
+        }
+        let wanted = settings.restore.clone().filter(|wanted| record.restored.as_ref() != Some(&wanted.request));
+        let before = (record.settings.clone(), record.restored.clone());
+        record.held |= settings.paused;
+        record.restored = settings.restore.as_ref().map(|restore| restore.request.clone());
+        record.settings = settings;
+        if let Some(wanted) = wanted {
+            let snapshot = self.read_snapshot(&wanted.snapshot).await?;
+            record.unsettled = true;
+            self.restore(cluster, &snapshot, &record, Precondition::AtRevision(found.key.clone(), found.mod_revision)).await?;
+        } else if before != (record.settings.clone(), record.restored.clone()) {
+            let preconditions = vec![Precondition::AtRevision(found.key.clone(), found.mod_revision)];
+            self.store.txn(Txn { preconditions, ops: vec![Op::Put { key: found.key.clone(), value: record.encode() }] }).await?;
+        }
+        Ok(record)
+    }
+
+    /// Writes what was done of a cluster. Only whoever manages clusters writes their records, one at a time.
+    async fn write_record(&self, key: &Key, record: &TenantRecord) -> Result<(), ClusterError> {
+        let txn = Txn { preconditions: vec![Precondition::Exists(key.clone())], ops: vec![Op::Put { key: key.clone(), value: record.encode() }] };
+        Ok(self.store.txn(txn).await.map(drop)?)
+    }
+
     /// The cluster's first objects and its record, in one transaction.
-    async fn make_cluster(&self, cluster: &ClusterName, key: Key, settings: ClusterSettings) -> Result<TenantRecord, ClusterError> {
+    async fn make_cluster(self: &Arc<Self>, cluster: &ClusterName, key: Key, mut settings: ClusterSettings) -> Result<TenantRecord, ClusterError> {
+        let snapshot = match &settings.restore {
+            Some(restore) => Some(self.read_snapshot(&restore.snapshot).await?),
+            None => None,
+        };
+        // Services keep their addresses, wherever nothing else is asked for.
+        if let (Some(snapshot), None) = (&snapshot, settings.service_cidr) {
+            settings.service_cidr = Some(snapshot.header.service_cidr);
+            settings.cluster_dns.get_or_insert(snapshot.header.cluster_dns);
+        }
         let (service_cidr, cluster_dns) = addresses(&settings, self.service_cidr)?;
         let client_ca = match &settings.client_ca {
             Some(given) => given.clone(),
@@ -102,10 +144,14 @@ impl ApiServer {
         // What a request that was late for an earlier cluster of this name has left behind is nobody's.
         self.sweep(cluster, &key, Precondition::Absent(key.clone())).await?;
         let number = self.tenants.free_number().ok_or_else(|| refused("the range of cluster addresses is full"))?;
-        let record = TenantRecord { number, settings, service_cidr, cluster_dns, client_ca, removed: false };
+        let (held, restored) = (settings.paused, settings.restore.as_ref().map(|restore| restore.request.clone()));
+        let record = TenantRecord { number, settings, service_cidr, cluster_dns, client_ca, removed: false, held, restored, unsettled: snapshot.is_some() };
         // Nodes are told of its objects as they are written.
         self.tenants.will_run(cluster, record.settings.own_nodes);
-        let written = self.write_first(cluster, key, &record).await;
+        let written = match &snapshot {
+            Some(snapshot) => self.restore(cluster, snapshot, &record, Precondition::Absent(key)).await,
+            None => self.write_first(cluster, key, &record).await,
+        };
         if written.is_err() {
             self.tenants.release(number);
         }
@@ -113,20 +159,24 @@ impl ApiServer {
     }
 
     async fn write_first(&self, cluster: &ClusterName, key: Key, record: &TenantRecord) -> Result<(), ClusterError> {
+        let mut ops = self.first_writes(cluster, record)?;
+        ops.push(Op::Put { key: key.clone(), value: record.encode() });
+        self.store.txn(Txn { preconditions: vec![Precondition::Absent(key)], ops }).await?;
+        Ok(())
+    }
+
+    /// Where a cluster's API and DNS are.
+    pub(super) fn start_of(&self, record: &TenantRecord) -> Result<Bootstrap, ClusterError> {
         let TenantRecord { number, service_cidr, cluster_dns, .. } = *record;
         // Pods reach their cluster at its own address; without nodes there are none, and the server's will do.
         let endpoint = self.tenants.address(number).map_or(self.tenancy.server, IpAddr::V4);
-        let start = Bootstrap {
+        Ok(Bootstrap {
             service_address: nth(service_cidr, 1).ok_or_else(|| refused("the Service range is empty"))?,
             advertise_address: endpoint,
             port: self.tenancy.port,
             objects: (self.tenancy.dns_objects)(cluster_dns, endpoint),
             shared: Vec::new(),
-        };
-        let mut ops = bootstrap::first_writes(self, cluster, bootstrap::virtual_objects(&start)).map_err(|status| refused(status.message))?;
-        ops.push(Op::Put { key: key.clone(), value: record.encode() });
-        self.store.txn(Txn { preconditions: vec![Precondition::Absent(key)], ops }).await?;
-        Ok(())
+        })
     }
 
     fn cluster_access(&self, cluster: &ClusterName, record: &TenantRecord) -> Result<ClusterAccess, ClusterError> {
@@ -149,6 +199,7 @@ impl ApiServer {
             address: self.tenants.address(record.number).map(IpAddr::V4),
             service_cidr: record.service_cidr,
             cluster_dns: record.cluster_dns,
+            tls_names: self.tenants.names_of(cluster),
         })
     }
 
@@ -163,6 +214,7 @@ impl ApiServer {
             self.store.txn(Txn { preconditions: vec![], ops: vec![Op::Put { key: key.clone(), value: record.encode() }] }).await?;
         }
         self.tenants.remove(cluster);
+        self.tenancy.certificates.forget(cluster);
         self.authentication.remove_authority(cluster);
         self.sweep(cluster, &key, Precondition::Exists(key.clone())).await?;
         self.store.txn(Txn { preconditions: vec![], ops: vec![Op::Delete { key }] }).await?;
@@ -170,11 +222,11 @@ impl ApiServer {
         Ok(())
     }
 
-    /// Deletes all that a cluster holds but its record, as long as that is there or not, as it has to be.
+    /// Deletes all that a cluster holds, marks of what it had deleted included, but its record, as long as that is there or not, as it has to be.
     async fn sweep(&self, cluster: &ClusterName, record_key: &Key, holds: Precondition) -> Result<(), ClusterError> {
         loop {
             let scope = Scope::Cluster(cluster.clone());
-            let found = self.store.range(RangeRequest { scope, after: None, limit: AT_ONCE, revision: None }).await?;
+            let found = self.tenancy.records.range(RangeRequest { scope, after: None, limit: AT_ONCE, revision: None }).await?;
             let mut ops: Vec<Op> =
                 found.records.iter().filter(|record| record.key != *record_key).map(|record| Op::Delete { key: record.key.clone() }).collect();
             if ops.is_empty() {
@@ -183,7 +235,7 @@ impl ApiServer {
             for record in found.records.iter().filter(|record| record.key.resource() == "services" && record.key.group().is_empty()) {
                 ops.extend(allocate::node_port_releases(&stored(record).object.to_value()));
             }
-            self.store.txn(Txn { preconditions: vec![holds.clone()], ops }).await?;
+            self.tenancy.records.txn(Txn { preconditions: vec![holds.clone()], ops }).await?;
         }
     }
 }

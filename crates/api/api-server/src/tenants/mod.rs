@@ -1,14 +1,21 @@
 //! Tenants: the virtual clusters this server serves besides the host cluster, and what is particular to each.
 mod hosting;
 mod limits;
+mod names;
 mod nodes;
 mod pace;
+mod pause;
 mod record;
+mod restore;
+mod settle;
+mod snapshot;
 
 pub use hosting::ClusterError;
 pub(crate) use limits::{TenantLimits, TenantPermit};
+pub use names::NamedCertificates;
 pub use nodes::NodeMirrors;
 pub(crate) use record::TenantRecord;
+pub use snapshot::Snapshots;
 
 use api_admission::Way;
 use api_meta::{ClusterName, ClusterSettings, GroupResource, PodSecurityLevel};
@@ -43,6 +50,8 @@ pub struct Tenants {
     addresses: Option<Ipv4Net>,
     /// The server's own address.
     server: IpAddr,
+    /// TLS names that mean the server itself.
+    own_names: HashSet<String>,
 }
 
 #[derive(Default)]
@@ -52,13 +61,39 @@ struct Known {
     by_number: HashMap<u32, Option<ClusterName>>,
     /// Clusters with machines of their own, also some that are gone.
     with_own_nodes: HashSet<ClusterName>,
+    tls_names: names::Names,
     /// Numbers up to this one have been given out at some time.
     newest: u32,
 }
 
 impl Tenants {
     pub fn new(addresses: Option<Ipv4Net>, server: IpAddr) -> Self {
-        Self { known: RwLock::default(), addresses, server }
+        Self { known: RwLock::default(), addresses, server, own_names: HashSet::new() }
+    }
+
+    /// These TLS names mean the server itself, whatever clusters ask for.
+    #[must_use]
+    pub fn with_own_names(mut self, names: impl IntoIterator<Item = String>) -> Self {
+        self.own_names = names.into_iter().map(|name| name.to_ascii_lowercase()).collect();
+        self
+    }
+
+    /// The cluster that a TLS name means.
+    pub(crate) fn meant_by(&self, name: &str) -> Option<ClusterName> {
+        self.known.read().tls_names.find(name).cloned()
+    }
+
+    /// The cluster that a TLS name means, with all its names.
+    pub(crate) fn named(&self, name: &str) -> Option<(ClusterName, Vec<String>)> {
+        let known = self.known.read();
+        let cluster = known.tls_names.find(name)?.clone();
+        let names = known.tls_names.of(&cluster).to_vec();
+        Some((cluster, names))
+    }
+
+    /// The TLS names that mean a cluster.
+    pub(crate) fn names_of(&self, cluster: &ClusterName) -> Vec<String> {
+        self.known.read().tls_names.of(cluster).to_vec()
     }
 
     pub(crate) fn get(&self, cluster: &ClusterName) -> Option<Arc<Tenant>> {
@@ -134,6 +169,9 @@ impl Tenants {
         if record.settings.own_nodes {
             known.with_own_nodes.insert(cluster.clone());
         }
+        if known.tls_names.of(&cluster) != record.settings.tls_names {
+            known.tls_names.set(&cluster, &record.settings.tls_names, &self.own_names);
+        }
         known.by_name.insert(cluster, tenant.clone());
         tenant
     }
@@ -141,6 +179,7 @@ impl Tenants {
     /// Serves the cluster no more. Its number is not free yet ([`Tenants::release`]).
     pub(crate) fn remove(&self, cluster: &ClusterName) {
         let mut known = self.known.write();
+        known.tls_names.remove(cluster);
         if let Some(tenant) = known.by_name.remove(cluster) {
             known.by_number.insert(tenant.number, None);
             tenant.gone.cancel();
@@ -193,6 +232,9 @@ mod tests {
             cluster_dns: "10.96.0.10".parse().unwrap(),
             client_ca: api_meta::KeyPair { certificate_pem: String::new(), key_pem: String::new() },
             removed: false,
+            held: false,
+            restored: None,
+            unsettled: false,
         }
     }
 

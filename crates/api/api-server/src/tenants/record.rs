@@ -18,6 +18,15 @@ pub(crate) struct TenantRecord {
     /// Whether it is being taken away: what is left of it is nobody's any more.
     #[serde(default)]
     pub removed: bool,
+    /// Whether pods may be held back from before, by a pause.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub held: bool,
+    /// The wish its content was last restored by.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restored: Option<String>,
+    /// Whether objects of a restore wait to be created again.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unsettled: bool,
 }
 
 impl TenantRecord {

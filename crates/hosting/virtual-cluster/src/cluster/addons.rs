@@ -14,7 +14,7 @@ const MANAGER: &str = "k3k-addons";
 /// # Errors
 /// When a document is no manifest, a kind is not (yet) known, or the cluster refuses.
 pub async fn apply(client: &kube::Client, secret: &str, manifests: &BTreeMap<String, String>) -> Result<(), Error> {
-    let mut known = Known { client, versions: HashMap::new() };
+    let mut known = Known::new(client);
     for (key, text) in manifests {
         let place = format!("addon {secret:?}, key {key:?}");
         for object in objects(text).map_err(|why| Error::NotYet(format!("{place}: {why}")))? {
@@ -33,7 +33,7 @@ fn told(place: &str, error: Error) -> Error {
 }
 
 /// The objects in a stream of YAML documents; those of lists one by one.
-fn objects(text: &str) -> Result<Vec<Value>, String> {
+pub fn objects(text: &str) -> Result<Vec<Value>, String> {
     let documents: Vec<Value> = serde_saphyr::from_multiple(text).map_err(|error| error.to_string().lines().next().unwrap_or_default().to_owned())?;
     let mut objects = Vec::new();
     for document in documents.into_iter().filter(|document| !document.is_null()) {
@@ -52,13 +52,26 @@ fn objects(text: &str) -> Result<Vec<Value>, String> {
 }
 
 /// The resources of the versions asked about so far.
-struct Known<'a> {
+pub struct Known<'a> {
     client: &'a kube::Client,
     versions: HashMap<String, Value>,
 }
 
-impl Known<'_> {
-    async fn path(&mut self, object: &Value) -> Result<String, Error> {
+impl<'a> Known<'a> {
+    pub fn new(client: &'a kube::Client) -> Self {
+        Self { client, versions: HashMap::new() }
+    }
+
+    /// Asks about the version of this object again when it is needed next.
+    pub fn forget(&mut self, object: &Value) {
+        self.versions.remove(object["apiVersion"].as_str().unwrap_or_default());
+    }
+
+    /// Where the object is, or would be.
+    ///
+    /// # Errors
+    /// [`Error::NotYet`] when its kind is not served.
+    pub async fn path(&mut self, object: &Value) -> Result<String, Error> {
         let text = |pointer: &str| object.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned();
         let (version, kind) = (text("/apiVersion"), text("/kind"));
         let root = if version.contains('/') { format!("/apis/{version}") } else { format!("/api/{version}") };

@@ -118,6 +118,7 @@ mod tests {
             address: Some("100.64.0.1".parse().unwrap()),
             service_cidr: "10.96.0.0/12".parse().unwrap(),
             cluster_dns: "10.96.0.10".parse().unwrap(),
+            tls_names: vec![],
         };
         let found = objects(&cluster, &access);
         assert_eq!(found.as_ref().map(|(service, _)| service["spec"].clone()), expected);

@@ -7,7 +7,7 @@ mod secrets;
 #[cfg(test)]
 mod tests;
 
-use crate::effective::Bound;
+use crate::effective::{Bound, Effective, without_effect};
 use crate::kinds::{self, Cluster, KubeconfigSecret, MANAGER, Policy, SECRET_TYPE};
 use crate::names::{self, POLICY_LABEL};
 use crate::status::{self, host};
@@ -20,7 +20,8 @@ use reconcile::{Action, World};
 use serde_json::{Value, json};
 use std::sync::Arc;
 
-pub use provision::{HostFacts, StorageObjects};
+pub use addons::{Known, objects};
+pub use provision::{HostFacts, StorageObjects, hosting};
 
 /// Found by the namespaces that are bound to a policy.
 pub const BY_POLICY: &str = "policy";
@@ -136,6 +137,7 @@ impl Controller for Clusters {
                 if status::find_ready(&cluster.status.conditions).is_none_or(|ready| ready.status != "True") {
                     self.recorder.normal(&key.cluster, &*cluster, status::PROVISIONED, reconcile::PROVISIONED_MESSAGE);
                 }
+                self.tell_of_life(key, &cluster, &effective);
             }
             Action::Remove => {
                 let name = ClusterName::hosted(&key.namespace, &key.name).map_err(Error::Invalid)?;
@@ -170,6 +172,22 @@ impl Controller for Clusters {
 }
 
 impl Clusters {
+    /// Events for what a Cluster's annotations have brought about, and for what it says in vain.
+    fn tell_of_life(&self, key: &ObjectKey, cluster: &Cluster, effective: &Effective) {
+        let (settings, before) = (&effective.settings, &cluster.status);
+        let told = status::find_ready(&before.conditions).is_some_and(|ready| ready.observed_generation == cluster.metadata.generation);
+        for why in without_effect(cluster, effective.policy.as_ref()).into_iter().filter(|_| !told) {
+            self.recorder.warning(&key.cluster, cluster, "WithoutEffect", why);
+        }
+        if settings.paused != before.paused {
+            let (reason, message) = if settings.paused { ("Paused", "Nothing of the cluster runs or changes") } else { ("Resumed", "The cluster goes on") };
+            self.recorder.normal(&key.cluster, cluster, reason, message);
+        }
+        if let Some(restore) = settings.restore.as_ref().filter(|restore| restore.request != before.restored_from) {
+            self.recorder.normal(&key.cluster, cluster, "Restored", &format!("The cluster's content was restored from {}", restore.request));
+        }
+    }
+
     async fn tell(&self, key: &ObjectKey, status: &Value, uid: &Preconditions) -> Result<(), Error> {
         self.clusters.patch(key, "/status", &json!({ "status": status }), uid).await.map(drop)
     }

@@ -1,7 +1,7 @@
 //! Provisioner: opens a cluster and makes what belongs to it here: its kubeconfig, its Service, its addons.
 use super::secrets::{self, Secrets};
 use super::{addons, exposure};
-use crate::effective::Effective;
+use crate::effective::{Effective, wanted_snapshot};
 use crate::kinds::{Cluster, KubeconfigSecret, MANAGER, Mode, RENEW_AFTER, SECRET_TYPE};
 use crate::status::host;
 use crate::{kubeconfig, names};
@@ -53,6 +53,8 @@ pub struct Served {
     pub cluster_dns: IpAddr,
     pub host_name: String,
     pub address: Option<IpAddr>,
+    /// TLS names that mean the cluster.
+    pub tls_names: Vec<String>,
 }
 
 pub struct Provisioner {
@@ -78,6 +80,9 @@ impl Provisioner {
             settings.join_secret = Some(secrets.join_secret().await?);
         }
         let join_secret = settings.join_secret.clone();
+        if let Some(restore) = settings.restore.as_mut().filter(|restore| restore.request != cluster.status.restored_from) {
+            restore.snapshot = secrets.snapshot(wanted_snapshot(cluster)).await?;
+        }
         let access = self.hosting.open(&effective.cluster, settings).await.map_err(hosting)?;
         if let Some(JoinSecret(secret)) = join_secret.filter(|_| cluster.spec.token_secret_ref.is_none()) {
             secrets.write_node_token(&JoinToken::render(&access.server_ca_pem, Some("node"), &secret)).await?;
@@ -98,6 +103,7 @@ impl Provisioner {
             cluster_dns: access.cluster_dns,
             host_name: host_name(&access.host).to_owned(),
             address: access.address,
+            tls_names: access.tls_names,
         })
     }
 
@@ -142,7 +148,15 @@ fn renew_after(certificate_pem: &str) -> Result<Timestamp, Error> {
 pub fn hosting(error: HostingError) -> Error {
     match error {
         HostingError::Refused(why) => Error::Invalid(why),
-        HostingError::Store(source) => Error::NotYet(format!("the cluster's data could not be read or written: {source}")),
+        HostingError::Store(source) => {
+            let mut why = source.to_string();
+            let mut cause = std::error::Error::source(&*source);
+            while let Some(next) = cause {
+                why = format!("{why}: {next}");
+                cause = next.source();
+            }
+            Error::NotYet(format!("the cluster's data could not be read or written: {why}"))
+        }
     }
 }
 

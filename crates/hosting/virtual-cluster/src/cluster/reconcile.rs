@@ -91,6 +91,13 @@ fn is_served(cluster: &Cluster, effective: &Effective) -> bool {
     status::says(&status.conditions, true, PROVISIONED, PROVISIONED_MESSAGE, cluster.metadata.generation)
         && status.policy.as_deref() == effective.policy.as_ref()
         && status.pod_security == level(effective.settings.pod_security)
+        && status.paused == effective.settings.paused
+        && status.restored_from == wish(effective)
+}
+
+/// What is said of the snapshot to restore, or nothing.
+fn wish(effective: &Effective) -> &str {
+    effective.settings.restore.as_ref().map_or("", |restore| &restore.request)
 }
 
 fn tell(plan: &mut Plan<Action>, world: &World, phase: &str, reason: &str, message: &str) {
@@ -112,8 +119,10 @@ pub fn not_ready(cluster: &Cluster, phase: &str, reason: &str, message: &str, no
 pub fn provisioned(cluster: &Cluster, effective: &Effective, served: Served, now: Timestamp) -> Value {
     let condition = status::ready(&cluster.status.conditions, true, PROVISIONED, PROVISIONED_MESSAGE, cluster.metadata.generation, now);
     json!({
-        "phase": "Ready",
+        "phase": if effective.settings.paused { "Paused" } else { "Ready" },
         "conditions": [condition],
+        "paused": effective.settings.paused.then_some(true),
+        "restoredFrom": effective.settings.restore.as_ref().map(|restore| &restore.request),
         "policyName": effective.policy.as_ref().map(|policy| &policy.name),
         "policy": effective.policy,
         "podSecurity": level(effective.settings.pod_security),
@@ -121,7 +130,7 @@ pub fn provisioned(cluster: &Cluster, effective: &Effective, served: Served, now
         "clusterCIDR": served.cluster_cidr,
         "serviceCIDR": served.service_cidr,
         "clusterDNS": served.cluster_dns,
-        "tlsSANs": [served.host_name],
+        "tlsSANs": std::iter::once(served.host_name).chain(served.tls_names).collect::<Vec<_>>(),
         "address": served.address,
     })
 }

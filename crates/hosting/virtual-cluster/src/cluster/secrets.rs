@@ -1,4 +1,4 @@
-//! Secrets of a Cluster's namespace: those it names, and those made for it. Read when they are needed; no copy is kept.
+//! Secrets and snapshots of a Cluster's namespace: those it names, and those made for it. Read when they are needed; no copy is kept.
 use super::provision::owned;
 use crate::kinds::{Cluster, MANAGER};
 use crate::names;
@@ -71,6 +71,20 @@ impl Secrets<'_> {
         };
         let text = |value: &Value| String::from_utf8(STANDARD.decode(value.as_str()?).ok()?).ok();
         Ok(secret["data"].as_object().into_iter().flatten().filter_map(|(key, value)| Some((key.clone(), text(value)?))).collect())
+    }
+
+    /// The id of a snapshot of the Cluster's namespace.
+    pub async fn snapshot(&self, name: &str) -> Result<String, Error> {
+        let namespace = self.cluster.metadata.namespace.as_deref().unwrap_or_default();
+        let path = format!("/apis/k8shost.io/v1/namespaces/{namespace}/clustersnapshots/{name}");
+        let snapshot: Value = match self.client.request(request(Method::GET, &path, Vec::new(), "application/json")?).await {
+            Err(error) if is_not_found(&error) => return Err(Error::NotYet(format!("snapshot {name:?} not found"))),
+            found => found?,
+        };
+        match (snapshot["status"]["phase"].as_str(), snapshot["metadata"]["uid"].as_str()) {
+            (Some("Ready"), Some(uid)) => Ok(uid.to_owned()),
+            _ => Err(Error::NotYet(format!("snapshot {name:?} is not ready"))),
+        }
     }
 
     /// Creates a Secret, or makes the one of its name like it.

@@ -49,6 +49,7 @@ fn apply(world: &mut World, action: Action) {
                 cluster_dns: "10.96.0.10".parse().unwrap(),
                 host_name: "host".into(),
                 address: Some("100.64.0.1".parse().unwrap()),
+                tls_names: vec!["mine.example.com".into()],
             };
             set_status(world, &provisioned(&cluster, &effective, served, world.now));
             world.kubeconfig = Some(kubeconfig("1970-01-02T00:00:00Z"));

@@ -1,6 +1,9 @@
-//! `cluster create|list|update|delete`.
+//! `cluster create|list|update|delete`, and the way to the other commands for one cluster.
 use super::clusters;
 use super::kubeconfig::hand_out;
+use super::life::Life;
+use super::snapshot::SnapshotCommand;
+use super::transfer::{Export, Import};
 use super::waiting::{until_gone, until_ready};
 use super::{KubeconfigOutput, MANAGER, Place, custom_certificates};
 use crate::names::{self, POLICY_LABEL, RESERVED};
@@ -42,6 +45,19 @@ pub enum ClusterCommand {
         #[arg(long, default_value = "3m", value_parser = texts::duration)]
         timeout: Duration,
     },
+    /// Stop all that runs in a cluster; it can be read, and not changed, until it is resumed
+    Pause(Life),
+    /// Have a paused cluster go on as it was
+    Resume(Life),
+    /// Snapshots of clusters
+    Snapshot {
+        #[command(subcommand)]
+        command: SnapshotCommand,
+    },
+    /// Print a cluster's objects as manifests, in the order they can be applied in
+    Export(Export),
+    /// Apply manifests in a cluster
+    Import(Import),
 }
 
 #[derive(Args, Clone, Debug)]
@@ -81,6 +97,9 @@ pub struct Create {
     /// Annotations of the Cluster, KEY=VALUE
     #[arg(long)]
     annotations: Vec<String>,
+    /// A snapshot of the same namespace that the cluster's content is taken from
+    #[arg(long, value_name = "SNAPSHOT")]
+    from_snapshot: Option<String>,
     /// How long to wait, e.g. 10s, 5m, 1h
     #[arg(long, default_value = "3m", value_parser = texts::duration)]
     timeout: Duration,
@@ -162,6 +181,11 @@ impl ClusterCommand {
                 output::list(&session, &path, "cluster.k3k.io", output).await
             }
             Self::Update(update) => update.run(connection).await,
+            Self::Pause(life) => life.run(connection, true).await,
+            Self::Resume(life) => life.run(connection, false).await,
+            Self::Snapshot { command } => command.run(connection).await,
+            Self::Export(export) => export.run(connection).await,
+            Self::Import(import) => import.run(connection).await,
             Self::Delete { name, place, keep_data, timeout } => {
                 if keep_data {
                     bail!("a cluster's data is in the server's store and goes with it");
@@ -216,10 +240,13 @@ impl Create {
             spec["customCAs"] = custom_certificates::create(&session, &namespace, name, directory).await?;
         }
         eprintln!("Creating cluster '{name}' in namespace '{namespace}'");
-        let object = json!({
+        let mut object = json!({
             "apiVersion": "k3k.io/v1beta1", "kind": "Cluster", "spec": spec,
             "metadata": {"name": name, "namespace": namespace, "labels": texts::pairs(&self.labels), "annotations": texts::pairs(&self.annotations)},
         });
+        if let Some(snapshot) = &self.from_snapshot {
+            object["metadata"]["annotations"][names::RESTORE_FROM] = json!(snapshot);
+        }
         let cluster = match session.create(&clusters(&namespace, ""), &object).await {
             Err(error) if is_conflict(&error) => {
                 eprintln!("Cluster '{name}' already exists");

@@ -59,12 +59,18 @@ impl KubeconfigCommand {
     }
 }
 
-/// Prints or writes the kubeconfig of a cluster that is ready.
-pub(super) async fn hand_out(session: &Session, namespace: &str, name: &str, output: &KubeconfigOutput) -> Result<()> {
-    let secret = session.get(&format!("/api/v1/namespaces/{namespace}/secrets/{}", names::kubeconfig(name))).await?;
+/// The kubeconfig of a cluster that is ready, with another HOST or HOST:PORT than this session's if one is given.
+pub(super) async fn kubeconfig_of(session: &Session, namespace: &str, name: &str, server: Option<&str>) -> Result<String> {
+    let secret = session.get(&format!("/api/v1/namespaces/{namespace}/secrets/{}", names::kubeconfig(name))).await;
+    let secret = secret.with_context(|| format!("the kubeconfig of cluster {name:?} in namespace {namespace:?}"))?;
     let text = secret["data"][kubeconfig::KEY].as_str().and_then(|text| String::from_utf8(STANDARD.decode(text).ok()?).ok());
     let text = text.context("the cluster's Secret holds no kubeconfig")?;
-    let text = kubeconfig::at_host(&text, &host(output.kubeconfig_server.as_deref(), &session.server));
+    Ok(kubeconfig::at_host(&text, &host(server, &session.server)))
+}
+
+/// Prints or writes the kubeconfig of a cluster that is ready.
+pub(super) async fn hand_out(session: &Session, namespace: &str, name: &str, output: &KubeconfigOutput) -> Result<()> {
+    let text = kubeconfig_of(session, namespace, name, output.kubeconfig_server.as_deref()).await?;
     match &output.kubeconfig_output {
         Some(path) => {
             pki::write_atomically(path, text.as_bytes(), SECRET_FILE).with_context(|| format!("writing the kubeconfig {path:?}"))?;

@@ -1,8 +1,12 @@
 //! The commands for virtual clusters and policies, with k3kcli's names and flags.
 mod cluster;
 mod custom_certificates;
+mod dump;
 mod kubeconfig;
+mod life;
 mod policy;
+mod snapshot;
+mod transfer;
 mod waiting;
 
 pub use cluster::ClusterCommand;

@@ -90,6 +90,10 @@ pub struct CustomAuthorities {
 pub struct AuthoritySources {
     #[serde(rename = "clientCA")]
     pub client_ca: AuthoritySource,
+    #[serde(rename = "serverCA")]
+    pub server_ca: AuthoritySource,
+    #[serde(rename = "serviceAccountToken")]
+    pub service_account_token: AuthoritySource,
 }
 
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -114,6 +118,8 @@ pub struct ClusterStatus {
     pub policy: Option<Box<AppliedPolicy>>,
     pub pod_security: String,
     pub host_version: String,
+    pub paused: bool,
+    pub restored_from: String,
 }
 
 /// What a policy sets for a Cluster, before the Cluster's own.

@@ -2,10 +2,12 @@
 mod cluster;
 mod kubeconfig_secret;
 mod policy;
+mod snapshot;
 
 pub use cluster::{AppliedPolicy, Cluster, Mode};
 pub use kubeconfig_secret::{KubeconfigSecret, RENEW_AFTER, SECRET_TYPE};
 pub use policy::Policy;
+pub use snapshot::Snapshot;
 
 use api_meta::ClusterName;
 use controller_kit::{Kind, Kit, Objects};
@@ -21,11 +23,14 @@ pub fn of_host<K: Kind>(kit: &Kit, fields: Option<&str>) -> Objects<K> {
 /// What the types of custom kinds need to be cached and written like built-in ones.
 macro_rules! custom_kind {
     ($type:ty, $kind:literal, $plural:literal, $scope:ty) => {
+        custom_kind!($type, "k3k.io", "v1beta1", $kind, $plural, $scope);
+    };
+    ($type:ty, $group:literal, $version:literal, $kind:literal, $plural:literal, $scope:ty) => {
         impl k8s_openapi::Resource for $type {
-            const API_VERSION: &'static str = "k3k.io/v1beta1";
-            const GROUP: &'static str = "k3k.io";
+            const API_VERSION: &'static str = concat!($group, "/", $version);
+            const GROUP: &'static str = $group;
             const KIND: &'static str = $kind;
-            const VERSION: &'static str = "v1beta1";
+            const VERSION: &'static str = $version;
             const URL_PATH_SEGMENT: &'static str = $plural;
             type Scope = $scope;
         }
