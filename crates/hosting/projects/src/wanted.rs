@@ -4,6 +4,8 @@ use crate::names::{CLUSTER, CREATED_BY, MANAGED_BY, MANAGER, ORG_LABEL, POD_SECU
 use serde_json::{Value, json};
 use std::sync::Arc;
 
+const DENY_ALL: &str = "default-deny-all";
+
 /// The kinds of objects, in the order they are made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Sort {
@@ -50,7 +52,7 @@ pub fn objects(project: &Project, roles: &[Arc<CustomRole>]) -> Vec<(Sort, Value
         all.push((Sort::Cluster, json!({"apiVersion": "k3k.io/v1beta1", "kind": "Cluster", "metadata": metadata(&namespace, CLUSTER), "spec": spec})));
         return all;
     }
-    all.push((Sort::Network, network(&namespace, "default-deny-all", deny_all())));
+    all.push((Sort::Network, network(&namespace, DENY_ALL, deny_all())));
     if project.spec.org_shared {
         all.push((Sort::Network, network(&namespace, "allow-org-shared", allow_shared(organization))));
     }
@@ -139,6 +141,12 @@ fn cluster_binding(name: &str, role: &str, group: &str) -> Value {
 
 fn network(namespace: &str, name: &str, spec: Value) -> Value {
     json!({"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": metadata(namespace, name), "spec": spec})
+}
+
+/// The isolation of a namespace that no project has made.
+pub fn isolation(namespace: &str) -> Value {
+    let metadata = json!({"name": DENY_ALL, "namespace": namespace});
+    json!({"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": metadata, "spec": deny_all()})
 }
 
 fn deny_all() -> Value {
