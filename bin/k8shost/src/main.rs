@@ -8,6 +8,7 @@ mod component_clients;
 mod fiberlb_alone;
 mod iam_link;
 mod iam_server;
+mod iam_service;
 mod joining;
 mod kubeconfig;
 mod lightningstor_alone;
