@@ -4,6 +4,7 @@ mod clusters;
 mod create;
 mod memory;
 mod pods;
+mod projects;
 mod read;
 mod reviews;
 mod scheduler;
@@ -28,6 +29,7 @@ pub const ALL: &[(&str, Measure)] = &[
     ("clusters", clusters::measure),
     ("balancer", balancer::measure),
     ("reviews", reviews::measure),
+    ("projects", projects::measure),
     ("pods", pods::measure),
     ("storage", storage::measure),
 ];

@@ -6,6 +6,8 @@ mod crash;
 mod deployments;
 mod example;
 mod helm;
+mod iam_calls;
+mod isolation;
 mod jobs;
 mod machines;
 mod network_policies;
