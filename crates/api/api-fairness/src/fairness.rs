@@ -200,7 +200,8 @@ impl Hall {
         if self.waiting.is_empty() {
             return;
         }
-        let names: Vec<String> = self.levels.iter().filter(|(_, level)| level.queues.as_ref().is_some_and(|queues| queues.waiting() > 0)).map(|(name, _)| name.clone()).collect();
+        let names: Vec<String> =
+            self.levels.iter().filter(|(_, level)| level.queues.as_ref().is_some_and(|queues| queues.waiting() > 0)).map(|(name, _)| name.clone()).collect();
         for name in names {
             while self.is_free(&name) {
                 let Some(level) = self.levels.get_mut(&name) else { break };

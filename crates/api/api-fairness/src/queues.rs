@@ -200,7 +200,11 @@ mod tests {
         for _ in 0..200 {
             let (turn, place) = queues.next(at).unwrap();
             let took = if turn < 1000 { 0.03 } else { 0.01 };
-            if turn < 1000 { slow += 1 } else { quick += 1 }
+            if turn < 1000 {
+                slow += 1
+            } else {
+                quick += 1
+            }
             at += Duration::from_secs_f64(took);
             queues.end(place, took, at);
         }

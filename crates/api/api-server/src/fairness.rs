@@ -120,10 +120,14 @@ impl Turnstile {
             registry.register(name, help, family);
         };
         let count = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
-        gauge("apiserver_flowcontrol_nominal_limit_seats", "Nominal number of execution seats configured for each priority level", |level| level.nominal.into());
-        gauge("apiserver_flowcontrol_current_executing_requests", "Number of requests in execution stage in the API Priority and Fairness subsystem", |level| {
-            level.executing.into()
+        gauge("apiserver_flowcontrol_nominal_limit_seats", "Nominal number of execution seats configured for each priority level", |level| {
+            level.nominal.into()
         });
+        gauge(
+            "apiserver_flowcontrol_current_executing_requests",
+            "Number of requests in execution stage in the API Priority and Fairness subsystem",
+            |level| level.executing.into(),
+        );
         let waiting = Family::<LevelLabels, Gauge>::default();
         for level in &figures {
             waiting.get_or_create(&LevelLabels { priority_level: level.level.clone() }).set(count(level.waiting));

@@ -1,6 +1,6 @@
-//! The controller of namespaces that are called as projects' are but have no project: closed to others from the start all the same.
+//! The controller of namespaces that are called as projects' are but have no project: closed to pods of other namespaces all the same.
 use crate::names::{MANAGER, PROJECT_LABEL, project_of};
-use crate::wanted::isolation;
+use crate::wanted::{ISOLATION, isolation};
 use api_meta::ClusterName;
 use controller_kit::{Change, Controller, Error, Kit, ObjectKey, Objects, Plan, Runner, async_trait};
 use k8s_openapi::api::core::v1::Namespace;
@@ -9,20 +9,23 @@ use serde_json::Value;
 use std::sync::Arc;
 
 pub struct Isolation {
+    /// The range of pods' addresses.
+    pods: String,
     namespaces: Objects<Namespace>,
     networks: Objects<NetworkPolicy>,
 }
 
 pub struct World {
     pub name: String,
+    pub pods: String,
     pub namespace: Arc<Namespace>,
     pub is_closed: bool,
 }
 
-pub fn runner(kit: &Kit) -> Runner<Isolation> {
+pub fn runner(kit: &Kit, pods: &str) -> Runner<Isolation> {
     let kit = kit.managed_by(MANAGER);
     let (namespaces, networks): (Objects<Namespace>, Objects<NetworkPolicy>) = (kit.objects(), kit.of_cluster(&ClusterName::root(), None));
-    let controller = Isolation { namespaces: namespaces.clone(), networks: networks.clone() };
+    let controller = Isolation { pods: pods.to_owned(), namespaces: namespaces.clone(), networks: networks.clone() };
     Runner::new(controller)
         .workers(1)
         .watch(&namespaces, |change: &Change<Namespace>| if change.key.cluster.is_root() { key(&change.key.name) } else { Vec::new() })
@@ -43,9 +46,9 @@ impl Controller for Isolation {
     }
 
     fn observe(&self, key: &ObjectKey) -> Option<World> {
-        let (policy, name) = (isolation(&key.name), key.name.to_string());
-        let policy = ObjectKey::new(&key.cluster, &name, policy["metadata"]["name"].as_str().unwrap_or_default());
-        Some(World { namespace: self.namespaces.get(key)?, is_closed: self.networks.get(&policy).is_some(), name })
+        let name = key.name.to_string();
+        let is_closed = self.networks.get(&ObjectKey::new(&key.cluster, &name, ISOLATION)).is_some();
+        Some(World { namespace: self.namespaces.get(key)?, is_closed, pods: self.pods.clone(), name })
     }
 
     fn reconcile(world: &World) -> Plan<Value> {
@@ -66,7 +69,7 @@ pub fn reconcile(world: &World) -> Plan<Value> {
     let metadata = &world.namespace.metadata;
     let of_project = metadata.labels.as_ref().is_some_and(|labels| labels.contains_key(PROJECT_LABEL));
     if !of_project && !world.is_closed && metadata.deletion_timestamp.is_none() {
-        plan.push(isolation(&world.name));
+        plan.push(isolation(&world.name, &world.pods));
     }
     plan
 }
@@ -77,14 +80,16 @@ mod tests {
     use serde_json::json;
 
     fn made(namespace: Value, is_closed: bool) -> Vec<Value> {
-        reconcile(&World { name: "project-a".into(), namespace: Arc::new(serde_json::from_value(namespace).unwrap()), is_closed }).actions
+        reconcile(&World { name: "project-a".into(), pods: "10.42.0.0/16".into(), namespace: Arc::new(serde_json::from_value(namespace).unwrap()), is_closed })
+            .actions
     }
 
     #[test]
     fn a_namespace_called_as_a_projects_is_closed_once() {
         let plain = json!({"metadata": {"name": "project-a"}});
         let policies = made(plain.clone(), false);
-        assert_eq!(policies[0]["spec"]["policyTypes"], json!(["Ingress", "Egress"]));
+        let from = json!([{"podSelector": {}}, {"ipBlock": {"cidr": "0.0.0.0/0", "except": ["10.42.0.0/16"]}}]);
+        assert_eq!(policies[0]["spec"]["ingress"], json!([{ "from": from }]));
         assert!(policies[0]["metadata"]["labels"].is_null(), "it is the namespace's own to change");
         assert!(made(plain, true).is_empty());
         assert!(made(json!({"metadata": {"name": "project-a", "labels": {"plasmacloud.io/project-id": "proj-a"}}}), false).is_empty());

@@ -13,12 +13,12 @@ mod writes;
 use controller_kit::{CancellationToken, Kit};
 use futures::future::{BoxFuture, FutureExt, join_all};
 
-/// Runs the controllers until `shutdown`. Must be called inside a tokio runtime, once IAM's definitions are there.
-pub async fn run(kit: Kit, shutdown: CancellationToken) {
+/// Runs the controllers until `shutdown`. Pods have their addresses from `pods` (CIDR). Must be called inside a tokio runtime, once IAM's definitions are there.
+pub async fn run(kit: Kit, pods: String, shutdown: CancellationToken) {
     let all: Vec<BoxFuture<'static, ()>> = vec![
         project::runner(&kit).run(shutdown.clone()).boxed(),
         organization::runner(&kit).run(shutdown.clone()).boxed(),
-        isolation::runner(&kit).run(shutdown).boxed(),
+        isolation::runner(&kit, &pods).run(shutdown).boxed(),
     ];
     join_all(all.into_iter().map(tokio::spawn)).await;
 }

@@ -5,6 +5,8 @@ use serde_json::{Value, json};
 use std::sync::Arc;
 
 const DENY_ALL: &str = "default-deny-all";
+/// The policy of a namespace that no project has made.
+pub const ISOLATION: &str = "default-deny-other-namespaces";
 
 /// The kinds of objects, in the order they are made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -143,10 +145,14 @@ fn network(namespace: &str, name: &str, spec: Value) -> Value {
     json!({"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": metadata(namespace, name), "spec": spec})
 }
 
-/// The isolation of a namespace that no project has made.
-pub fn isolation(namespace: &str) -> Value {
-    let metadata = json!({"name": DENY_ALL, "namespace": namespace});
-    json!({"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": metadata, "spec": deny_all()})
+/// The isolation of a namespace that no project has made: closed to pods of other namespaces, which have their addresses
+/// from `pods`. Nobody has asked for more, and what is in it may be meant for those outside.
+pub fn isolation(namespace: &str, pods: &str) -> Value {
+    let from = json!([{"podSelector": {}}, {"ipBlock": {"cidr": "0.0.0.0/0", "except": [pods]}}]);
+    json!({
+        "apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": {"name": ISOLATION, "namespace": namespace},
+        "spec": {"podSelector": {}, "policyTypes": ["Ingress"], "ingress": [{"from": from}]},
+    })
 }
 
 fn deny_all() -> Value {

@@ -118,7 +118,8 @@ fn flow_schemas_say_who_waits_and_who_is_refused() {
     assert_eq!((refused[0].header("retry-after"), refused[0].text().as_str()), (Some("1"), "Too many requests, please try again later.\n"));
     assert_eq!(bobs, [200; 40], "another's flood refuses nobody else");
     let page = api.get("/metrics").text();
-    let counted = format!("apiserver_flowcontrol_rejected_requests_total{{flow_schema=\"eve\",priority_level=\"tight\",reason=\"concurrency-limit\"}} {}", refused.len());
+    let counted =
+        format!("apiserver_flowcontrol_rejected_requests_total{{flow_schema=\"eve\",priority_level=\"tight\",reason=\"concurrency-limit\"}} {}", refused.len());
     assert!(page.contains(&counted), "{page}");
 
     let queue = json!({"spec": {"limited": {"limitResponse": {"type": "Queue", "queuing": {"queues": 4, "handSize": 1, "queueLengthLimit": 50}}}}});

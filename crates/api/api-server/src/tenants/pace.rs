@@ -62,7 +62,6 @@ impl Lane {
         }
         None
     }
-
 }
 
 impl State {
