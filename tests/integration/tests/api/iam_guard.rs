@@ -125,7 +125,7 @@ fn a_hundred_full_projects_are_counted_and_stay_apart() {
         assert!(items.iter().all(|item| item["data"]["of"].is_null() && item["metadata"]["name"] == "kube-root-ca.crt" || item["data"]["of"] == *own));
         let next = (at + 1) % PROJECTS;
         assert_eq!(connection.send(&Ask::new("GET", &maps(next))).code, 403);
-        assert_eq!(quota(at).ok()["status"]["used"]["configmaps"], "50");
+        wait_until("the quota tells so", SOON, || quota(at).json()["status"]["used"]["configmaps"] == "50");
     }
     // Room that is made may be used at once.
     users[7].delete(&format!("{}/c7", maps(7))).ok();
