@@ -11,6 +11,7 @@ sudo=""
 needs=(
   cc:build-essential containerd:containerd runc:runc nft:nftables ip:iproute2 conntrack:conntrack nginx:nginx-light dig:bind9-dnsutils curl:curl
   pip3:python3-pip python3:python3 unzip:unzip mount:mount losetup:mount mkfs.ext4:e2fsprogs mkfs.xfs:xfsprogs nsenter:util-linux
+  /usr/lib/$(uname -m)-linux-gnu/faketime/libfaketimeMT.so.1:libfaketime
   /bin/busybox:busybox-static /etc/ssl/certs/ca-certificates.crt:ca-certificates
 )
 [ "${1:-}" != clients ] || needs+=(node:nodejs npm:npm)

@@ -32,7 +32,7 @@ async fn run(args: FiberlbArgs) -> Result<()> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let pool = AddressPool::parse(&args.external_ip_pool).context("external-ip-pool")?;
     let verifier = args.service.verifier(clock.clone())?;
-    let tls = args.service.tls("fiberlb", &args.data_dir, &*clock)?;
+    let tls = args.service.tls("fiberlb", &args.data_dir, clock.clone())?;
     let listener = TcpListener::bind(args.listen).await.with_context(|| format!("listening on {}", args.listen))?;
     let node_address = match crate::node::address() {
         IpAddr::V4(address) => address,

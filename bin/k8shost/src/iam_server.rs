@@ -1,6 +1,6 @@
 //! `k8shost iam-server`: IAM alone, for API servers that ask it over HTTPS; its directory is a k8shost's.
 use crate::notify::notify;
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use api_cache::RemoteSource;
 use api_client::kube;
 use api_server::audit::{LogFile, LogFileSettings};
@@ -51,12 +51,22 @@ pub fn main(args: &IamServerArgs) -> Result<()> {
     result
 }
 
+/// The secret in a file, without the end of its line.
+pub fn shared_secret(file: &Path) -> Result<Vec<u8>> {
+    let secret = std::fs::read_to_string(file).with_context(|| format!("shared secret {file:?}"))?.trim_end().as_bytes().to_vec();
+    // RFC 7518, 3.2: as many bits as the hash has.
+    ensure!(secret.len() >= 32, "shared secret {file:?} has {} bytes, and needs 32", secret.len());
+    Ok(secret)
+}
+
 async fn run(args: &IamServerArgs) -> Result<()> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let text = |path: &Path| std::fs::read_to_string(path).with_context(|| format!("file {path:?}"));
-    let (certificate, key, authority) = (text(&args.tls_cert_file)?, text(&args.tls_private_key_file)?, text(&args.client_ca_file)?);
-    let tls = pki::server_config(&certificate, &key, &[&authority], &[b"h2", b"http/1.1"])?;
-    let shared_secret = args.shared_secret_file.as_deref().map(|path| text(path).map(|secret| secret.trim_end().as_bytes().to_vec())).transpose()?;
+    let authority = text(&args.client_ca_file)?;
+    // Whoever renews the certificate puts it into its files.
+    let shown = pki::CertificateFiles::open(&args.tls_cert_file, &args.tls_private_key_file).context("the certificate")?;
+    let tls = pki::server_config_renewable(shown, &[&authority], &[b"h2", b"http/1.1"])?;
+    let shared_secret = args.shared_secret_file.as_deref().map(shared_secret).transpose()?;
     let settings = IamSettings { shared_secret, reviews_per_second: args.reviews_per_second, ..IamSettings::default() };
     let listener = TcpListener::bind(args.listen).await.with_context(|| format!("listening on {}", args.listen))?;
     let kubeconfig = kube::config::Kubeconfig::read_from(&args.kubeconfig).with_context(|| format!("kubeconfig {:?}", args.kubeconfig))?;

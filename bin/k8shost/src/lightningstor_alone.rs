@@ -47,7 +47,7 @@ async fn run(args: LightningstorArgs) -> Result<()> {
         None => std::fs::read_to_string("/proc/sys/kernel/hostname").context("asking for the machine's name")?.trim().to_lowercase(),
     };
     let verifier = args.service.verifier(clock.clone())?;
-    let tls = args.service.tls("lightningstor", &args.data_dir, &*clock)?;
+    let tls = args.service.tls("lightningstor", &args.data_dir, clock.clone())?;
     let mut settings = LightningStorSettings::under(&args.data_dir, &node_name);
     let chosen = [("ssd", args.ssd_dir), ("hdd", args.hdd_dir)];
     settings.directories.extend(chosen.into_iter().filter_map(|(kind, directory)| Some((kind.to_owned(), directory?))));

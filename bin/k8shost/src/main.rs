@@ -10,6 +10,7 @@ mod fiberlb_alone;
 mod flashdns_alone;
 mod iam_link;
 mod iam_server;
+mod iam_service;
 mod joining;
 mod kubeconfig;
 mod lightningstor_alone;

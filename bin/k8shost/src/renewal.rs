@@ -6,7 +6,14 @@ use clock::Clock;
 use settings::ServerSettings;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
+
+/// After a renewal that failed, whoever connects meanwhile.
+const RETRY: Duration = Duration::from_secs(5);
+/// Between two looks of a service that nobody connects to.
+const LOOK: Duration = Duration::from_secs(24 * 3600);
 
 /// The certificates this process shows: to the API's clients, to the node's, and to nodes.
 #[derive(Clone)]
@@ -20,6 +27,14 @@ impl Shown {
     pub fn new(certificates: &Certificates) -> Result<Self> {
         let of = pki::Renewable::new;
         Ok(Self { serving: of(&certificates.serving)?, node_serving: of(&certificates.node_serving)?, node_client: of(&certificates.node_client)? })
+    }
+
+    /// Has `tell` called when a connection finds that one of them is to be renewed.
+    fn when_due(&self, clock: &Arc<dyn Clock>, tell: &Arc<Notify>) {
+        for shown in [&self.serving, &self.node_serving, &self.node_client] {
+            let tell = tell.clone();
+            shown.when_due(clock.clone(), move || tell.notify_one());
+        }
     }
 
     fn replace(&self, certificates: &Certificates) -> Result<()> {
@@ -39,10 +54,14 @@ pub async fn renewal(
     clock: Arc<dyn Clock>,
     shutdown: CancellationToken,
 ) {
+    let due = Arc::new(Notify::new());
+    shown.when_due(&clock, &due);
     loop {
         let wait = certificates.renewed_after(clock.now());
-        if shutdown.run_until_cancelled(tokio::time::sleep(wait)).await.is_none() {
-            return;
+        tokio::select! {
+            () = tokio::time::sleep(wait) => {}
+            () = due.notified() => {}
+            () = shutdown.cancelled() => return,
         }
         let renewed = Certificates::load_or_issue(&settings.data_dir.join("server").join("tls"), names(&settings, node_address), &*clock);
         let done = renewed.and_then(|renewed| {
@@ -52,6 +71,27 @@ pub async fn renewal(
         });
         if let Err(error) = done {
             tracing::error!(error = &*error as &dyn std::error::Error, "renewing the certificates failed; it is tried again");
+            if shutdown.run_until_cancelled(tokio::time::sleep(RETRY)).await.is_none() {
+                return;
+            }
+        }
+    }
+}
+
+/// Renews the certificate of a service that stands alone, for as long as the process runs: `issue` gives the one on disk
+/// while that serves, and another then.
+pub async fn kept_current(shown: Arc<pki::Renewable>, clock: Arc<dyn Clock>, issue: impl Fn(&dyn Clock) -> Result<pki::Issued>) {
+    let due = Arc::new(Notify::new());
+    let tell = due.clone();
+    shown.when_due(clock.clone(), move || tell.notify_one());
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(LOOK) => {}
+            () = due.notified() => {}
+        }
+        if let Err(error) = issue(&*clock).and_then(|issued| Ok(shown.replace(&issued)?)) {
+            tracing::error!(error = &*error as &dyn std::error::Error, "renewing the certificate failed; it is tried again");
+            tokio::time::sleep(RETRY).await;
         }
     }
 }

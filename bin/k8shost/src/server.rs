@@ -3,6 +3,7 @@ use crate::api_arguments::ApiArguments;
 use crate::certificates::{Certificates, Names};
 use crate::component_clients::ComponentClients;
 use crate::iam_link::IamLink;
+use crate::iam_service::{self, OwnTls};
 use crate::notify::notify;
 use crate::renewal::{Shown, renewal};
 use crate::secrets_keys::SecretsKeys;
@@ -14,7 +15,6 @@ use crate::{balancing, cloud_apis, joining, kubeconfig, node};
 use anyhow::{Context, Result};
 use api_auth::{Authentication, Authorizer, RbacIndex, ServiceAccountTokens, TokenWebhook};
 use api_meta::{ClusterName, GroupResource};
-use api_server::audit::{LogFile, LogFileSettings};
 use api_server::{
     ApiServer, Bootstrap, Joining, Kinds, NamedCertificates, NodeConnector, NodeMirrors, ServerOptions, Settings, Snapshots, Tenancy, Tenants, bootstrap,
 };
@@ -131,7 +131,7 @@ async fn run(settings: ServerSettings) -> Result<()> {
     write_kubeconfig(&settings, &certificates, port)?;
 
     let source = Arc::new(StoreSource::new(store.clone(), kinds));
-    let mut tasks = components(&settings, &certificates, &server, source.clone(), &clock, (balancing, &iam), &shutdown).await?;
+    let mut tasks = components(&settings, &certificates, &server, source.clone(), &clock, (balancing, &iam, shown.serving.clone()), &shutdown).await?;
     tasks.extend(compaction(&api_arguments, &store, &shutdown));
     tasks.push(tokio::spawn(renewal(settings.clone(), node_address, port, certificates.clone(), shown.clone(), clock.clone(), shutdown.clone())));
     let storage = match &agent {
@@ -259,7 +259,7 @@ async fn components(
     server: &Arc<ApiServer>,
     source: Arc<StoreSource>,
     clock: &Arc<dyn Clock>,
-    (balancing, link): (Option<balancing::Balancing>, &IamLink),
+    (balancing, link, serving): (Option<balancing::Balancing>, &IamLink, Arc<pki::Renewable>),
     shutdown: &CancellationToken,
 ) -> Result<Vec<JoinHandle<()>>> {
     let mut tasks = vec![tokio::spawn(api_server::expire_events(server.clone()))];
@@ -293,21 +293,10 @@ async fn components(
         tasks.push(tokio::spawn(virtual_cluster::run(facts, kit.clone(), Arc::new(ServerHosting(server.clone())), shutdown.clone())));
     }
     if !settings.is_disabled("iam") {
-        let client = kit.clients().cluster(&ClusterName::root());
-        iam::install(&client).await.context("installing the definitions of IAM")?;
-        let audit = iam_audit(&settings.data_dir, clock)?;
-        let started = iam::start(iam::IamSettings::default(), &**kit.source(), client, clock.clone(), audit).await.context("starting IAM")?;
-        link.fill(started);
-        tasks.push(tokio::spawn(projects::run(kit, shutdown.clone())));
+        let tls = OwnTls { serving, client_ca_pem: certificates.client_ca.certificate_pem().to_owned() };
+        tasks.extend(iam_service::start(settings, kit, link, tls, clock, shutdown).await?);
     }
     Ok(tasks)
-}
-
-/// The log of IAM's decisions, a JSON object a line.
-fn iam_audit(data_dir: &Path, clock: &Arc<dyn Clock>) -> Result<iam::AuditSink> {
-    let settings = LogFileSettings { path: data_dir.join("server").join("iam-audit.log"), max_age: 0, max_backups: 5, max_size: 100 };
-    let log = LogFile::open(settings, clock.clone()).context("the log of IAM's decisions")?;
-    Ok(Arc::new(move |entry| log.write(format!("{entry}\n").as_bytes())))
 }
 
 pub fn names(settings: &ServerSettings, node_address: IpAddr) -> Names<'_> {

@@ -1,8 +1,9 @@
 //! What every cloud service that stands alone is told and does: whose tokens it takes, its certificate, and its end.
+use crate::renewal::kept_current;
 use anyhow::{Context, Result};
 use clock::Clock;
 use cloud_api::JwksVerifier;
-use pki::{CertificateAuthority, LeafRequest};
+use pki::{CertificateAuthority, CertificateFiles, Issued, LeafRequest, Renewable};
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -45,31 +46,31 @@ impl ServiceArgs {
         Ok(verifier)
     }
 
-    /// The API's TLS, with the certificate given or one that is made for the service of this name.
-    pub fn tls(&self, name: &str, data_dir: &Path, clock: &dyn Clock) -> Result<rustls::ServerConfig> {
-        let (certificate, key) = self.certificate(name, data_dir, clock)?;
-        Ok(pki::server_config(&certificate, &key, &[], &[b"h2"])?)
-    }
-
-    fn certificate(&self, name: &str, data_dir: &Path, clock: &dyn Clock) -> Result<(String, String)> {
+    /// The API's TLS, with the certificate in the files given, which are read again when they change, or one that is made
+    /// for the service of this name, and renewed. Must be called inside a tokio runtime.
+    pub fn tls(&self, name: &'static str, data_dir: &Path, clock: Arc<dyn Clock>) -> Result<rustls::ServerConfig> {
         if let (Some(certificate), Some(key)) = (&self.tls_cert, &self.tls_key) {
-            let read = |path: &PathBuf| std::fs::read_to_string(path).with_context(|| format!("reading {path:?}"));
-            return Ok((read(certificate)?, read(key)?));
+            return Ok(pki::server_config_renewable(CertificateFiles::open(certificate, key)?, &[], &[b"h2"])?);
         }
         let directory = data_dir.join("tls");
-        let authority = CertificateAuthority::load_or_create(&directory, "ca", name, clock)?;
-        let request = LeafRequest {
-            common_name: name.into(),
-            organizations: Vec::new(),
-            dns_names: vec![name.into(), "localhost".into()],
-            ip_addresses: vec![IpAddr::V4(Ipv4Addr::LOCALHOST), crate::node::address()],
-            server: true,
-            client: false,
-            validity: VALIDITY,
-        };
-        let issued = authority.load_or_issue(&directory, "serving", &request, clock)?;
-        Ok((issued.certificate_pem, issued.key_pem))
+        let shown = Renewable::new(&own_certificate(name, &directory, &*clock)?)?;
+        tokio::spawn(kept_current(shown.clone(), clock, move |clock| own_certificate(name, &directory, clock)));
+        Ok(pki::server_config_renewable(shown, &[], &[b"h2"])?)
     }
+}
+
+fn own_certificate(name: &str, directory: &Path, clock: &dyn Clock) -> Result<Issued> {
+    let authority = CertificateAuthority::load_or_create(directory, "ca", name, clock)?;
+    let request = LeafRequest {
+        common_name: name.into(),
+        organizations: Vec::new(),
+        dns_names: vec![name.into(), "localhost".into()],
+        ip_addresses: vec![IpAddr::V4(Ipv4Addr::LOCALHOST), crate::node::address()],
+        server: true,
+        client: false,
+        validity: VALIDITY,
+    };
+    Ok(authority.load_or_issue(directory, "serving", &request, clock)?)
 }
 
 /// Cancelled when the process is told to end.

@@ -1,6 +1,7 @@
 //! Api: a plain HTTPS client for one server, that sends exactly what a test says and hides nothing of the answer.
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use rustls::pki_types::UnixTime;
 use rustls::{ClientConnection, StreamOwned};
 use serde_json::Value;
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -24,6 +25,17 @@ pub struct Api {
     headers: Vec<(String, String)>,
     /// Where connections begin; `None`: in the machine's own network.
     network_namespace: Option<String>,
+}
+
+/// The machine's time, and some more.
+#[derive(Debug)]
+struct Ahead(Duration);
+
+impl rustls::time_provider::TimeProvider for Ahead {
+    fn current_time(&self) -> Option<UnixTime> {
+        let now = rustls::time_provider::DefaultTimeProvider.current_time()?;
+        Some(UnixTime::since_unix_epoch(Duration::from_secs(now.as_secs()) + self.0))
+    }
 }
 
 /// One request, built up part by part.
@@ -122,6 +134,20 @@ impl Api {
         let (address, place) = server.split_at(server.find('/').unwrap_or(server.len()));
         Self { address: address.to_owned(), place: place.to_owned(), ca_pem, tls: Arc::new(tls), token: None, headers: Vec::new(), network_namespace: None }
     }
+    /// A server that shows a certificate of this authority, for one who shows nothing.
+    pub fn of_authority(address: &str, ca_pem: &str) -> Self {
+        let tls = pki::client_config(ca_pem, None).expect("the authority is good");
+        let (address, place, ca_pem) = (address.to_owned(), String::new(), ca_pem.to_owned());
+        Self { address, place, ca_pem, tls: Arc::new(tls), token: None, headers: Vec::new(), network_namespace: None }
+    }
+    /// The same client, whose clock is this much ahead of the machine's when it looks at certificates.
+    pub fn ahead(&self, by: Duration) -> Self {
+        let mut tls = (*self.tls).clone();
+        tls.time_provider = Arc::new(Ahead(by));
+        // What was resumed would show no certificate.
+        tls.resumption = rustls::client::Resumption::disabled();
+        Self { tls: Arc::new(tls), ..self.clone() }
+    }
     /// As seen from a network namespace.
     pub fn from_namespace(mut self, name: Option<String>) -> Self {
         self.network_namespace = name;
@@ -205,6 +231,17 @@ impl Api {
     pub fn post_all(&self, path: &str, bodies: impl IntoIterator<Item = Value>) -> Vec<u16> {
         let mut connection = self.connection();
         bodies.into_iter().map(|body| connection.send(&Ask::new("POST", path).json(&body)).code).collect()
+    }
+
+    /// The certificate that the server shows on a new connection, DER.
+    pub fn shown_certificate(&self) -> io::Result<Vec<u8>> {
+        let mut stream = self.connect()?;
+        let StreamOwned { conn, sock } = stream.get_mut();
+        while conn.is_handshaking() {
+            conn.complete_io(sock)?;
+        }
+        let shown = conn.peer_certificates().and_then(|chain| chain.first());
+        shown.map(|certificate| certificate.to_vec()).ok_or_else(|| io::Error::other("no certificate was shown"))
     }
 
     /// A connection that is kept for many requests.

@@ -10,6 +10,9 @@ pub mod images;
 #[cfg(feature = "api")]
 pub mod inside;
 mod machine;
+mod moved_clock;
+#[cfg(feature = "api")]
+mod provider;
 mod remains;
 mod server;
 
@@ -20,5 +23,8 @@ pub use cluster::Cluster;
 pub use command::{Outcome, Tool, tools};
 pub use host::{Host, Network};
 pub use machine::Machine;
+pub use moved_clock::MovedClock;
+#[cfg(feature = "api")]
+pub use provider::{CLIENT_ID, Provider};
 pub use remains::{Process, Remains, remove_of_the_dead};
 pub use server::{Server, ServerOptions, binary, wait_until};

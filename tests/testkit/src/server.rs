@@ -16,6 +16,8 @@ pub struct ServerOptions {
     pub network_namespace: Option<String>,
     /// Run as this user and group, to show that no privilege is needed.
     pub user: Option<u32>,
+    /// Variables for its environment.
+    pub environment: Vec<(String, String)>,
     /// What is tested is the server or its machine: also when tests run [`inside`](crate::inside), this one is used as the host cluster.
     pub is_host: bool,
 }
@@ -74,7 +76,7 @@ impl Server {
             std::os::unix::process::CommandExt::gid(&mut command, user);
         }
         let errors = log.try_clone().expect("a file handle can be cloned");
-        command.args(arguments).env("K8SHOST_LOG", "info").stdin(Stdio::null()).stdout(log).stderr(errors);
+        command.args(arguments).env("K8SHOST_LOG", "info").envs(self.options.environment.iter().cloned()).stdin(Stdio::null()).stdout(log).stderr(errors);
         self.child = Some(command.spawn().unwrap_or_else(|error| panic!("{binary:?} did not start: {error}")));
         let started = Instant::now();
         while !self.log().contains("k8shost is ready") {

@@ -5,7 +5,7 @@ use crate::plugins::{
     default_toleration_seconds::DefaultTolerationSeconds, limit_ranger::LimitRanger, namespace_lifecycle::NamespaceLifecycle,
     node_restriction::NodeRestriction, owner_references_permission_enforcement::OwnerReferencesPermissionEnforcement,
     persistent_volume_claim_resize::PersistentVolumeClaimResize, pod_security::PodSecurity, pod_topology_labels::PodTopologyLabels, priority::Priority,
-    resource_quota::ResourceQuota, runtime_class::RuntimeClass, service_account::ServiceAccount,
+    project_objects::ProjectObjects, resource_quota::ResourceQuota, runtime_class::RuntimeClass, service_account::ServiceAccount,
     storage_object_in_use_protection::StorageObjectInUseProtection, taint_nodes_by_condition::TaintNodesByCondition, virtual_cluster::VirtualCluster,
 };
 use crate::policy::{MutatingAdmissionPolicyPlugin, ValidatingAdmissionPolicyPlugin};
@@ -48,6 +48,7 @@ impl AdmissionChain {
             Box::new(TaintNodesByCondition),
             Box::new(PodSecurity::default()),
             Box::new(VirtualCluster),
+            Box::new(ProjectObjects),
             Box::new(Priority),
             Box::new(DefaultTolerationSeconds),
             Box::new(DefaultStorageClass),
@@ -90,7 +91,7 @@ impl AdmissionChain {
             if !self.plugins.iter().any(|plugin| plugin.name() == name) && name != "OwnerReferencesPermissionEnforcement" {
                 return Err(format!("disable-admission-plugins plugin {name:?} is unknown"));
             }
-            if name == "VirtualCluster" {
+            if matches!(name.as_str(), "VirtualCluster" | "ProjectObjects") {
                 return Err(format!("disable-admission-plugins plugin {name:?} can't be turned off"));
             }
             if enabled.contains(name) {

@@ -10,6 +10,7 @@ mod label_selector_parser;
 pub mod names;
 mod node_config;
 pub mod object;
+pub mod projects;
 mod quantity;
 mod status;
 

@@ -1,6 +1,7 @@
 //! Certificates and keys: the authority, the leaves it issues, signing keys, and TLS made of them.
 
 mod authority;
+mod certificate_files;
 mod distinguished_name;
 mod error;
 mod files;
@@ -8,18 +9,21 @@ mod leaf;
 mod renewable;
 mod request;
 mod revocation;
+mod rsa_key;
 mod signing_key;
 mod subject;
 mod tls;
 mod validity;
 
 pub use authority::{CertificateAuthority, renewal_of};
+pub use certificate_files::CertificateFiles;
 pub use error::PkiError;
 pub use files::write_atomically;
 pub use leaf::{Issued, LeafRequest};
 pub use renewable::{ByName, Renewable, client_config_renewable};
 pub use request::{CertificateRequest, Usage, new_key_pem, request_pem};
 pub use revocation::{serial_of, serial_of_pem};
+pub use rsa_key::RsaKey;
 pub use signing_key::SigningKey;
 pub use subject::{Subject, requested_subject, subject_of};
 pub use tls::{

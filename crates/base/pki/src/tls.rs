@@ -18,14 +18,7 @@ pub fn provider() -> Arc<CryptoProvider> {
 /// A server's TLS. Clients may come without a certificate (they are anonymous, or bring a token);
 /// one that does not chain to `client_ca_pems` ends the handshake.
 pub fn server_config(certificate_pem: &str, key_pem: &str, client_ca_pems: &[&str], alpn: &[&[u8]]) -> Result<ServerConfig, PkiError> {
-    let builder = ServerConfig::builder_with_provider(provider()).with_safe_default_protocol_versions()?;
-    let builder = if client_ca_pems.is_empty() {
-        builder.with_no_client_auth()
-    } else {
-        let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots(client_ca_pems)?), provider()).allow_unauthenticated().build();
-        builder.with_client_cert_verifier(verifier.map_err(|error| PkiError::Verifier(error.to_string()))?)
-    };
-    finished(builder, certificate_pem, key_pem, alpn)
+    finished(for_clients_of(client_ca_pems)?, certificate_pem, key_pem, alpn)
 }
 
 /// A server's TLS for clients of several authorities. Clients may come without a certificate, or with any whose key
@@ -38,13 +31,19 @@ pub fn server_config_for_any_client(certificate: Arc<dyn ResolvesServerCert>, al
 }
 
 /// A server's TLS with a certificate that may be replaced while it serves; clients as for [`server_config`].
-pub fn server_config_renewable(serving: Arc<crate::Renewable>, client_ca_pems: &[&str], alpn: &[&[u8]]) -> Result<ServerConfig, PkiError> {
-    let builder = ServerConfig::builder_with_provider(provider()).with_safe_default_protocol_versions()?;
-    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots(client_ca_pems)?), provider()).allow_unauthenticated().build();
-    let builder = builder.with_client_cert_verifier(verifier.map_err(|error| PkiError::Verifier(error.to_string()))?);
-    let mut config = builder.with_cert_resolver(serving);
+pub fn server_config_renewable(serving: Arc<dyn ResolvesServerCert>, client_ca_pems: &[&str], alpn: &[&[u8]]) -> Result<ServerConfig, PkiError> {
+    let mut config = for_clients_of(client_ca_pems)?.with_cert_resolver(serving);
     config.alpn_protocols = alpn.iter().map(|protocol| protocol.to_vec()).collect();
     Ok(config)
+}
+
+fn for_clients_of(client_ca_pems: &[&str]) -> Result<ConfigBuilder<ServerConfig, WantsServerCert>, PkiError> {
+    let builder = ServerConfig::builder_with_provider(provider()).with_safe_default_protocol_versions()?;
+    if client_ca_pems.is_empty() {
+        return Ok(builder.with_no_client_auth());
+    }
+    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots(client_ca_pems)?), provider()).allow_unauthenticated().build();
+    Ok(builder.with_client_cert_verifier(verifier.map_err(|error| PkiError::Verifier(error.to_string()))?))
 }
 
 fn finished(builder: ConfigBuilder<ServerConfig, WantsServerCert>, certificate_pem: &str, key_pem: &str, alpn: &[&[u8]]) -> Result<ServerConfig, PkiError> {

@@ -69,6 +69,12 @@ pub struct ServerSettings {
     pub authentication_token_webhook_config_file: Option<PathBuf>,
     /// A duration, as the API server's arguments are written.
     pub authentication_token_webhook_cache_ttl: String,
+    /// `None`: IAM answers with the API alone.
+    pub iam_listen: Option<SocketAddr>,
+    /// `ES256` or `RS256`.
+    pub iam_signing_algorithm: String,
+    pub iam_oidc_config_file: Option<PathBuf>,
+    pub iam_shared_secret_file: Option<PathBuf>,
     /// (name, value) in the order given.
     pub kube_apiserver_arg: Vec<(String, String)>,
     pub kubelet_arg: Vec<(String, String)>,
@@ -288,6 +294,10 @@ impl Layers {
             container_runtime_endpoint: self.endpoint()?,
             authentication_token_webhook_config_file: self.text("authentication-token-webhook-config-file")?.map(Into::into),
             authentication_token_webhook_cache_ttl: self.needed("authentication-token-webhook-cache-ttl")?.into(),
+            iam_listen: self.socket_address("iam-listen")?,
+            iam_signing_algorithm: self.one_of("iam-signing-algorithm", &["ES256", "RS256"])?,
+            iam_oidc_config_file: self.text("iam-oidc-config-file")?.map(Into::into),
+            iam_shared_secret_file: self.text("iam-shared-secret-file")?.map(Into::into),
             kube_apiserver_arg: self.arguments("kube-apiserver-arg")?,
             kubelet_arg: self.arguments("kubelet-arg")?,
         })
@@ -364,6 +374,14 @@ impl Layers {
         }
     }
 
+    fn socket_address(&self, name: &'static str) -> Result<Option<SocketAddr>, SettingsError> {
+        let parsed = |text: &str| text.parse().map_err(|_| self.invalid(name, format!("{text:?} is not an address and port such as 0.0.0.0:3000")));
+        self.text(name)?.map(parsed).transpose()
+    }
+    fn one_of(&self, name: &'static str, all: &[&str]) -> Result<String, SettingsError> {
+        let text = self.needed(name)?;
+        if all.contains(&text) { Ok(text.to_owned()) } else { Err(self.invalid(name, format!("{text:?} is none of {}", all.join(", ")))) }
+    }
     pub(crate) fn endpoint(&self) -> Result<Option<String>, SettingsError> {
         let name = "container-runtime-endpoint";
         match self.text(name)? {

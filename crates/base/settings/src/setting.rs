@@ -85,6 +85,10 @@ pub const SERVER: &[Setting] = &[
     Setting::text("container-runtime-endpoint", "ENDPOINT", "", "CRI socket of a container runtime to use [default: a containerd of our own]"),
     Setting::text("authentication-token-webhook-config-file", "FILE", "", "Kubeconfig of a webhook that knows bearer tokens (TokenReview)"),
     Setting::text("authentication-token-webhook-cache-ttl", "DURATION", "2m0s", "How long that webhook's answers are remembered"),
+    Setting::text("iam-listen", "ADDRESS", "", "Where IAM answers by itself too, over HTTPS and gRPC, such as 0.0.0.0:3000 [default: only with the API]"),
+    Setting::text("iam-signing-algorithm", "NAME", "ES256", "What IAM's tokens are signed with: ES256 or RS256"),
+    Setting::text("iam-oidc-config-file", "FILE", "", "Providers (OpenID Connect) at which users may log in [default: none]"),
+    Setting::text("iam-shared-secret-file", "FILE", "", "A secret whose tokens (HS256) IAM accepts too [default: none]"),
     Setting::arguments("kube-apiserver-arg", "Arguments for the API server, by upstream's names"),
     Setting::arguments("kubelet-arg", "Arguments for the node agent, by upstream's names"),
 ];

@@ -2,7 +2,7 @@
 use crate::Session;
 use anyhow::Result;
 use clap::ValueEnum;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Format {
@@ -12,9 +12,11 @@ pub enum Format {
     Wide,
 }
 
-/// Prints a collection; `singular` is what names are prefixed with.
-pub async fn list(session: &Session, path: &str, singular: &str, format: Option<Format>) -> Result<()> {
+/// Prints a collection; `singular` is what names are prefixed with, and `columns` (their names and paths) what a table
+/// has where the server makes none.
+pub async fn list(session: &Session, path: &str, singular: &str, columns: &[(&str, &str)], format: Option<Format>) -> Result<()> {
     match format {
+        None | Some(Format::Wide) if session.is_placed() => print!("{}", table(&own_table(&session.get(path).await?, columns), format.is_some())),
         None | Some(Format::Wide) => print!("{}", table(&session.table(path).await?, format.is_some())),
         Some(Format::Json) => println!("{:#}", session.get(path).await?),
         Some(Format::Yaml) => print!("{}", serde_saphyr::to_string(&session.get(path).await?)?),
@@ -25,6 +27,17 @@ pub async fn list(session: &Session, path: &str, singular: &str, format: Option<
         }
     }
     Ok(())
+}
+
+/// A list as a Table, as a server would make it.
+fn own_table(list: &Value, columns: &[(&str, &str)]) -> Value {
+    let names = ["Name"].into_iter().chain(columns.iter().map(|(name, _)| *name));
+    let rows = list["items"].as_array().into_iter().flatten().map(|item| {
+        let cell = |path: &str| path.split('.').filter(|part| !part.is_empty()).fold(item, |value, part| &value[part]).clone();
+        let cells: Vec<Value> = ["metadata.name"].into_iter().chain(columns.iter().map(|(_, path)| *path)).map(cell).collect();
+        json!({ "cells": cells, "object": {} })
+    });
+    json!({"columnDefinitions": names.map(|name| json!({ "name": name })).collect::<Vec<_>>(), "rows": rows.collect::<Vec<_>>()})
 }
 
 /// A server's Table as text, with the namespace in front when there is one. Columns of lower rank only when all are asked for.
@@ -61,7 +74,6 @@ fn table(table: &Value, all: bool) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
 
     #[test]
     fn tables_are_aligned_and_wide_shows_all() {

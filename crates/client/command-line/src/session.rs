@@ -19,6 +19,8 @@ pub struct Session {
     pub server: String,
     /// Who writes, in managed fields.
     manager: &'static str,
+    /// Where a path leads to for who is not the platform's.
+    place: Option<fn(&str) -> String>,
 }
 
 impl Session {
@@ -41,7 +43,7 @@ impl Session {
         config.auth_info = AuthInfo { token: token.map(|token| token.to_owned().into()), ..AuthInfo::default() };
         let authority = config.cluster_url.authority().context("the server has no host")?;
         let server = format!("{}:{}", authority.host(), authority.port_u16().unwrap_or(443));
-        Ok(Self { client: kube::Client::try_from(config)?, server, manager })
+        Ok(Self { client: kube::Client::try_from(config)?, server, manager, place: None })
     }
 
     pub async fn open(connection: &Connection, manager: &'static str) -> Result<Self> {
@@ -57,7 +59,19 @@ impl Session {
         let config = kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.context("using the kubeconfig")?;
         let authority = config.cluster_url.authority().context("the kubeconfig names no server")?;
         let server = format!("{}:{}", authority.host(), authority.port_u16().unwrap_or(443));
-        Ok(Self { client: kube::Client::try_from(config)?, server, manager })
+        Ok(Self { client: kube::Client::try_from(config)?, server, manager, place: None })
+    }
+
+    /// The same, with requests to a path sent to where `place` says.
+    #[must_use]
+    pub fn placed(mut self, place: fn(&str) -> String) -> Self {
+        self.place = Some(place);
+        self
+    }
+
+    /// Whether paths lead elsewhere.
+    pub fn is_placed(&self) -> bool {
+        self.place.is_some()
     }
 
     pub async fn get(&self, path: &str) -> Result<Value, kube::Error> {
@@ -84,6 +98,7 @@ impl Session {
 
     async fn ask(&self, method: Method, path: &str, body: Option<&Value>, media_type: &str) -> Result<Value, kube::Error> {
         let body = body.map(Value::to_string).unwrap_or_default().into_bytes();
+        let path = self.place.map_or_else(|| path.to_owned(), |place| place(path));
         let request = Request::builder().method(method).uri(path).header(header::CONTENT_TYPE, media_type);
         self.client.request(request.body(body).map_err(kube::Error::HttpError)?).await
     }

@@ -2,6 +2,7 @@
 use serde_json::{Map, Value, json};
 
 const EMAIL: &str = r"^[^@\s:]+@[^@\s:.]+(\.[^@\s:.]+)+$";
+const DOMAIN: &str = r"^[^@\s:.]+(\.[^@\s:.]+)+$";
 const ORGANIZATION: &str = r"^org-[a-z0-9]([a-z0-9-]*[a-z0-9])?$";
 const PROJECT: &str = r"^proj-[a-z0-9]([a-z0-9-]*[a-z0-9])?$";
 
@@ -22,6 +23,11 @@ struct Kind {
 /// All CustomResourceDefinitions of `iam.plasmacloud.io`.
 pub fn definitions() -> Vec<Value> {
     kinds().iter().map(definition).collect()
+}
+
+/// The columns of a kind's tables: their names, and the paths to what they show.
+pub fn columns(plural: &str) -> &'static [(&'static str, &'static str)] {
+    kinds().into_iter().find(|kind| kind.plural == plural).map(|kind| kind.columns).unwrap_or_default()
 }
 
 fn text() -> Value {
@@ -56,7 +62,13 @@ fn kinds() -> Vec<Kind> {
             ),
             columns: &[("Display Name", ".spec.displayName")],
             required: &["displayName"],
-            spec: json!({"displayName": display_name()}),
+            spec: json!({
+                "displayName": display_name(),
+                "emailDomains": {
+                    "type": "array", "items": pattern(DOMAIN), "maxItems": 64,
+                    "description": "Of the addresses that its own administrators may give to users.",
+                },
+            }),
             status: None,
             description: "A customer: owns projects, users, groups and roles.",
         },

@@ -1,10 +1,12 @@
 //! Directory: IAM's objects as they are now, found by what is asked for; follows the API by watch.
-use crate::kinds::{ApiKey, Group, Membership, NAMESPACE, Organization, Project, Revocation, Role, Secret, ServiceAccount, User};
+use crate::kinds::{API_VERSION, ApiKey, Group, Membership, NAMESPACE, Organization, Project, Revocation, Role, Secret, ServiceAccount, User};
 use crate::plan::{Grant, Principal, PrincipalKind};
 use crate::signing_keys::SIGNING_KEYS;
 use api_cache::{Cache, Cached, IndexFunction, ObjectKey, Selection, Source};
 use api_meta::ClusterName;
 use jiff::Timestamp;
+use serde::Serialize;
+use serde_json::{Value, json};
 use std::sync::Arc;
 
 const BY_EMAIL: &str = "email";
@@ -23,6 +25,90 @@ pub struct Directory {
     pub api_keys: Arc<Cache<ApiKey>>,
     pub revocations: Arc<Cache<Revocation>>,
     pub signing_keys: Arc<Cache<Secret>>,
+}
+
+/// The sorts of objects that are administered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sort {
+    Organization,
+    Project,
+    User,
+    ServiceAccount,
+    Group,
+    Role,
+    Membership,
+    ApiKey,
+}
+
+impl Sort {
+    const ALL: [Self; 8] = [Self::Organization, Self::Project, Self::User, Self::ServiceAccount, Self::Group, Self::Role, Self::Membership, Self::ApiKey];
+
+    /// Kind, plural, and what people call one.
+    fn names(self) -> (&'static str, &'static str, &'static str) {
+        match self {
+            Self::Organization => ("Organization", "organizations", "organization"),
+            Self::Project => ("Project", "projects", "project"),
+            Self::User => ("User", "users", "user"),
+            Self::ServiceAccount => ("ServiceAccount", "serviceaccounts", "service account"),
+            Self::Group => ("Group", "groups", "group"),
+            Self::Role => ("Role", "roles", "role"),
+            Self::Membership => ("Membership", "memberships", "membership"),
+            Self::ApiKey => ("APIKey", "apikeys", "API key"),
+        }
+    }
+    pub fn kind(self) -> &'static str {
+        self.names().0
+    }
+    pub fn singular(self) -> &'static str {
+        self.names().2
+    }
+    /// Its collection's path.
+    pub fn collection(self) -> String {
+        format!("/apis/{API_VERSION}/{}", self.names().1)
+    }
+    pub fn of_plural(plural: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|sort| sort.names().1 == plural)
+    }
+}
+
+/// Calls something with the cache of a sort.
+macro_rules! with_cache {
+    ($directory:expr, $sort:expr, |$cache:ident| $done:expr) => {
+        match $sort {
+            Sort::Organization => {
+                let $cache = &$directory.organizations;
+                $done
+            }
+            Sort::Project => {
+                let $cache = &$directory.projects;
+                $done
+            }
+            Sort::User => {
+                let $cache = &$directory.users;
+                $done
+            }
+            Sort::ServiceAccount => {
+                let $cache = &$directory.service_accounts;
+                $done
+            }
+            Sort::Group => {
+                let $cache = &$directory.groups;
+                $done
+            }
+            Sort::Role => {
+                let $cache = &$directory.roles;
+                $done
+            }
+            Sort::Membership => {
+                let $cache = &$directory.memberships;
+                $done
+            }
+            Sort::ApiKey => {
+                let $cache = &$directory.api_keys;
+                $done
+            }
+        }
+    };
 }
 
 /// A principal, and what its account says of its tokens.
@@ -85,6 +171,9 @@ impl Directory {
 
     /// The one user with this address. That there is only one is seen to when users are made; should two have it, it is nobody's.
     pub fn user_by_email(&self, email: &str) -> Option<Arc<User>> {
+        if email.is_empty() {
+            return None;
+        }
         let mut found = self.users.by_index(BY_EMAIL, &ClusterName::root(), &email.to_lowercase());
         if found.len() == 1 { found.pop() } else { None }
     }
@@ -97,6 +186,50 @@ impl Directory {
 
     pub fn is_revoked(&self, token: &str) -> bool {
         Self::get(&self.revocations, token).is_some()
+    }
+
+    /// Whether somebody else than `id` has this address.
+    pub fn has_email_of_another(&self, email: &str, id: &str) -> bool {
+        self.users.by_index(BY_EMAIL, &ClusterName::root(), &email.to_lowercase()).iter().any(|user| user.id() != id)
+    }
+
+    /// All objects of a sort, as the API would show them.
+    pub fn objects(&self, sort: Sort) -> Vec<Value> {
+        with_cache!(self, sort, |cache| cache.all().iter().filter_map(|(_, object)| shown(sort, &**object)).collect())
+    }
+
+    pub fn object(&self, sort: Sort, name: &str) -> Option<Value> {
+        with_cache!(self, sort, |cache| shown(sort, &*Self::get(cache, name)?))
+    }
+
+    /// Has an object that was just written found before the watch tells of it.
+    pub fn wrote(&self, sort: Sort, written: &Value) {
+        with_cache!(self, sort, |cache| {
+            // One that can't be read comes by the watch, or not at all.
+            if let Ok(object) = serde_json::from_value(written.clone()) {
+                cache.wrote(&ClusterName::root(), Arc::new(object));
+            }
+        });
+    }
+
+    /// The organisation that an object belongs to; none when what says so is not there.
+    pub fn organization_of(&self, sort: Sort, object: &Value) -> Option<String> {
+        let text = |field: &str| object["spec"][field].as_str().map(str::to_owned);
+        match sort {
+            Sort::Organization => object["metadata"]["name"].as_str().map(str::to_owned),
+            Sort::ServiceAccount => Some(self.project(&text("project")?)?.spec.organization.clone()),
+            Sort::ApiKey => self.organization_of_subject(&text("subject")?),
+            _ => text("organization"),
+        }
+    }
+
+    /// The organisation of a `sub`, or of the user with an address.
+    pub fn organization_of_subject(&self, subject: &str) -> Option<String> {
+        match subject.split_once('@') {
+            Some((account, project)) if account.starts_with("sa-") && self.project(project).is_some() => Some(self.project(project)?.spec.organization.clone()),
+            Some(_) => Some(self.user_by_email(subject)?.spec.organization.clone()),
+            None => Some(Self::get(&self.users, subject)?.spec.organization.clone()),
+        }
     }
 
     /// The account of a `sub`: `None` when there is none, or it may not be used.
@@ -157,4 +290,14 @@ impl Directory {
         [ORG_ADMIN, PROJECT_ADMIN, PROJECT_MEMBER, PROJECT_VIEWER].contains(&role)
             || Self::get(&self.roles, role).is_some_and(|role| role.spec.organization == organization)
     }
+}
+
+fn shown<K: Serialize>(sort: Sort, object: &K) -> Option<Value> {
+    let mut shown = serde_json::to_value(object).ok()?;
+    (shown["apiVersion"], shown["kind"]) = (API_VERSION.into(), sort.kind().into());
+    if sort == Sort::Project {
+        let namespace = crate::plan::namespace_of(shown["metadata"]["name"].as_str().unwrap_or_default());
+        shown["status"] = json!({ "namespace": namespace });
+    }
+    Some(shown)
 }

@@ -1,5 +1,7 @@
 //! Iam: who a token speaks for, and everything that makes or ends tokens.
+use crate::administration::Scope;
 use crate::kinds::{ApiKey, NAMESPACE, Project, Revocation, Secret, ServiceAccount, User};
+use crate::oidc::{Provider, ProviderSettings};
 use crate::plan::{self, Grant, KubernetesUser};
 use crate::rate_limit::RateLimit;
 use crate::signing_keys::{DATA, SIGNING_KEYS, SigningKeys};
@@ -14,8 +16,10 @@ use clock::Clock;
 use cloud_api::{Caller, TokenError, TokenVerifier};
 use http::{Method, Request, header};
 use jiff::{SignedDuration, Timestamp};
+use parking_lot::Mutex;
 use serde::Deserialize;
 use serde_json::{Value, json};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -31,6 +35,8 @@ pub const SIGNING_KEYS_TYPE: &str = "iam.plasmacloud.io/signing-keys";
 const HASH: &str = "hash";
 /// What names of revocations start with that are about certificates.
 pub const CERTIFICATE: &str = "x509-";
+/// Decisions remembered; the log has all.
+const DECISIONS: usize = 1000;
 /// The first letters of API keys, for whoever finds one lying around.
 const KEY_PREFIX: &str = "k8i_";
 
@@ -43,6 +49,9 @@ pub struct Iam {
     audit: AuditSink,
     logins: RateLimit,
     reviews: RateLimit,
+    providers: Vec<Provider>,
+    /// The latest decisions, oldest first.
+    decisions: Mutex<VecDeque<Value>>,
 }
 
 /// Whom a good token speaks for.
@@ -75,11 +84,15 @@ pub struct Issued {
 }
 
 impl Iam {
-    pub fn new(settings: IamSettings, directory: Directory, client: kube::Client, clock: Arc<dyn Clock>, audit: AuditSink) -> Arc<Self> {
+    /// # Errors
+    /// When a provider of logins can't be used.
+    pub fn new(settings: IamSettings, directory: Directory, client: kube::Client, clock: Arc<dyn Clock>, audit: AuditSink) -> Result<Arc<Self>, IamError> {
+        let provider = |settings: &ProviderSettings| Provider::new(settings.clone(), clock.clone()).map_err(|error| IamError::Provider(format!("{error:#}")));
+        let providers = settings.providers.iter().map(provider).collect::<Result<Vec<_>, _>>()?;
         let tokens = Tokens::new(&settings, clock.clone());
         let logins = RateLimit::new(settings.logins_per_minute, Duration::from_secs(60), clock.clone());
         let reviews = RateLimit::new(settings.reviews_per_second, Duration::from_secs(1), clock.clone());
-        let iam = Arc::new(Self { settings, directory, tokens, client, clock, audit, logins, reviews });
+        let iam = Arc::new(Self { settings, directory, tokens, client, clock, audit, logins, reviews, providers, decisions: Mutex::default() });
         let weak = Arc::downgrade(&iam);
         // The guard is forgotten on purpose: keys are followed for as long as the cache lives.
         std::mem::forget(iam.directory.signing_keys.listen(move |change| {
@@ -89,7 +102,7 @@ impl Iam {
                 tracing::error!(%error, "the signing keys in the API can't be used; those before stay");
             }
         }));
-        iam
+        Ok(iam)
     }
 
     /// Whom a token speaks for, now.
@@ -269,13 +282,37 @@ impl Iam {
             self.record("login", email, "refused", json!({"why": "wrong email or password"}));
             return Err(IamError::Credentials);
         };
+        self.logged_in(&user, project, json!({})).await
+    }
+
+    /// Where users may log in elsewhere: the issuers, and as which client.
+    pub fn issuers(&self) -> Vec<(&str, &str)> {
+        self.providers.iter().map(|provider| (provider.settings.issuer.as_str(), provider.settings.client_id.as_str())).collect()
+    }
+
+    /// The same as for a password, for an ID token of a provider.
+    pub async fn login_elsewhere(&self, issuer: &str, token: &str, project: &str) -> Result<(Issued, String), IamError> {
+        let refused = |why: &str| {
+            self.record("login", "", "refused", json!({"why": why, "issuer": issuer}));
+            IamError::Credentials
+        };
+        let provider = self.providers.iter().find(|provider| provider.settings.issuer == issuer).ok_or_else(|| refused("no such provider"))?;
+        let email = provider.verify(token).await.map_err(|error| refused(&error.to_string()))?;
+        let own = |user: &Arc<User>| provider.settings.organization.as_ref().is_none_or(|organization| *organization == user.spec.organization);
+        let user = self.directory.user_by_email(&email).filter(own).ok_or_else(|| refused("nobody of the provider's has this address"))?;
+        self.logged_in(&user, project, json!({ "issuer": issuer })).await
+    }
+
+    async fn logged_in(&self, user: &User, project: &str, more: Value) -> Result<(Issued, String), IamError> {
         let request = TokenRequest { subject: user.id().to_owned(), project: project.to_owned(), ..TokenRequest::default() };
         // A disabled account is told nothing that a wrong password is not.
         let issued =
             self.issue(&request).map_err(|error| if matches!(error, IamError::NotFound { kind: "account", .. }) { IamError::Credentials } else { error })?;
         let end = self.clock.now().saturating_add(SignedDuration::try_from(self.settings.session_ttl).unwrap_or(SignedDuration::MAX));
         let (_, session) = self.create_key(user.id(), project, "login", end.ok(), true).await?;
-        self.record("login", user.id(), "allowed", json!({"jti": issued.id}));
+        let mut more = more;
+        more["jti"] = issued.id.as_str().into();
+        self.record("login", user.id(), "allowed", more);
         Ok((issued, session))
     }
 
@@ -358,7 +395,7 @@ impl Iam {
         Ok(())
     }
 
-    async fn remove_key(&self, name: &str) -> Result<(), IamError> {
+    pub(crate) async fn remove_key(&self, name: &str) -> Result<(), IamError> {
         self.delete(&key_path(name)).await?;
         self.delete(&secret_path(name)).await?;
         self.record("end-key", "", "allowed", json!({ "key": name }));
@@ -437,8 +474,8 @@ impl Iam {
     pub async fn rotate(&self, at_once: bool) -> Result<(), IamError> {
         let secret = self.secret(SIGNING_KEYS).await?;
         let keys = match &secret {
-            Some(secret) if !at_once => SigningKeys::read(secret)?.rotated(self.settings.longest_token, &*self.clock)?,
-            _ => SigningKeys::replaced(&*self.clock)?,
+            Some(secret) if !at_once => SigningKeys::read(secret)?.rotated(self.settings.signing_algorithm, self.settings.longest_token, &*self.clock)?,
+            _ => SigningKeys::replaced(self.settings.signing_algorithm, &*self.clock)?,
         };
         self.put_secret(SIGNING_KEYS, SIGNING_KEYS_TYPE, DATA, &keys.write(), None).await?;
         self.tokens.replace(&keys)?;
@@ -446,11 +483,13 @@ impl Iam {
         Ok(())
     }
 
-    /// Makes the first signing key, unless there is one.
+    /// Makes the first signing key, unless there is one, and another when the newest signs in another way than it shall.
     pub async fn ensure_keys(&self) -> Result<(), IamError> {
-        match self.secret(SIGNING_KEYS).await? {
-            Some(secret) => self.tokens.replace(&SigningKeys::read(&secret)?),
+        let keys = self.secret(SIGNING_KEYS).await?.as_ref().map(SigningKeys::read).transpose()?;
+        match keys {
             None => self.rotate(true).await,
+            Some(keys) if self.settings.makes_keys && keys.algorithm() != Some(self.settings.signing_algorithm) => self.rotate(false).await,
+            Some(keys) => self.tokens.replace(&keys),
         }
     }
 
@@ -465,6 +504,21 @@ impl Iam {
             entry.extend(more);
         }
         (self.audit)(&entry);
+        let mut decisions = self.decisions.lock();
+        if decisions.len() >= DECISIONS {
+            decisions.pop_front();
+        }
+        decisions.push_back(entry);
+    }
+
+    /// The latest decisions about accounts within a scope, newest first.
+    pub fn decisions(&self, scope: &Scope, limit: usize) -> Vec<Value> {
+        let decisions = self.decisions.lock();
+        let within = |entry: &&Value| match scope {
+            Scope::Platform => true,
+            Scope::Organization(own) => self.directory.organization_of_subject(entry["subject"].as_str().unwrap_or_default()).is_some_and(|of| of == *own),
+        };
+        decisions.iter().rev().filter(within).take(limit).cloned().collect()
     }
 
     async fn secret(&self, name: &str) -> Result<Option<Secret>, IamError> {
@@ -488,13 +542,13 @@ impl Iam {
         Ok(())
     }
 
-    async fn write(&self, method: Method, path: &str, body: &Value) -> Result<Value, kube::Error> {
+    pub(crate) async fn write(&self, method: Method, path: &str, body: &Value) -> Result<Value, kube::Error> {
         let media_type = if method == Method::PATCH { "application/merge-patch+json" } else { "application/json" };
         let request = Request::builder().method(method).uri(format!("{path}?fieldManager=iam")).header(header::CONTENT_TYPE, media_type);
         self.client.request(request.body(body.to_string().into_bytes()).map_err(kube::Error::HttpError)?).await
     }
 
-    async fn delete(&self, path: &str) -> Result<(), IamError> {
+    pub(crate) async fn delete(&self, path: &str) -> Result<(), IamError> {
         let request = Request::delete(path).body(Vec::new()).map_err(kube::Error::HttpError)?;
         match self.client.request::<Value>(request).await {
             Err(error) if !is_not_found(&error) => Err(error.into()),

@@ -15,6 +15,10 @@ pub enum IamError {
     Invalid(String),
     #[error("{kind} {name:?} not found")]
     NotFound { kind: &'static str, name: String },
+    #[error("the server does not allow this method on the requested resource")]
+    Method,
+    #[error("a provider of logins can't be used: {0}")]
+    Provider(String),
     #[error("the signing keys are not known yet")]
     NotReady,
     #[error("a signing key can't be used: {0}")]
@@ -30,10 +34,11 @@ impl IamError {
             Self::Credentials => 401,
             Self::Forbidden(_) => 403,
             Self::NotFound { .. } => 404,
+            Self::Method => 405,
             Self::Invalid(_) => 422,
             Self::TooMany => 429,
             Self::NotReady => 503,
-            Self::Key(_) => 500,
+            Self::Key(_) | Self::Provider(_) => 500,
             Self::Api(kube::Error::Api(status)) => status.code,
             Self::Api(_) => 500,
         }

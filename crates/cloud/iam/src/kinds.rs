@@ -53,6 +53,8 @@ kind!(
     /// A customer: owns projects, users, groups and roles. Its id is `org-...`.
     Organization, OrganizationSpec, "Organization", "organizations", {
         display_name: String,
+        /// Of the addresses that its own administrators may give to users.
+        email_domains: Vec<String>,
     }
 );
 

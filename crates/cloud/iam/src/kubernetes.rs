@@ -1,4 +1,5 @@
 //! Kubernetes' side: the definitions, the namespace and the signing keys in the host cluster, and following them.
+use crate::administration::OWN;
 use crate::definitions::definitions;
 use crate::engine::AuditSink;
 use crate::kinds::NAMESPACE;
@@ -11,6 +12,9 @@ use http::Request;
 use serde_json::{Value, json};
 use std::sync::Arc;
 
+/// The group of all administrators of organisations, by the specification's table.
+const ORG_ADMINS: &str = "k8s:org-admin";
+
 /// Gives the host cluster IAM's kinds, the namespace of its Secrets, and the role of the platform's administrators.
 ///
 /// # Errors
@@ -19,7 +23,7 @@ pub async fn install(client: &kube::Client) -> Result<(), kube::Error> {
     install_definitions(client, &definitions()).await?;
     let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}});
     create(client, "/api/v1/namespaces", &namespace).await?;
-    for [role, binding] in [administrators(), self_service()] {
+    for [role, binding] in [administrators(), self_service(), own_organization()] {
         create(client, "/apis/rbac.authorization.k8s.io/v1/clusterroles", &role).await?;
         create(client, "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings", &binding).await?;
     }
@@ -30,7 +34,7 @@ pub async fn install(client: &kube::Client) -> Result<(), kube::Error> {
 pub async fn start(settings: IamSettings, source: &dyn Source, client: kube::Client, clock: Arc<dyn Clock>, audit: AuditSink) -> Result<Arc<Iam>, IamError> {
     let directory = Directory::follow(source);
     directory.synced().await;
-    let iam = Iam::new(settings, directory, client, clock, audit);
+    let iam = Iam::new(settings, directory, client, clock, audit)?;
     iam.ensure_keys().await?;
     Ok(iam)
 }
@@ -55,15 +59,24 @@ fn administrators() -> [Value; 2] {
 
 /// That everybody may ask for what is theirs. What that is, IAM itself says.
 fn self_service() -> [Value; 2] {
-    let name = "plasmacloud:iam-self-service";
     let paths = ["token", "key", "revoke", "password"].map(|path| format!("{PREFIX}{path}"));
+    at_paths("plasmacloud:iam-self-service", json!(paths), json!(["post"]), "system:authenticated")
+}
+
+/// That administrators of organisations administer who belongs to them; within which, IAM itself says.
+fn own_organization() -> [Value; 2] {
+    let paths = [format!("{PREFIX}{OWN}*")];
+    at_paths("plasmacloud:iam-own-organization", json!(paths), json!(["get", "post", "patch", "delete"]), ORG_ADMINS)
+}
+
+fn at_paths(name: &str, paths: Value, verbs: Value, group: &str) -> [Value; 2] {
     let role = json!({
         "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "metadata": {"name": name},
-        "rules": [{"nonResourceURLs": paths, "verbs": ["post"]}],
+        "rules": [{"nonResourceURLs": paths, "verbs": verbs}],
     });
     let binding = json!({
         "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding", "metadata": {"name": name},
-        "subjects": [{"kind": "Group", "name": "system:authenticated", "apiGroup": "rbac.authorization.k8s.io"}],
+        "subjects": [{"kind": "Group", "name": group, "apiGroup": "rbac.authorization.k8s.io"}],
         "roleRef": {"kind": "ClusterRole", "name": name, "apiGroup": "rbac.authorization.k8s.io"},
     });
     [role, binding]

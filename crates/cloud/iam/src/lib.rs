@@ -1,12 +1,16 @@
 //! IAM: organisations, projects, users and what they may do; their tokens, and who these are to Kubernetes.
 
+mod administration;
 pub mod command_line;
 mod definitions;
 mod directory;
 mod engine;
 mod error;
+mod grpc;
+mod https;
 pub mod kinds;
 mod kubernetes;
+mod oidc;
 mod password;
 pub mod plan;
 mod rate_limit;
@@ -15,10 +19,19 @@ mod settings;
 mod signing_keys;
 mod tokens;
 
-pub use directory::Directory;
+pub use administration::{OWN, Scope};
+pub use directory::{Directory, Sort};
 pub use engine::{AuditSink, Iam, Identity, Issued, TokenRequest};
 pub use error::IamError;
 pub use kubernetes::{install, start};
+pub use oidc::{ProviderSettings, providers};
 pub use server::{Answer, Asker, PREFIX, is_open, serve};
 pub use settings::IamSettings;
+pub use signing_keys::SigningAlgorithm;
 pub use tokens::Claims;
+
+/// IamService and its messages.
+#[allow(clippy::all, clippy::unwrap_used, clippy::disallowed_methods, rustdoc::all, reason = "generated code")]
+pub mod v1 {
+    tonic::include_proto!("iam.v1");
+}

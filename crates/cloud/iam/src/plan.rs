@@ -124,6 +124,11 @@ pub fn project_group(project: &str, role: &str) -> String {
     }
 }
 
+/// Whether somebody administers the organisation.
+pub fn administers_organization(grants: &[Grant]) -> bool {
+    grants.iter().any(|grant| grant.role == ORG_ADMIN && grant.project.is_none())
+}
+
 /// Whether somebody with these roles may manage who has which in a project: its administrators, and the organisation's.
 pub fn may_manage_project(grants: &[Grant], project: &str) -> bool {
     grants.iter().any(|grant| match &grant.project {

@@ -1,9 +1,9 @@
 //! IAM over HTTPS: the paths it answers at, to whom; the same inside the API server and standing alone.
+use crate::administration::OWN;
 use crate::engine::{Iam, Issued, TokenRequest};
-use crate::kinds::ORG_ADMIN;
-use crate::{Directory, IamError, plan};
+use crate::{Directory, IamError, grpc, plan};
 use bytes::Bytes;
-use http::{Method, Request, Response, StatusCode, header};
+use http::{HeaderMap, Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -19,6 +19,9 @@ use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tonic::body::Body;
+use tonic::service::Routes;
+use tower::ServiceExt;
 
 pub const PREFIX: &str = "/apis/iam.plasmacloud.io/v1/";
 /// The largest body: a TokenReview with the longest token fits many times.
@@ -32,7 +35,9 @@ const MAX_CONNECTIONS: usize = 1024;
 #[derive(Clone, Debug)]
 pub enum Asker {
     Nobody,
-    /// A part or an administrator of the platform, by name.
+    /// A part of the platform, which may have tokens and accesses reviewed, by name.
+    Part(String),
+    /// An administrator of the platform, by name.
     Platform(String),
     /// An account, and the project its token is for.
     Account {
@@ -51,7 +56,8 @@ pub struct Answer {
 /// Whether a path is IAM's (`Some`), and, if so, whether anybody may ask there.
 pub fn is_open(path: &str) -> Option<bool> {
     match path.strip_prefix(PREFIX)? {
-        "login" | "exchange" | "jwks" => Some(true),
+        "login" | "oidc" | "providers" | "exchange" | "jwks" => Some(true),
+        own if own.starts_with(OWN) => Some(false),
         "authenticate" | "authorize" | "token" | "key" | "revoke" | "password" | "rotate" => Some(false),
         _ => None,
     }
@@ -62,6 +68,16 @@ pub fn is_open(path: &str) -> Option<bool> {
 struct Login {
     email: String,
     password: String,
+    #[serde(default)]
+    project: String,
+}
+
+/// An ID token of a provider.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Elsewhere {
+    issuer: String,
+    id_token: String,
     #[serde(default)]
     project: String,
 }
@@ -131,16 +147,20 @@ impl Iam {
         })
     }
 
-    async fn answered(&self, asker: &Asker, client: &str, method: &Method, path: &str, body: &[u8]) -> Result<Answer, IamError> {
+    pub(crate) async fn answered(&self, asker: &Asker, client: &str, method: &Method, path: &str, body: &[u8]) -> Result<Answer, IamError> {
         let ok = |body: Value| Ok(Answer { code: 200, body });
         if path == "jwks" && *method == Method::GET {
             return ok(self.jwks()?);
         }
+        if path == "providers" && *method == Method::GET {
+            let all: Vec<Value> = self.issuers().iter().map(|(issuer, client)| json!({"issuer": issuer, "clientId": client})).collect();
+            return ok(json!({ "providers": all }));
+        }
+        if let Some(rest) = path.strip_prefix(OWN) {
+            return self.administered(asker, method, rest, body).await;
+        }
         if *method != Method::POST {
-            return Ok(Answer {
-                code: 405,
-                body: json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", "message": "the server does not allow this method on the requested resource", "reason": "MethodNotAllowed", "code": 405}),
-            });
+            return Err(IamError::Method);
         }
         match path {
             "authenticate" => {
@@ -166,6 +186,15 @@ impl Iam {
             "login" => {
                 let login: Login = read(body)?;
                 let (issued, session) = self.login(&login.email, &login.password, &login.project).await?;
+                ok(told(&issued, Some(session)))
+            }
+            "oidc" => {
+                // Nobody guesses a signature; this is for the load alone.
+                if !self.may_review(client) {
+                    return Err(IamError::TooMany);
+                }
+                let Elsewhere { issuer, id_token, project } = read(body)?;
+                let (issued, session) = self.login_elsewhere(&issuer, &id_token, &project).await?;
                 ok(told(&issued, Some(session)))
             }
             "exchange" => {
@@ -274,7 +303,7 @@ impl Iam {
         let (own, scope) = match asker {
             Asker::Platform(_) => return Ok(()),
             Asker::Account { subject, project } => (subject, project),
-            Asker::Nobody => return Err(refused()),
+            Asker::Nobody | Asker::Part(_) => return Err(refused()),
         };
         let (asking, asked) = (self.directory.account(own).ok_or_else(refused)?, self.directory.account(subject).ok_or_else(refused)?);
         if asking.principal.organization != asked.principal.organization {
@@ -283,7 +312,7 @@ impl Iam {
         let grants = self.directory.grants(&asking);
         let may = match subject.split_once('@') {
             Some((_, project)) => plan::may_manage_project(&grants, project) && scope.as_ref().is_none_or(|scope| scope == project),
-            None => grants.iter().any(|grant| grant.role == ORG_ADMIN && grant.project.is_none()) && scope.is_none(),
+            None => plan::administers_organization(&grants) && scope.is_none(),
         };
         if may { Ok(()) } else { Err(refused()) }
     }
@@ -301,10 +330,11 @@ fn read<T: serde::de::DeserializeOwned>(body: &[u8]) -> Result<T, IamError> {
     serde_json::from_slice(body).map_err(|error| IamError::Invalid(format!("the body can't be read: {error}")))
 }
 
-/// Serves IAM alone until `stop`. A client that shows a certificate (`tls` has checked it) is a part of the platform; the
-/// others are who their bearer token says. What is not open to all is answered to nobody else.
+/// Serves IAM by itself, paths and gRPC, until `stop`. A client that shows a certificate (`tls` has checked it) is a part or an
+/// administrator of the platform; the others are who their bearer token says. What is not open to all is answered to nobody else.
 pub async fn serve(iam: Arc<Iam>, listener: TcpListener, tls: Arc<rustls::ServerConfig>, stop: CancellationToken) {
     let acceptor = TlsAcceptor::from(tls);
+    let routes = grpc::routes(iam.clone());
     let connections = TaskTracker::new();
     let slots = Arc::new(tokio::sync::Semaphore::new(MAX_CONNECTIONS));
     loop {
@@ -322,7 +352,7 @@ pub async fn serve(iam: Arc<Iam>, listener: TcpListener, tls: Arc<rustls::Server
                 continue;
             }
         };
-        let (iam, acceptor, stop) = (iam.clone(), acceptor.clone(), stop.clone());
+        let (iam, acceptor, routes, stop) = (iam.clone(), acceptor.clone(), routes.clone(), stop.clone());
         connections.spawn(async move {
             let _slot = slot;
             if stream.set_nodelay(true).is_err() {
@@ -330,14 +360,18 @@ pub async fn serve(iam: Arc<Iam>, listener: TcpListener, tls: Arc<rustls::Server
             }
             let Ok(Ok(stream)) = tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await else { return };
             let certificate = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
-            let name = certificate.map(|der| pki::subject_of(der).map(|subject| subject.common_name).unwrap_or_default());
+            let shown = certificate.map(|der| pki::subject_of(der).map(Asker::of_certificate).unwrap_or(Asker::Part(String::new())));
             let serial = certificate.and_then(|der| pki::serial_of(der).ok());
-            let client = name.clone().unwrap_or_else(|| peer.ip().to_string());
+            let client = shown.as_ref().map_or_else(|| peer.ip().to_string(), |shown| shown.name().to_owned());
             let service = service_fn(move |request: Request<Incoming>| {
                 // Asked at each use: the connection may be older than what was taken back.
                 let good = serial.as_ref().is_some_and(|serial| !iam.is_revoked_certificate(serial));
-                let (iam, name, client) = (iam.clone(), name.clone().filter(|_| good), client.clone());
-                async move { Ok::<_, Infallible>(respond(&iam, name, &client, request).await) }
+                let (iam, shown, client, routes) = (iam.clone(), shown.clone().filter(|_| good), client.clone(), routes.clone());
+                async move {
+                    let answer =
+                        if is_call(&request) { call(&iam, routes, shown, client, request).await } else { respond(&iam, shown, &client, request).await };
+                    Ok::<_, Infallible>(answer)
+                }
             });
             let mut builder = Builder::new(TokioExecutor::new());
             builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
@@ -363,7 +397,32 @@ pub async fn serve(iam: Arc<Iam>, listener: TcpListener, tls: Arc<rustls::Server
     }
 }
 
-async fn respond(iam: &Iam, name: Option<String>, client: &str, request: Request<Incoming>) -> Response<Full<Bytes>> {
+/// Whether a request is gRPC.
+fn is_call(request: &Request<Incoming>) -> bool {
+    request.headers().get(header::CONTENT_TYPE).is_some_and(|media_type| media_type.as_bytes().starts_with(b"application/grpc"))
+}
+
+async fn call(iam: &Iam, routes: Routes, shown: Option<Asker>, client: String, mut request: Request<Incoming>) -> Response<Body> {
+    let asker = match (shown, bearer(request.headers())) {
+        (Some(shown), _) => Some(shown),
+        (None, Some(token)) => iam.identify(token, &[]).ok().map(|identity| Asker::of(&identity)),
+        (None, None) => grpc::is_open(request.uri().path()).then_some(Asker::Nobody),
+    };
+    let Some(asker) = asker else { return tonic::Status::unauthenticated("invalid or expired token").into_http() };
+    request.headers_mut().remove(header::AUTHORIZATION);
+    request.extensions_mut().insert(grpc::Origin { asker, client });
+    match routes.oneshot(request).await {
+        Ok(answer) => answer,
+        Err(never) => match never {},
+    }
+}
+
+fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let (scheme, token) = headers.get(header::AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+}
+
+async fn respond(iam: &Iam, shown: Option<Asker>, client: &str, request: Request<Incoming>) -> Response<Body> {
     let (parts, incoming) = request.into_parts();
     let path = parts.uri.path();
     let refusal = |code: u16, reason: &str| Answer {
@@ -374,10 +433,8 @@ async fn respond(iam: &Iam, name: Option<String>, client: &str, request: Request
         ("/healthz" | "/livez" | "/readyz", _) => Answer { code: if iam.jwks().is_ok() { 200 } else { 503 }, body: json!("ok") },
         (_, None) => refusal(404, "NotFound"),
         (_, Some(open)) => {
-            let bearer = parts.headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()).and_then(|value| value.split_once(' '));
-            let token = bearer.filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer")).map(|(_, token)| token.trim());
-            let asker = match (name, token) {
-                (Some(name), _) => Some(Asker::Platform(name)),
+            let asker = match (shown, bearer(&parts.headers)) {
+                (Some(shown), _) => Some(shown),
                 // Reviews are for API servers, which have certificates.
                 (None, Some(token)) if !path.ends_with("/authenticate") && !path.ends_with("/authorize") => {
                     iam.identify(token, &[]).ok().map(|identity| Asker::of(&identity))
@@ -391,7 +448,7 @@ async fn respond(iam: &Iam, name: Option<String>, client: &str, request: Request
             }
         }
     };
-    let mut response = Response::new(Full::new(Bytes::from(answer.body.to_string())));
+    let mut response = Response::new(Body::new(Full::new(Bytes::from(answer.body.to_string()))));
     *response.status_mut() = StatusCode::from_u16(answer.code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     response.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static("application/json"));
     if answer.code == 429 {
@@ -401,6 +458,21 @@ async fn respond(iam: &Iam, name: Option<String>, client: &str, request: Request
 }
 
 impl Asker {
+    /// For the log.
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Nobody => "",
+            Self::Part(name) | Self::Platform(name) => name,
+            Self::Account { subject, .. } => subject,
+        }
+    }
+
+    /// Who shows a good certificate: the platform's administrators are those who are a cluster's.
+    fn of_certificate(subject: pki::Subject) -> Self {
+        let administers = subject.organizations.iter().any(|group| group == "system:masters");
+        if administers { Self::Platform(subject.common_name) } else { Self::Part(subject.common_name) }
+    }
+
     pub fn of(identity: &crate::Identity) -> Self {
         let project = Some(identity.claims.project_id.clone()).filter(|project| !project.is_empty());
         Self::Account { subject: identity.claims.sub.clone(), project }

@@ -1,4 +1,6 @@
 //! IamSettings: how tokens are made and checked, and how often may be asked.
+use crate::oidc::ProviderSettings;
+use crate::signing_keys::SigningAlgorithm;
 use std::time::Duration;
 
 #[derive(Clone, Debug)]
@@ -12,6 +14,11 @@ pub struct IamSettings {
     pub longest_token: Duration,
     /// How long after a login no new password is asked for.
     pub session_ttl: Duration,
+    pub signing_algorithm: SigningAlgorithm,
+    /// Whether this IAM says what is signed with, where several share their keys.
+    pub makes_keys: bool,
+    /// Where users may log in instead of by a password.
+    pub providers: Vec<ProviderSettings>,
     /// Accept tokens signed with this secret (HS256). None are issued.
     pub shared_secret: Option<Vec<u8>>,
     /// Reviews a second that one client may ask for, and as many at once.
@@ -28,6 +35,9 @@ impl Default for IamSettings {
             token_ttl: Duration::from_secs(3600),
             longest_token: Duration::from_secs(24 * 3600),
             session_ttl: Duration::from_secs(30 * 24 * 3600),
+            signing_algorithm: SigningAlgorithm::default(),
+            makes_keys: false,
+            providers: Vec::new(),
             shared_secret: None,
             reviews_per_second: 20_000,
             logins_per_minute: 10,

@@ -6,7 +6,7 @@ use base64::engine::general_purpose::STANDARD;
 use clock::Clock;
 use jiff::{SignedDuration, Timestamp};
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
-use pki::SigningKey;
+use pki::{RsaKey, SigningKey};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -15,15 +15,70 @@ use std::time::Duration;
 pub const SIGNING_KEYS: &str = "signing-keys";
 pub const DATA: &str = "keys.json";
 
-/// A key (P-256, PKCS#8 PEM).
+/// How tokens are signed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SigningAlgorithm {
+    #[default]
+    #[serde(rename = "ES256")]
+    Es256,
+    #[serde(rename = "RS256")]
+    Rs256,
+}
+
+/// A key (P-256 or RSA of 2048 bits, PKCS#8 PEM).
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct StoredKey {
     pub pem: String,
+    #[serde(default)]
+    pub algorithm: SigningAlgorithm,
     pub created: Timestamp,
     /// When the last token that it signed has ended: set once another key signs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retired: Option<Timestamp>,
+}
+
+fn unusable(error: impl std::fmt::Display) -> IamError {
+    IamError::Key(error.to_string())
+}
+
+impl StoredKey {
+    fn generate(algorithm: SigningAlgorithm, created: Timestamp) -> Result<Self, IamError> {
+        let pem = match algorithm {
+            SigningAlgorithm::Es256 => SigningKey::generate().map_err(unusable)?.pem(),
+            SigningAlgorithm::Rs256 => RsaKey::generate().and_then(|key| key.pem()).map_err(unusable)?,
+        };
+        Ok(Self { pem, algorithm, created, retired: None })
+    }
+
+    /// The public key (RFC 7517).
+    fn jwk(&self) -> Result<Value, IamError> {
+        Ok(match self.algorithm {
+            SigningAlgorithm::Es256 => {
+                let key = SigningKey::from_pem(&self.pem).map_err(unusable)?;
+                let (x, y) = key.coordinates();
+                json!({"use": "sig", "kty": "EC", "kid": key.key_id(), "crv": "P-256", "alg": "ES256", "x": x, "y": y})
+            }
+            SigningAlgorithm::Rs256 => {
+                let key = RsaKey::from_pem(&self.pem).map_err(unusable)?;
+                let (n, e) = key.numbers().map_err(unusable)?;
+                json!({"use": "sig", "kty": "RSA", "kid": key.key_id().map_err(unusable)?, "alg": "RS256", "n": n, "e": e})
+            }
+        })
+    }
+
+    fn signer(&self) -> Result<(Header, EncodingKey), IamError> {
+        let (algorithm, id, key) = match self.algorithm {
+            SigningAlgorithm::Es256 => {
+                (Algorithm::ES256, SigningKey::from_pem(&self.pem).map_err(unusable)?.key_id(), EncodingKey::from_ec_pem(self.pem.as_bytes()))
+            }
+            SigningAlgorithm::Rs256 => {
+                let id = RsaKey::from_pem(&self.pem).and_then(|key| key.key_id()).map_err(unusable)?;
+                (Algorithm::RS256, id, EncodingKey::from_rsa_pem(self.pem.as_bytes()))
+            }
+        };
+        Ok((Header { kid: Some(id), ..Header::new(algorithm) }, key.map_err(unusable)?))
+    }
 }
 
 #[derive(Clone, Default, Serialize, Deserialize)]
@@ -44,38 +99,34 @@ impl SigningKeys {
     }
 
     /// With a new key that signs from now on. The others verify what they have signed until it has ended.
-    pub fn rotated(mut self, longest_token: Duration, clock: &dyn Clock) -> Result<Self, IamError> {
+    pub fn rotated(mut self, algorithm: SigningAlgorithm, longest_token: Duration, clock: &dyn Clock) -> Result<Self, IamError> {
         let now = clock.now();
         let end = now.saturating_add(SignedDuration::try_from(longest_token).unwrap_or(SignedDuration::MAX)).unwrap_or(Timestamp::MAX);
         for key in &mut self.keys {
             key.retired.get_or_insert(end);
         }
         self.keys.retain(|key| key.retired.is_none_or(|end| now < end));
-        let key = SigningKey::generate().map_err(|error| IamError::Key(error.to_string()))?;
-        self.keys.insert(0, StoredKey { pem: key.pem(), created: now, retired: None });
+        self.keys.insert(0, StoredKey::generate(algorithm, now)?);
         Ok(self)
     }
 
     /// With a new key alone: whatever the others have signed is refused.
-    pub fn replaced(clock: &dyn Clock) -> Result<Self, IamError> {
-        Self::default().rotated(Duration::ZERO, clock)
+    pub fn replaced(algorithm: SigningAlgorithm, clock: &dyn Clock) -> Result<Self, IamError> {
+        Self::default().rotated(algorithm, Duration::ZERO, clock)
     }
 
     /// The public keys (RFC 7517).
     pub fn jwks(&self) -> Result<Value, IamError> {
-        let keys = self.keys.iter().map(|stored| {
-            let key = SigningKey::from_pem(&stored.pem).map_err(|error| IamError::Key(error.to_string()))?;
-            let (x, y) = key.coordinates();
-            Ok(json!({"use": "sig", "kty": "EC", "kid": key.key_id(), "crv": "P-256", "alg": "ES256", "x": x, "y": y}))
-        });
-        Ok(json!({ "keys": keys.collect::<Result<Vec<_>, IamError>>()? }))
+        Ok(json!({ "keys": self.keys.iter().map(StoredKey::jwk).collect::<Result<Vec<_>, IamError>>()? }))
+    }
+
+    /// What the newest signs with; none when there is none.
+    pub fn algorithm(&self) -> Option<SigningAlgorithm> {
+        self.keys.first().map(|key| key.algorithm)
     }
 
     /// What signs, and the header that says so.
     pub fn signer(&self) -> Result<(Header, EncodingKey), IamError> {
-        let newest = self.keys.first().ok_or(IamError::NotReady)?;
-        let key = SigningKey::from_pem(&newest.pem).map_err(|error| IamError::Key(error.to_string()))?;
-        let encoding = EncodingKey::from_ec_pem(newest.pem.as_bytes()).map_err(|error| IamError::Key(error.to_string()))?;
-        Ok((Header { alg: Algorithm::ES256, kid: Some(key.key_id()), ..Header::default() }, encoding))
+        self.keys.first().ok_or(IamError::NotReady)?.signer()
     }
 }

@@ -174,6 +174,7 @@ fn by_secret(token: &str, secret: &DecodingKey) -> Result<Claims, TokenError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::signing_keys::SigningAlgorithm;
     use base64::Engine;
     use base64::engine::general_purpose::URL_SAFE_NO_PAD;
     use clock::ManualClock;
@@ -192,7 +193,7 @@ mod tests {
         let clock = ManualClock::at("2026-01-02T03:04:05Z".parse().unwrap());
         let settings = IamSettings { shared_secret: shared_secret.map(<[u8]>::to_vec), ..IamSettings::default() };
         let tokens = Tokens::new(&settings, Arc::new(clock.clone()));
-        let keys = SigningKeys::replaced(&clock).unwrap();
+        let keys = SigningKeys::replaced(SigningAlgorithm::Es256, &clock).unwrap();
         tokens.replace(&keys).unwrap();
         Set { tokens, keys, clock }
     }
@@ -289,15 +290,20 @@ mod tests {
     fn rotation_keeps_what_was_signed_and_replacement_does_not() {
         let set = set(None);
         let old = set.tokens.sign(&claims(&set.clock)).unwrap();
-        let rotated = set.keys.clone().rotated(Duration::from_secs(86_400), &set.clock).unwrap();
+        let rotated = set.keys.clone().rotated(SigningAlgorithm::Rs256, Duration::from_secs(86_400), &set.clock).unwrap();
         set.tokens.replace(&rotated).unwrap();
         let new = set.tokens.sign(&claims(&set.clock)).unwrap();
         assert!(set.verify(&old).is_ok() && set.verify(&new).is_ok());
+        let algorithm = |token: &str| jsonwebtoken::decode_header(token).unwrap().alg;
+        assert_eq!((algorithm(&old), algorithm(&new)), (Algorithm::ES256, Algorithm::RS256), "also when it changes how tokens are signed");
+        let kid = jsonwebtoken::decode_header(&new).unwrap().kid;
+        let said = serde_json::to_value(claims(&set.clock)).unwrap();
+        assert!(set.verify(&forged(&json!({"alg": "HS256", "kid": kid}), &said, Some(rotated.keys[0].pem.as_bytes()))).is_err());
         assert_eq!(set.tokens.jwks().unwrap()["keys"].as_array().unwrap().len(), 2);
         set.clock.advance(Duration::from_secs(86_400));
-        let third = rotated.rotated(Duration::from_secs(86_400), &set.clock).unwrap();
+        let third = rotated.rotated(SigningAlgorithm::Es256, Duration::from_secs(86_400), &set.clock).unwrap();
         assert_eq!(third.keys.len(), 2, "what the first has signed has ended");
-        set.tokens.replace(&SigningKeys::replaced(&set.clock).unwrap()).unwrap();
+        set.tokens.replace(&SigningKeys::replaced(SigningAlgorithm::Es256, &set.clock).unwrap()).unwrap();
         let at = "2026-01-02T03:04:05Z".parse().unwrap();
         assert_eq!(set.tokens.verify(&old, &["k8shost".into()], at).unwrap_err(), TokenError::UnknownKey, "though it was remembered");
     }

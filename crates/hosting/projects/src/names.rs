@@ -1,15 +1,10 @@
 //! Names, labels and annotations of what projects are made of, as the specification has them.
+pub use api_meta::projects::{MANAGED_BY, MANAGER, ORG_LABEL, PROJECT_LABEL, TENANT_TYPE};
 
 pub const FINALIZER: &str = "iam.plasmacloud.io/project";
-pub const ORG_LABEL: &str = "plasmacloud.io/org-id";
-pub const PROJECT_LABEL: &str = "plasmacloud.io/project-id";
-pub const TENANT_TYPE: &str = "plasmacloud.io/tenant-type";
 pub const PROJECT_NAME: &str = "plasmacloud.io/project-name";
 pub const CREATED_BY: &str = "plasmacloud.io/created-by";
 pub const POD_SECURITY: &str = "pod-security.kubernetes.io/enforce";
-pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
-/// Who manages, in labels and managed fields.
-pub const MANAGER: &str = "k8shost-projects";
 /// The Cluster of a project that has one, and the label value of its namespace.
 pub const CLUSTER: &str = "cluster";
 

@@ -6,6 +6,7 @@ mod create;
 pub mod dns;
 mod memory;
 mod pods;
+mod projects;
 mod read;
 mod reviews;
 mod scale;
@@ -39,6 +40,7 @@ pub const ALL: &[(&str, Measure)] = &[
     ("dns", dns::measure),
     ("balancer", balancer::measure),
     ("reviews", reviews::measure),
+    ("projects", projects::measure),
     ("pods", pods::measure),
     ("storage", storage::measure),
     ("cluster-pods", cluster_pods::measure),

@@ -9,6 +9,8 @@ mod deployments;
 mod dns;
 mod example;
 mod helm;
+mod iam_calls;
+mod isolation;
 mod jobs;
 mod machines;
 mod network_policies;

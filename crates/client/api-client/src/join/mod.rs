@@ -18,6 +18,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::Notify;
 
 const CLIENT_SIGNER: &str = "kubernetes.io/kube-apiserver-client-kubelet";
 const SERVING_SIGNER: &str = "kubernetes.io/kubelet-serving";
@@ -274,15 +275,22 @@ impl Joiner {
 
     /// Renews both certificates when most of their time is over, for ever.
     pub async fn keep_current(&self, membership: Arc<Membership>, clock: Arc<dyn Clock>) {
+        let due = Arc::new(Notify::new());
+        for shown in [&membership.client, &membership.serving] {
+            let due = due.clone();
+            shown.when_due(clock.clone(), move || due.notify_one());
+        }
         loop {
-            let wait = match self.renew(&membership, &*clock).await {
-                Ok(()) => LOOK,
+            match self.renew(&membership, &*clock).await {
+                Ok(()) => tokio::select! {
+                    () = tokio::time::sleep(LOOK) => {}
+                    () = due.notified() => {}
+                },
                 Err(error) => {
                     tracing::warn!(error = &error as &dyn std::error::Error, "the node's certificates could not be renewed");
-                    RETRY
+                    tokio::time::sleep(RETRY).await;
                 }
-            };
-            tokio::time::sleep(wait).await;
+            }
         }
     }
 

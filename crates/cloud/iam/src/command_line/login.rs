@@ -1,4 +1,5 @@
 //! `iam login`, `iam logout`, and the credential plugin that kubeconfigs call (KEP-541).
+use super::provider;
 use super::references::collection;
 use super::secret_from_stdin;
 use anyhow::{Context, Result, bail};
@@ -18,7 +19,18 @@ const EARLY: SignedDuration = SignedDuration::from_secs(60);
 
 #[derive(Args, Clone, Debug)]
 pub struct Login {
-    email: String,
+    /// Whose password is read from standard input
+    #[arg(required_unless_present = "issuer")]
+    email: Option<String>,
+    /// Log in at this provider, which the server trusts, with a browser instead
+    #[arg(long, value_name = "URL", conflicts_with = "email")]
+    issuer: Option<String>,
+    /// The authority of the provider's certificate [default: those that this machine trusts]
+    #[arg(long, value_name = "FILE", requires = "issuer")]
+    issuer_certificate_authority: Option<PathBuf>,
+    /// Type a code into a browser on another machine
+    #[arg(long, requires = "issuer")]
+    device: bool,
     /// For this project alone, by its id
     #[arg(long)]
     project: Option<String>,
@@ -63,7 +75,6 @@ struct Kept {
 }
 
 impl Login {
-    /// The password is read from standard input.
     pub async fn run(self, connection: &Connection) -> Result<()> {
         let (server, authority) = match (&self.server, &self.certificate_authority) {
             (Some(server), Some(file)) => {
@@ -72,8 +83,12 @@ impl Login {
             (Some(_), None) => bail!("--server needs --certificate-authority"),
             (None, _) => Session::server_of(connection)?,
         };
-        let request = json!({"email": self.email, "password": secret_from_stdin()?, "project": self.project.as_deref().unwrap_or_default()});
-        let answer = ask(&server, &authority, "login", &request).await.context("logging in")?;
+        let project = self.project.as_deref().unwrap_or_default();
+        let (path, request) = match (&self.issuer, &self.email) {
+            (Some(issuer), _) => ("oidc", json!({"issuer": issuer, "idToken": self.id_token(&server, &authority, issuer).await?, "project": project})),
+            (None, email) => ("login", json!({"email": email, "password": secret_from_stdin()?, "project": project})),
+        };
+        let answer = ask(&server, &authority, path, &request).await.context("logging in")?;
         let kept = Kept::of(server, authority, &answer)?;
         let file = self.credential_file.unwrap_or_else(|| self.kubeconfig_output.with_extension("login"));
         let file = std::path::absolute(file)?;
@@ -81,8 +96,22 @@ impl Login {
         let program = std::env::current_exe().context("this program's own path")?;
         let kubeconfig = kubeconfig(&kept, &program, &file);
         pki::write_atomically(&self.kubeconfig_output, kubeconfig.as_bytes(), 0o600)?;
-        eprintln!("Logged in as '{}'", self.email);
+        match &self.email {
+            Some(email) => eprintln!("Logged in as '{email}'"),
+            None => eprintln!("Logged in"),
+        }
         Ok(())
+    }
+
+    async fn id_token(&self, server: &str, authority: &str, issuer: &str) -> Result<String> {
+        let known = session(server, authority, None).await?.get(&collection("providers")).await.context("asking for the server's providers")?;
+        let of_issuer = |provider: &&Value| provider["issuer"] == issuer;
+        let provider = known["providers"].as_array().into_iter().flatten().find(of_issuer);
+        let provider = provider.with_context(|| format!("the server trusts no provider {issuer:?}"))?;
+        let read = |file: &PathBuf| std::fs::read_to_string(file).with_context(|| format!("authority {file:?}"));
+        let authority = self.issuer_certificate_authority.as_ref().map(read).transpose()?;
+        let login = provider::Login { issuer, client_id: provider["clientId"].as_str().unwrap_or_default(), authority_pem: authority.as_deref() };
+        if self.device { login.by_device().await } else { login.by_browser().await }
     }
 }
 

@@ -6,6 +6,7 @@ mod key;
 mod login;
 mod organization;
 mod project;
+mod provider;
 mod references;
 mod role;
 mod token;
@@ -60,7 +61,7 @@ pub enum IamCommand {
     Cert(CertificateCommand),
     /// Issue a certificate by the authorities of a server's data directory
     IssueCert(Issue),
-    /// Log in with a password, and write a kubeconfig that stays logged in
+    /// Log in with a password or at a provider, and write a kubeconfig that stays logged in
     Login(Login),
     /// End the login of a kubeconfig
     Logout(Logout),
@@ -78,7 +79,7 @@ impl IamCommand {
             Self::Logout(logout) => logout.run().await,
             Self::Credential(credential) => credential.run().await,
             other => {
-                let session = Session::open(connection, MANAGER).await?;
+                let session = references::placed(Session::open(connection, MANAGER).await?).await;
                 match other {
                     Self::Org(command) => command.run(&session).await,
                     Self::Project(command) => command.run(&session).await,
@@ -105,7 +106,8 @@ pub struct Listing {
 
 impl Listing {
     async fn show(&self, session: &Session, plural: &str, singular: &str) -> Result<()> {
-        output::list(session, &references::collection(plural), &format!("{singular}.iam.plasmacloud.io"), self.output).await
+        output::list(session, &references::collection(plural), &format!("{singular}.iam.plasmacloud.io"), crate::definitions::columns(plural), self.output)
+            .await
     }
 }
 

@@ -14,7 +14,12 @@ pub enum OrganizationCommand {
         /// The id [default: org- and random letters]
         #[arg(long)]
         id: Option<String>,
+        /// A domain of the addresses that its own administrators may give to users
+        #[arg(long, value_name = "DOMAIN")]
+        email_domain: Vec<String>,
     },
+    /// Say anew of which domains its own administrators may give addresses to users
+    SetEmailDomains { organization: String, domains: Vec<String> },
     /// List the organisations
     List {
         #[command(flatten)]
@@ -29,13 +34,18 @@ pub enum OrganizationCommand {
 impl OrganizationCommand {
     pub async fn run(self, session: &Session) -> Result<()> {
         match self {
-            Self::Create { name, id } => {
+            Self::Create { name, id, email_domain } => {
                 let id = id.unwrap_or_else(|| format!("org-{}", clock::random_suffix(10)));
                 let object = json!({
-                    "apiVersion": "iam.plasmacloud.io/v1", "kind": "Organization", "metadata": {"name": id}, "spec": {"displayName": name},
+                    "apiVersion": "iam.plasmacloud.io/v1", "kind": "Organization", "metadata": {"name": id}, "spec": {"displayName": name, "emailDomains": email_domain},
                 });
                 session.create(&collection("organizations"), &object).await?;
                 println!("{id}");
+            }
+            Self::SetEmailDomains { organization: name, domains } => {
+                let id = organization(session, &name).await?;
+                session.patch(&path("organizations", &id), &json!({"spec": {"emailDomains": domains}})).await?;
+                eprintln!("Organization '{id}' changed");
             }
             Self::List { listing } => listing.show(session, "organizations", "organization").await?,
             Self::Rename { organization, name } => {

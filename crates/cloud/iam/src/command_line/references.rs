@@ -12,6 +12,19 @@ pub fn path(plural: &str, id: &str) -> String {
     format!("{}/{id}", collection(plural))
 }
 
+/// The session, with what is administered looked for where it is the organisation's own, if that is whose administrator it is.
+pub async fn placed(session: Session) -> Session {
+    let review = serde_json::json!({"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"});
+    // What is wrong with the server or with who asks, the command itself finds out and says.
+    let Ok(answer) = session.create("/apis/authentication.k8s.io/v1/selfsubjectreviews", &review).await else { return session };
+    if answer["status"]["userInfo"]["extra"]["org_id"].is_null() { session } else { session.placed(own) }
+}
+
+fn own(path: &str) -> String {
+    let plural = path.strip_prefix(crate::PREFIX).and_then(|rest| rest.split(['/', '?']).next()).unwrap_or_default();
+    if crate::Sort::of_plural(plural).is_some() { path.replacen(crate::PREFIX, &format!("{}{}", crate::PREFIX, crate::OWN), 1) } else { path.to_owned() }
+}
+
 /// The object with this id, or the only one whose `field` of the spec is this.
 ///
 /// # Errors

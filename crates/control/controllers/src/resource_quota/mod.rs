@@ -1,10 +1,12 @@
 //! ResourceQuota: tells in each quota's status how much of it is used.
+mod counted;
 mod usage;
 
+use self::counted::{CountedConfigMap, CountedSecret};
 use crate::discovery;
 use api_meta::{ClusterName, Quantity};
 use controller_kit::pod_resources::{self, Resources};
-use controller_kit::{Controller, Error, Kind, Kit, ObjectKey, Objects, Plan, Runner, async_trait};
+use controller_kit::{Change, Controller, Error, Kind, Kit, ObjectKey, Objects, Plan, Runner, async_trait};
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, PodSpec, ResourceQuota, ResourceQuotaStatus, Service};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity as WireQuantity;
 use serde::Deserialize;
@@ -14,7 +16,7 @@ use std::time::Duration;
 /// Objects nobody here watches are counted again after this long, as upstream.
 const RECOUNT: Duration = Duration::from_secs(300);
 /// Kinds a quota may name without `count/`.
-const PLAIN_COUNTS: [(&str, &str); 4] = [("secrets", ""), ("configmaps", ""), ("replicationcontrollers", ""), ("resourcequotas", "")];
+const PLAIN_COUNTS: [(&str, &str); 2] = [("replicationcontrollers", ""), ("resourcequotas", "")];
 
 pub struct ResourceQuotas {
     kit: Kit,
@@ -22,6 +24,8 @@ pub struct ResourceQuotas {
     pods: Objects<Pod>,
     services: Objects<Service>,
     claims: Objects<PersistentVolumeClaim>,
+    config_maps: Objects<CountedConfigMap>,
+    secrets: Objects<CountedSecret>,
 }
 
 pub struct World {
@@ -29,6 +33,9 @@ pub struct World {
     pub pods: Vec<Arc<Pod>>,
     pub services: Vec<Arc<Service>>,
     pub claims: Vec<Arc<PersistentVolumeClaim>>,
+    /// How many there are.
+    pub config_maps: usize,
+    pub secrets: usize,
 }
 
 #[derive(Debug, PartialEq)]
@@ -40,7 +47,16 @@ pub enum Action {
 pub fn runner(kit: &Kit) -> Runner<ResourceQuotas> {
     let (quotas, pods) = (kit.objects::<ResourceQuota>(), kit.objects::<Pod>());
     let (services, claims) = (kit.objects::<Service>(), kit.objects::<PersistentVolumeClaim>());
-    let controller = ResourceQuotas { kit: kit.clone(), quotas: quotas.clone(), pods: pods.clone(), services: services.clone(), claims: claims.clone() };
+    let (config_maps, secrets) = (kit.objects::<CountedConfigMap>(), kit.objects::<CountedSecret>());
+    let controller = ResourceQuotas {
+        kit: kit.clone(),
+        quotas: quotas.clone(),
+        pods: pods.clone(),
+        services: services.clone(),
+        claims: claims.clone(),
+        config_maps: config_maps.clone(),
+        secrets: secrets.clone(),
+    };
     let of = |key: &ObjectKey, quotas: &Objects<ResourceQuota>| -> Vec<ObjectKey> {
         let root = ClusterName::root();
         let host = key.cluster.host_object().map(|(namespace, _)| (&root, namespace));
@@ -49,7 +65,16 @@ pub fn runner(kit: &Kit) -> Runner<ResourceQuotas> {
             places.flat_map(|(cluster, namespace)| quotas.list(cluster, Some(namespace)).into_iter().map(move |quota| ObjectKey::of(cluster, &quota.metadata)));
         found.collect()
     };
+    /// The quotas that count an object which came or went.
+    fn of_counted<K: Kind>(change: &Change<K>, quotas: &Objects<ResourceQuota>) -> Vec<ObjectKey> {
+        if change.old.is_some() == change.new.is_some() {
+            return Vec::new();
+        }
+        let found = quotas.list(&change.key.cluster, Some(&*change.key.namespace));
+        found.iter().map(|quota| ObjectKey::of(&change.key.cluster, &quota.metadata)).collect()
+    }
     let (by_pod, by_service, by_claim) = (quotas.clone(), quotas.clone(), quotas.clone());
+    let (by_config_map, by_secret) = (quotas.clone(), quotas.clone());
     Runner::new(controller)
         .watch_own(&quotas)
         .watch(&pods, move |change| {
@@ -61,6 +86,8 @@ pub fn runner(kit: &Kit) -> Runner<ResourceQuotas> {
         })
         .watch(&services, move |change| of(&change.key, &by_service))
         .watch(&claims, move |change| of(&change.key, &by_claim))
+        .watch(&config_maps, move |change| of_counted(change, &by_config_map))
+        .watch(&secrets, move |change| of_counted(change, &by_secret))
 }
 
 /// What the virtual clusters that are hosted in the quota's namespace have.
@@ -89,6 +116,8 @@ impl Controller for ResourceQuotas {
             pods: [self.pods.list(&key.cluster, namespace), hosted(key, &self.pods)].concat(),
             services: [self.services.list(&key.cluster, namespace), hosted(key, &self.services)].concat(),
             claims: [self.claims.list(&key.cluster, namespace), hosted(key, &self.claims)].concat(),
+            config_maps: self.config_maps.list(&key.cluster, namespace).len(),
+            secrets: self.secrets.list(&key.cluster, namespace).len(),
         })
     }
 
@@ -100,11 +129,16 @@ impl Controller for ResourceQuotas {
         if !scoped {
             world.services.iter().for_each(|service| usage::add_service(&mut all, service));
             world.claims.iter().for_each(|claim| usage::add_claim(&mut all, claim));
+            for (name, many) in [("configmaps", world.config_maps), ("secrets", world.secrets)] {
+                let many = Quantity::from_units(i64::try_from(many).unwrap_or(i64::MAX));
+                all.insert(name.to_owned(), many);
+                all.insert(format!("count/{name}"), many);
+            }
         }
         let mut used = Resources::new();
         let mut count = Vec::new();
         for name in hard.keys() {
-            let known = ["count/pods", "count/services", "count/persistentvolumeclaims"].contains(&name.as_str());
+            let known = ["count/pods", "count/services", "count/persistentvolumeclaims", "count/configmaps", "count/secrets"].contains(&name.as_str());
             let plain = PLAIN_COUNTS.iter().find(|(plain, _)| plain == name).map(|(resource, group)| ((*resource).to_owned(), (*group).to_owned()));
             let counted = name
                 .strip_prefix("count/")
@@ -177,6 +211,8 @@ mod tests {
             claims: vec![Arc::new(
                 serde_json::from_value(json!({"spec": {"storageClassName": "fast", "resources": {"requests": {"storage": "3Gi"}}}})).unwrap(),
             )],
+            config_maps: 4,
+            secrets: 5,
         };
         let Some(Action::SetStatus { used, count }) = ResourceQuotas::reconcile(&world).actions.pop() else { panic!() };
         (used.iter().map(|(name, quantity)| format!("{name}={quantity}")).collect::<Vec<_>>().join(" "), count.len())
@@ -184,10 +220,10 @@ mod tests {
 
     #[test]
     fn use_is_counted_under_the_names_the_quota_has() {
-        let hard = json!({"pods": "9", "requests.cpu": "9", "limits.memory": "9Gi", "services.nodeports": "9", "requests.storage": "9Gi", "count/pods": "9", "secrets": "9", "count/deployments.apps": "9",
+        let hard = json!({"pods": "9", "requests.cpu": "9", "limits.memory": "9Gi", "services.nodeports": "9", "requests.storage": "9Gi", "count/pods": "9", "secrets": "9", "count/configmaps": "9", "count/deployments.apps": "9",
             "fast.storageclass.storage.k8s.io/persistentvolumeclaims": "1"});
-        let want = "count/pods=3 fast.storageclass.storage.k8s.io/persistentvolumeclaims=1 limits.memory=2Gi pods=2 requests.cpu=1500m requests.storage=3Gi services.nodeports=2";
-        assert_eq!(used(hard, json!(null)), (want.into(), 2));
+        let want = "count/configmaps=4 count/pods=3 fast.storageclass.storage.k8s.io/persistentvolumeclaims=1 limits.memory=2Gi pods=2 requests.cpu=1500m requests.storage=3Gi secrets=5 services.nodeports=2";
+        assert_eq!(used(hard, json!(null)), (want.into(), 1));
         assert_eq!(used(json!({"pods": "9"}), json!(["BestEffort"])).0, "pods=0");
         assert_eq!(used(json!({"pods": "9"}), json!(["NotBestEffort", "NotTerminating"])).0, "pods=2");
     }

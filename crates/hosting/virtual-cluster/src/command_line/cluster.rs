@@ -178,7 +178,7 @@ impl ClusterCommand {
             Self::List { namespace, output } => {
                 let session = Session::open(connection, MANAGER).await?;
                 let path = namespace.map_or_else(|| "/apis/k3k.io/v1beta1/clusters".to_owned(), |namespace| clusters(&namespace, ""));
-                output::list(&session, &path, "cluster.k3k.io", output).await
+                output::list(&session, &path, "cluster.k3k.io", &[], output).await
             }
             Self::Update(update) => update.run(connection).await,
             Self::Pause(life) => life.run(connection, true).await,

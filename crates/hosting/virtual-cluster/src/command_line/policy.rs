@@ -66,7 +66,7 @@ impl PolicyCommand {
                     }
                 }
             }
-            Self::List { output } => output::list(&session, POLICIES, "virtualclusterpolicy.k3k.io", output).await?,
+            Self::List { output } => output::list(&session, POLICIES, "virtualclusterpolicy.k3k.io", &[], output).await?,
             Self::Delete { name } => match session.delete(&format!("{POLICIES}/{name}")).await {
                 Err(error) if is_not_found(&error) => eprintln!("Policy '{name}' not found"),
                 deleted => {
