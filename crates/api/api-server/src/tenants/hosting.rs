@@ -118,12 +118,14 @@ impl ApiServer {
         let endpoint = self.tenants.address(number).map_or(self.tenancy.server, IpAddr::V4);
         let start = Bootstrap {
             service_address: nth(service_cidr, 1).ok_or_else(|| refused("the Service range is empty"))?,
+            service_cidr,
+            client_ca_pem: record.client_ca.certificate_pem.clone(),
             advertise_address: endpoint,
             port: self.tenancy.port,
             objects: (self.tenancy.dns_objects)(cluster_dns, endpoint),
             shared: Vec::new(),
         };
-        let mut ops = bootstrap::first_writes(self, cluster, bootstrap::virtual_objects(&start)).map_err(|status| refused(status.message))?;
+        let mut ops = bootstrap::first_writes(self, cluster, bootstrap::virtual_objects(self, &start)).map_err(|status| refused(status.message))?;
         ops.push(Op::Put { key: key.clone(), value: record.encode() });
         self.store.txn(Txn { preconditions: vec![Precondition::Absent(key)], ops }).await?;
         Ok(())
