@@ -143,6 +143,22 @@ fn who_is_not_available_is_said_to_be_and_why() {
 }
 
 #[test]
+fn a_tenants_group_is_its_own_and_leads_no_further_than_its_pods_get() {
+    let (_server, host, [a, b]) = crate::tenants::tenants();
+    let sample = sample(&a);
+    service(&a);
+    a.post(SERVICES, &registered(&sample, &json!({"insecureSkipTLSVerify": true}))).ok();
+    let why = told(&a, "False", "FailedDiscoveryCheck");
+    assert!(why["message"].as_str().unwrap().contains("address not allowed"), "{why}");
+    assert_eq!(a.get(FLOWERS).code, 503);
+    for other in [&host, &b] {
+        assert_eq!((other.get(&format!("{SERVICES}/{NAME}")).code, other.get(FLOWERS).code), (404, 404));
+        assert_eq!(other.get(&format!("{SERVICES}/v1.apps")).ok()["status"]["conditions"][0]["reason"], "Local");
+    }
+    assert_eq!(sample.asked().len(), 0);
+}
+
+#[test]
 fn what_this_server_answers_itself_is_registered_as_local() {
     let (_server, api) = quiet();
     for name in ["v1.", "v1.apps", "v2.autoscaling", "v1.resource.k8s.io"] {

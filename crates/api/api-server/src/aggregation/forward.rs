@@ -34,8 +34,7 @@ impl ApiServer {
             return Ok(body::text(StatusCode::SERVICE_UNAVAILABLE, "service unavailable\n"));
         }
         let whole = parts.uri.path_and_query().map_or("/", |path| path.as_str());
-        let place = format!("/clusters/{}", backend.cluster);
-        let path = whole.strip_prefix(&place).filter(|rest| rest.starts_with('/')).unwrap_or(whole);
+        let path = inside(whole, backend.cluster.as_str());
         let mut request = Request::builder().method(parts.method.clone()).uri(path).body(incoming).map_err(Status::internal)?;
         let passed = |name: &HeaderName| !HOP_BY_HOP.contains(name) && *name != header::HOST && !name.as_str().starts_with(REMOTE);
         for (name, value) in parts.headers.iter().filter(|(name, _)| passed(name)) {
@@ -92,4 +91,32 @@ pub(super) fn speak_for(user: &User, headers: &mut HeaderMap) -> Result<(), http
         }
     }
     Ok(())
+}
+
+/// A path as it is inside of its cluster.
+fn inside<'a>(path: &'a str, cluster: &str) -> &'a str {
+    path.strip_prefix("/clusters/").and_then(|rest| rest.strip_prefix(cluster)).filter(|rest| rest.starts_with('/')).unwrap_or(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_aggregated_server_is_asked_for_what_it_serves() {
+        assert_eq!(inside("/clusters/a.b/apis/g/v1/x?watch=1", "a.b"), "/apis/g/v1/x?watch=1");
+        assert_eq!(inside("/apis/g/v1/x", "root"), "/apis/g/v1/x");
+        assert_eq!(inside("/clusters/a.bc/apis", "a.b"), "/clusters/a.bc/apis");
+    }
+
+    #[test]
+    fn headers_say_who_asks() {
+        let extra = [("example.com/key".to_owned(), vec!["1".to_owned(), "2".to_owned()])].into();
+        let user = User { username: "jane".into(), uid: "7".into(), groups: vec!["a".into(), "b".into()], extra };
+        let mut headers = HeaderMap::new();
+        speak_for(&user, &mut headers).unwrap();
+        let all = |name: &str| headers.get_all(name).iter().map(|value| value.to_str().unwrap()).collect::<Vec<_>>();
+        assert_eq!((all("x-remote-user"), all("x-remote-uid"), all("x-remote-group")), (vec!["jane"], vec!["7"], vec!["a", "b"]));
+        assert_eq!(all("x-remote-extra-example.com%2fkey"), ["1", "2"]);
+    }
 }
