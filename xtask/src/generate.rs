@@ -9,7 +9,7 @@ const SETTINGS: &str = "docs/settings.md";
 
 /// What is generated: path and text.
 fn pages(root: &Path) -> Result<Vec<(String, String)>> {
-    let mut pages = vec![(SETTINGS.to_owned(), settings_page())];
+    let mut pages = vec![(SETTINGS.to_owned(), settings_page()), (crate::kinds::PAGE.to_owned(), crate::kinds::page())];
     pages.extend(crate::definitions::pages(root)?);
     Ok(pages)
 }

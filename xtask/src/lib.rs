@@ -5,6 +5,7 @@ mod definitions;
 pub mod fuzz;
 pub mod generate;
 pub mod images;
+pub mod kinds;
 pub mod run;
 pub mod test;
 pub mod tidy;

@@ -131,6 +131,7 @@ impl ApiArguments {
         ServerOptions {
             // What is not upstream's is not told by its arguments.
             extension: None,
+            front_proxy: None,
             encryption: Some(encryption),
             audit,
             priority_and_fairness: self.priority_and_fairness,

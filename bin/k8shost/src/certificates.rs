@@ -1,5 +1,6 @@
 //! The certificates of a server and its node, kept in the data directory and renewed when they must be.
 use anyhow::{Context, Result};
+use api_server::FRONT_PROXY;
 use clock::Clock;
 use pki::{CertificateAuthority, Issued, LeafRequest, SigningKey};
 use std::net::IpAddr;
@@ -23,6 +24,10 @@ pub struct Certificates {
     pub node_client: Issued,
     /// What this machine's node shows the API server: of the clients' authority, as all nodes have it.
     pub node_serving: Issued,
+    /// Of the certificate that aggregated servers believe.
+    pub front_proxy_ca: CertificateAuthority,
+    /// What the API server shows aggregated servers.
+    pub front_proxy_client: Issued,
     pub service_account_key: SigningKey,
 }
 
@@ -39,6 +44,7 @@ impl Certificates {
             CertificateAuthority::load_or_create(directory, stem, name, clock).with_context(|| format!("certificate authority {stem:?}"))
         };
         let (server_ca, client_ca) = (authority("server-ca", "k8shost-server-ca")?, authority("client-ca", "k8shost-client-ca")?);
+        let front_proxy_ca = authority("front-proxy-ca", "k8shost-front-proxy-ca")?;
         let leaf = |authority: &CertificateAuthority, stem: &str, request: LeafRequest| {
             authority.load_or_issue(directory, stem, &request, clock).with_context(|| format!("certificate {stem:?}"))
         };
@@ -68,14 +74,15 @@ impl Certificates {
         )?;
         let admin = leaf(&client_ca, "client-admin", client("system:admin", "system:masters"))?;
         let node_client = leaf(&client_ca, "client-kube-apiserver", client("system:apiserver-kubelet-client", "system:masters"))?;
+        let front_proxy_client = leaf(&front_proxy_ca, "client-front-proxy", LeafRequest { organizations: vec![], ..client(FRONT_PROXY, "") })?;
         let service_account_key = SigningKey::load_or_create(&directory.join("service.key")).context("service account signing key")?;
         let client_ca = Arc::new(client_ca);
-        Ok(Self { server_ca, client_ca, serving, admin, node_client, node_serving, service_account_key })
+        Ok(Self { server_ca, client_ca, serving, admin, node_client, node_serving, front_proxy_ca, front_proxy_client, service_account_key })
     }
 
     /// How long until one of them is to be issued again; a day at most, as clocks are set right now and then.
     pub fn renewed_after(&self, now: jiff::Timestamp) -> Duration {
-        let all = [&self.serving, &self.admin, &self.node_client, &self.node_serving];
+        let all = [&self.serving, &self.admin, &self.node_client, &self.node_serving, &self.front_proxy_client];
         let first = all.iter().filter_map(|issued| pki::renewal_of(&issued.certificate_pem).ok()).min().unwrap_or(now);
         let left = Duration::from_secs(first.as_second().saturating_sub(now.as_second()).max(0).unsigned_abs());
         left.clamp(LOOK_AGAIN, DAY)

@@ -21,12 +21,14 @@ pub struct Shown {
     pub serving: Arc<pki::Renewable>,
     pub node_serving: Arc<pki::Renewable>,
     pub node_client: Arc<pki::Renewable>,
+    pub front_proxy: Arc<pki::Renewable>,
 }
 
 impl Shown {
     pub fn new(certificates: &Certificates) -> Result<Self> {
         let of = pki::Renewable::new;
-        Ok(Self { serving: of(&certificates.serving)?, node_serving: of(&certificates.node_serving)?, node_client: of(&certificates.node_client)? })
+        let (serving, node_serving) = (of(&certificates.serving)?, of(&certificates.node_serving)?);
+        Ok(Self { serving, node_serving, node_client: of(&certificates.node_client)?, front_proxy: of(&certificates.front_proxy_client)? })
     }
 
     /// Has `tell` called when a connection finds that one of them is to be renewed.
@@ -40,6 +42,7 @@ impl Shown {
     fn replace(&self, certificates: &Certificates) -> Result<()> {
         self.serving.replace(&certificates.serving)?;
         self.node_serving.replace(&certificates.node_serving)?;
+        self.front_proxy.replace(&certificates.front_proxy_client)?;
         Ok(self.node_client.replace(&certificates.node_client)?)
     }
 }

@@ -16,7 +16,7 @@ use anyhow::{Context, Result};
 use api_auth::{Authentication, Authorizer, RbacIndex, ServiceAccountTokens, TokenWebhook};
 use api_meta::{ClusterName, GroupResource};
 use api_server::{
-    ApiServer, Bootstrap, Joining, Kinds, NamedCertificates, NodeConnector, NodeMirrors, ServerOptions, Settings, Snapshots, Tenancy, Tenants, bootstrap,
+    ApiServer, Bootstrap, FrontProxy, Joining, Kinds, NamedCertificates, NodeConnector, NodeMirrors, ServerOptions, Settings, Snapshots, Tenancy, Tenants, bootstrap,
 };
 use clock::{Clock, SystemClock};
 use controller_kit::Kit;
@@ -99,6 +99,7 @@ async fn run(settings: ServerSettings) -> Result<()> {
     server_options.extension = Some(iam.clone());
     let kinds = Arc::new(Kinds::new(api_builtins::BUILTINS));
     let shown = Shown::new(&certificates)?;
+    server_options.front_proxy = Some(FrontProxy::new(certificates.front_proxy_ca.certificate_pem().to_owned(), shown.front_proxy.clone()));
     let server = api_server(
         &settings,
         &api_arguments,
@@ -122,6 +123,8 @@ async fn run(settings: ServerSettings) -> Result<()> {
     let dns = agent.as_ref().map(node::NodeSettings::dns_objects).unwrap_or_default();
     let bootstrap_settings = Bootstrap {
         service_address: first_service_address(&settings),
+        service_cidr: settings.service_cidr,
+        client_ca_pem: certificates.client_ca.certificate_pem().to_owned(),
         advertise_address: node_address,
         port,
         objects: dns,
@@ -238,6 +241,8 @@ async fn api_server(
 fn layered() -> Vec<GroupResource> {
     let rbac = ["clusterroles", "clusterrolebindings", "roles", "rolebindings"].map(|resource| GroupResource::new("rbac.authorization.k8s.io", resource));
     let others = [GroupResource::new("scheduling.k8s.io", "priorityclasses"), GroupResource::new("networking.k8s.io", "ingressclasses")];
+    let flow_control = ["flowschemas", "prioritylevelconfigurations"].map(|resource| GroupResource::new("flowcontrol.apiserver.k8s.io", resource));
+    let others = others.into_iter().chain(flow_control).chain([GroupResource::new("apiregistration.k8s.io", "apiservices")]);
     rbac.into_iter().chain(others).collect()
 }
 

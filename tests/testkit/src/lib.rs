@@ -1,5 +1,7 @@
 //! What tests against real servers need: a running k8shost, kubectl and helm, hosts of their own, images.
 #[cfg(feature = "api")]
+mod aggregated;
+#[cfg(feature = "api")]
 mod api;
 mod background;
 mod cluster;
@@ -16,6 +18,8 @@ mod provider;
 mod remains;
 mod server;
 
+#[cfg(feature = "api")]
+pub use aggregated::{Aggregated, Asked};
 #[cfg(feature = "api")]
 pub use api::{Api, Ask, Connection, Reply, Watch};
 pub use background::Background;

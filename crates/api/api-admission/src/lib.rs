@@ -26,4 +26,6 @@ pub use policy::{MutatingAdmissionPolicyPlugin, ValidatingAdmissionPolicyPlugin}
 pub use registry::{ConfigurationKind, Registry};
 pub use request::{About, AdmissionRequest, Operation};
 pub use way::Way;
-pub use webhook::{ClientConfig, MutatingAdmissionWebhook, ValidatingAdmissionWebhook, WebhookClient, WebhookError};
+pub use webhook::{
+    ClientConfig, Dial, MutatingAdmissionWebhook, ValidatingAdmissionWebhook, WebhookClient, WebhookError, service_endpoint, system_authorities,
+};

@@ -28,7 +28,10 @@ mod resource;
 mod reviews;
 mod scheduling;
 mod storage;
+mod storagemigration;
 mod subresources;
 
 pub use apiextensions::structural_violations;
+pub use apiregistration::local as local_api_services;
+pub use flowcontrol::bootstrap as flow_control;
 pub use registry::{BUILTINS, find};

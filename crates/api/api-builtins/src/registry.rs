@@ -1,7 +1,7 @@
 //! The registry: every built-in kind, one line each, in the order discovery lists the groups.
 use crate::{
     admissionregistration, apiextensions, apiregistration, apps, autoscaling, batch, certificates, coordination, core, discovery, events, flowcontrol, metrics,
-    networking, node, policy, rbac, resource, reviews, scheduling, storage,
+    networking, node, policy, rbac, resource, reviews, scheduling, storage, storagemigration,
 };
 use api_resource::AnyResource;
 
@@ -23,6 +23,7 @@ pub static BUILTINS: &[&dyn AnyResource] = &[
     &core::LimitRanges,
     &core::PodTemplates,
     &core::Bindings,
+    &core::ComponentStatuses,
     &apps::Deployments,
     &apps::ReplicaSets,
     &apps::StatefulSets,
@@ -52,6 +53,7 @@ pub static BUILTINS: &[&dyn AnyResource] = &[
     &storage::CSIStorageCapacities,
     &storage::VolumeAttachments,
     &storage::VolumeAttributesClasses,
+    &storagemigration::StorageVersionMigrations,
     &node::RuntimeClasses,
     &admissionregistration::MutatingWebhookConfigurations,
     &admissionregistration::ValidatingWebhookConfigurations,
@@ -61,9 +63,11 @@ pub static BUILTINS: &[&dyn AnyResource] = &[
     &admissionregistration::MutatingAdmissionPolicyBindings,
     &certificates::CertificateSigningRequests,
     &certificates::ClusterTrustBundles,
+    &certificates::PodCertificateRequests,
     &flowcontrol::FlowSchemas,
     &flowcontrol::PriorityLevelConfigurations,
     &resource::DeviceClasses,
+    &resource::DeviceTaintRules,
     &resource::ResourceClaims,
     &resource::ResourceClaimTemplates,
     &resource::ResourceSlices,

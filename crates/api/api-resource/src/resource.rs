@@ -146,6 +146,10 @@ pub trait Resource: Send + Sync + 'static {
     const STATUS_ON_CREATE: bool = false;
     /// Whether a delete is answered with the object that is gone, instead of a Status (upstream's ReturnDeletedObject).
     const RETURNS_DELETED: bool = false;
+    /// What clients of this version are warned of, whatever they do with it.
+    const DEPRECATION: Option<&'static str> = None;
+    /// Whether its objects are worked out when somebody asks, and never stored.
+    const COMPUTED: bool = false;
     /// Whether the dependants of a deleted object are orphaned by default (legacy kinds).
     const ORPHANS_BY_DEFAULT: bool = false;
     /// The group and plural its objects are kept under, when another version's, so that both serve the same objects.
@@ -217,6 +221,10 @@ pub trait AnyResource: Send + Sync {
     fn deprecation(&self) -> Option<&str> {
         None
     }
+    /// Whether its objects are worked out when somebody asks, and never stored.
+    fn computed(&self) -> bool {
+        false
+    }
     fn scope(&self) -> ResourceScope;
     fn schema(&self) -> SchemaRef;
     fn columns(&self) -> Vec<TableColumn>;
@@ -265,6 +273,12 @@ impl<R: Resource> AnyResource for R {
     }
     fn versions(&self) -> Option<&dyn Versions> {
         R::VERSIONS
+    }
+    fn deprecation(&self) -> Option<&str> {
+        R::DEPRECATION
+    }
+    fn computed(&self) -> bool {
+        R::COMPUTED
     }
     fn document(&self) -> Option<Arc<Value>> {
         R::written().map(|written| written.document.clone())

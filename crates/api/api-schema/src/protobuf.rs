@@ -1,12 +1,16 @@
-//! Kubernetes' protobuf form of built-in kinds, read into the JSON form everything else works with.
+//! Kubernetes' protobuf form of built-in kinds: read into the JSON form everything else works with, and written from it.
 //!
 //! The wire is self-describing enough with a table of field numbers (`data/kubernetes-protobuf-fields.txt`):
 //! an envelope (`k8s\0` and runtime.Unknown) names the kind, the table gives each field its JSON name.
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Number, Value};
-use std::collections::HashMap;
-use std::sync::LazyLock;
+use table::{Field, FieldKind, Form, Message, Shape, TABLE};
+
+mod table;
+mod write;
+
+pub use write::{write, write_event};
 
 /// What protobuf bodies start with.
 pub const MAGIC: &[u8] = b"k8s\0";
@@ -31,64 +35,6 @@ pub enum ProtobufError {
     TooDeep,
 }
 
-#[derive(Clone, Copy)]
-struct Field {
-    name: &'static str,
-    kind: FieldKind,
-    shape: Shape,
-    /// Whether zero says something; otherwise it stands for absence, because Go writes every plain field.
-    zero_counts: bool,
-}
-
-#[derive(Clone, Copy)]
-enum FieldKind {
-    Text,
-    Integer,
-    Boolean,
-    Bytes,
-    Double,
-    Message(&'static str),
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Shape {
-    One,
-    List,
-    Map,
-}
-
-/// Each message's line of the table, by its name in lower case (upstream's Go names and the table's differ in case).
-static MESSAGES: LazyLock<HashMap<String, &'static str>> = LazyLock::new(|| {
-    let lines = include_str!("../data/kubernetes-protobuf-fields.txt").lines().filter(|line| !line.starts_with('#'));
-    lines.map(|line| line.split_once(' ').map_or((line.to_lowercase(), ""), |(name, fields)| (name.to_lowercase(), fields))).collect()
-});
-
-fn field(message: &str, tag: u64) -> Option<Field> {
-    let fields = MESSAGES.get(&message.to_lowercase())?;
-    let parts = fields.split(' ').map(|field| {
-        let (number, rest) = field.split_once(':').unwrap_or_default();
-        let (name, code) = rest.split_once(':').unwrap_or_default();
-        (number, name, code)
-    });
-    let (_, name, code) = parts.into_iter().find(|(number, ..)| number.parse() == Ok(tag))?;
-    let (shape, code) = match code.split_at_checked(1) {
-        Some(("*", rest)) => (Shape::List, rest),
-        Some(("%", rest)) => (Shape::Map, rest),
-        _ => (Shape::One, code),
-    };
-    let kind = match code.split_once(':') {
-        Some((_, message)) => FieldKind::Message(message),
-        None => match code {
-            "s" | "S" => FieldKind::Text,
-            "i" | "I" => FieldKind::Integer,
-            "b" | "B" => FieldKind::Boolean,
-            "y" => FieldKind::Bytes,
-            _ => FieldKind::Double,
-        },
-    };
-    Some(Field { name, kind, shape, zero_counts: code.starts_with(|c: char| c.is_ascii_uppercase()) })
-}
-
 /// Reads a body: the object in JSON form, with its apiVersion and kind.
 pub fn read(body: &[u8]) -> Result<Value, ProtobufError> {
     let envelope = body.strip_prefix(MAGIC).ok_or(ProtobufError::NoPrefix)?;
@@ -108,52 +54,34 @@ pub fn read(body: &[u8]) -> Result<Value, ProtobufError> {
             _ => {}
         }
     }
-    let message = message_of(&version, &kind).ok_or_else(|| ProtobufError::UnknownKind { version: version.clone(), kind: kind.clone() })?;
+    let message = TABLE.of_kind(&version, &kind).ok_or_else(|| ProtobufError::UnknownKind { version: version.clone(), kind: kind.clone() })?;
     let mut object = Map::new();
-    fill(&mut object, &message, raw, 0)?;
+    fill(&mut object, TABLE.get(message), raw, 0)?;
     object.insert("apiVersion".into(), version.into());
     object.insert("kind".into(), kind.into());
     Ok(Value::Object(object))
 }
 
-fn message_of(api_version: &str, kind: &str) -> Option<String> {
-    if kind == "DeleteOptions" {
-        return Some("io.k8s.apimachinery.pkg.apis.meta.v1.DeleteOptions".into());
-    }
-    let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
-    let package = match group {
-        "" => "api.core".to_owned(),
-        "apiextensions.k8s.io" => "apiextensions-apiserver.pkg.apis.apiextensions".to_owned(),
-        "apiregistration.k8s.io" => "kube-aggregator.pkg.apis.apiregistration".to_owned(),
-        group => {
-            let short = group.strip_suffix(".k8s.io").unwrap_or(group);
-            format!("api.{}", short.split('.').next().unwrap_or_default())
-        }
-    };
-    let name = format!("io.k8s.{package}.{version}.{kind}");
-    MESSAGES.contains_key(&name.to_lowercase()).then_some(name)
-}
-
-fn fill(object: &mut Map<String, Value>, message: &str, bytes: &[u8], depth: usize) -> Result<(), ProtobufError> {
+fn fill(object: &mut Map<String, Value>, message: &Message, bytes: &[u8], depth: usize) -> Result<(), ProtobufError> {
     if depth > DEPTH_LIMIT {
         return Err(ProtobufError::TooDeep);
     }
     for item in Items(bytes) {
         let (tag, wire) = item?;
         // A field the table doesn't know is from a newer client: dropped, as upstream drops it.
-        let Some(field) = field(message, tag) else { continue };
+        let Some(field) = message.field(tag) else { continue };
         match field.shape {
             Shape::One => match field.kind {
-                FieldKind::Message(inner) if field.name.is_empty() => fill(object, inner, wire.bytes(&field)?, depth + 1)?,
+                FieldKind::Message(inner) if field.name.is_empty() => fill(object, TABLE.get(inner), wire.bytes(field)?, depth + 1)?,
                 _ => {
-                    let value = value(&field, &wire, depth)?;
-                    if field.zero_counts || !is_zero(&field, &value) {
-                        object.insert(field.name.into(), value);
+                    let value = value(field, &wire, depth)?;
+                    if field.zero_counts || !is_zero(field, &value) {
+                        object.insert(field.name.clone(), value);
                     }
                 }
             },
             Shape::List => {
-                let entry = object.entry(field.name).or_insert_with(|| Value::Array(Vec::new()));
+                let entry = object.entry(field.name.clone()).or_insert_with(|| Value::Array(Vec::new()));
                 if let Value::Array(list) = entry {
                     match (&field.kind, &wire) {
                         (FieldKind::Integer, Wire::Bytes(packed)) => {
@@ -162,16 +90,16 @@ fn fill(object: &mut Map<String, Value>, message: &str, bytes: &[u8], depth: usi
                                 list.push(integer(varint(&mut rest)?));
                             }
                         }
-                        _ => list.push(value(&field, &wire, depth)?),
+                        _ => list.push(value(field, &wire, depth)?),
                     }
                 }
             }
             Shape::Map => {
                 let (mut key, mut content) = (String::new(), None);
-                for entry in Items(wire.bytes(&field)?) {
+                for entry in Items(wire.bytes(field)?) {
                     match entry? {
-                        (1, Wire::Bytes(bytes)) => key = text(field.name, bytes)?,
-                        (2, wire) => content = Some(value(&field, &wire, depth)?),
+                        (1, Wire::Bytes(bytes)) => key = text(&field.name, bytes)?,
+                        (2, wire) => content = Some(value(field, &wire, depth)?),
                         _ => {}
                     }
                 }
@@ -180,7 +108,7 @@ fn fill(object: &mut Map<String, Value>, message: &str, bytes: &[u8], depth: usi
                     (None, FieldKind::Text | FieldKind::Bytes) => Value::String(String::new()),
                     (None, kind) => empty(kind),
                 };
-                if let Value::Object(map) = object.entry(field.name).or_insert_with(|| Value::Object(Map::new())) {
+                if let Value::Object(map) = object.entry(field.name.clone()).or_insert_with(|| Value::Object(Map::new())) {
                     map.insert(key, content);
                 }
             }
@@ -203,7 +131,7 @@ fn is_zero(field: &Field, value: &Value) -> bool {
 
 fn empty(kind: FieldKind) -> Value {
     match kind {
-        FieldKind::Message(name) if name.ends_with(".Quantity") => "0".into(),
+        FieldKind::Message(id) if TABLE.get(id).form == Form::Quantity => "0".into(),
         FieldKind::Message(_) => Value::Object(Map::new()),
         _ => Value::Null,
     }
@@ -211,7 +139,7 @@ fn empty(kind: FieldKind) -> Value {
 
 fn value(field: &Field, wire: &Wire, depth: usize) -> Result<Value, ProtobufError> {
     Ok(match field.kind {
-        FieldKind::Text => text(field.name, wire.bytes(field)?)?.into(),
+        FieldKind::Text => text(&field.name, wire.bytes(field)?)?.into(),
         FieldKind::Bytes => STANDARD.encode(wire.bytes(field)?).into(),
         FieldKind::Integer => integer(wire.varint(field)?),
         FieldKind::Boolean => (wire.varint(field)? != 0).into(),
@@ -220,37 +148,30 @@ fn value(field: &Field, wire: &Wire, depth: usize) -> Result<Value, ProtobufErro
             Wire::Fixed32(bits) => Number::from_f64(f64::from(f32::from_bits(*bits))).map_or(Value::Null, Value::Number),
             other => return Err(other.mismatch(field)),
         },
-        FieldKind::Message(name) => message(name, wire.bytes(field)?, depth + 1)?,
+        FieldKind::Message(id) => message(TABLE.get(id), wire.bytes(field)?, depth + 1)?,
     })
 }
 
 /// A message's JSON form; some are written in JSON as something else than an object.
-fn message(name: &str, bytes: &[u8], depth: usize) -> Result<Value, ProtobufError> {
+fn message(message: &Message, bytes: &[u8], depth: usize) -> Result<Value, ProtobufError> {
     let mut fields = Map::new();
-    let short = name.rsplit('.').next().unwrap_or_default();
-    let special = matches!(
-        name,
-        "io.k8s.apimachinery.pkg.api.resource.Quantity"
-            | "io.k8s.apimachinery.pkg.apis.meta.v1.Time"
-            | "io.k8s.apimachinery.pkg.apis.meta.v1.MicroTime"
-            | "io.k8s.apimachinery.pkg.util.intstr.IntOrString"
-            | "io.k8s.apimachinery.pkg.runtime.RawExtension"
-            | "io.k8s.apimachinery.pkg.apis.meta.v1.FieldsV1"
-    ) || matches!(short, "ExtraValue" | "Json" | "JSON");
-    fill(&mut fields, name, bytes, depth)?;
-    if !special {
-        return Ok(Value::Object(fields));
-    }
+    fill(&mut fields, message, bytes, depth)?;
     let number = |key: &str| fields.get(key).and_then(Value::as_i64).unwrap_or(0);
-    Ok(match short {
-        "Quantity" => fields.remove("string").unwrap_or_else(|| "0".into()),
-        "IntOrString" if number("type") == 1 => fields.remove("strVal").unwrap_or_else(|| "".into()),
-        "IntOrString" => number("intVal").into(),
-        "ExtraValue" => fields.remove("items").unwrap_or_else(|| Value::Array(Vec::new())),
-        "Time" | "MicroTime" if fields.is_empty() => Value::Null,
-        "Time" | "MicroTime" => time(number("seconds"), number("nanos"), short == "MicroTime"),
+    let list = |fields: &mut Map<String, Value>, key: &str| fields.remove(key).unwrap_or_else(|| Value::Array(Vec::new()));
+    let empty = fields.is_empty();
+    Ok(match message.form {
+        Form::Object => Value::Object(fields),
+        Form::Quantity => fields.remove("string").unwrap_or_else(|| "0".into()),
+        Form::IntOrString if number("type") == 1 => fields.remove("strVal").unwrap_or_else(|| "".into()),
+        Form::IntOrString => number("intVal").into(),
+        Form::Texts => list(&mut fields, "items"),
+        Form::Time | Form::MicroTime if empty => Value::Null,
+        Form::Time | Form::MicroTime => time(number("seconds"), number("nanos"), message.form == Form::MicroTime),
+        Form::SchemaOrList => fields.remove("schema").unwrap_or_else(|| list(&mut fields, "jSonSchemas")),
+        Form::SchemaOrBool => fields.remove("schema").unwrap_or_else(|| fields.get("allows").is_some_and(|allows| *allows == true).into()),
+        Form::SchemaOrTexts => fields.remove("schema").unwrap_or_else(|| list(&mut fields, "property")),
         // Raw JSON, carried as bytes.
-        _ => {
+        Form::Raw => {
             let raw = fields.remove("raw").and_then(|raw| STANDARD.decode(raw.as_str()?).ok()).unwrap_or_default();
             serde_json::from_slice(&raw).unwrap_or(Value::Null)
         }
@@ -290,7 +211,7 @@ impl<'a> Wire<'a> {
             Self::Bytes(_) => 2,
             Self::Fixed32(_) => 5,
         };
-        ProtobufError::FieldType { field: field.name.to_owned(), wire }
+        ProtobufError::FieldType { field: field.name.clone(), wire }
     }
     fn bytes(&self, field: &Field) -> Result<&'a [u8], ProtobufError> {
         match self {

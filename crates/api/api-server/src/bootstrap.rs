@@ -1,9 +1,11 @@
 //! What every cluster has from its first moment: namespaces, policy, priority classes, its own Service.
+use crate::aggregation::{FRONT_PROXY, FrontProxy};
 use crate::server::ApiServer;
 use crate::{errors, metadata};
 use api_meta::{ClusterName, GroupResource, Status, object, split_api_version};
 use clock::rfc3339_seconds;
 use serde_json::{Value, json};
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use store::{Key, Op, Precondition, StoreError, Txn};
 
@@ -11,6 +13,10 @@ use store::{Key, Op, Precondition, StoreError, Txn};
 pub struct Bootstrap {
     /// The first address of the Service range: the `kubernetes` Service.
     pub service_address: IpAddr,
+    /// The Service range.
+    pub service_cidr: ipnet::IpNet,
+    /// The authority of the cluster's clients.
+    pub client_ca_pem: String,
     pub advertise_address: IpAddr,
     pub port: u16,
     /// More objects the cluster starts with (DNS Service, ...).
@@ -35,12 +41,14 @@ enum Keep {
 /// What exists in the host cluster is left as it is, but for the API's own endpoints, which follow the settings.
 pub async fn bootstrap(server: &ApiServer, settings: &Bootstrap) -> Result<(), Status> {
     let (root, base) = (ClusterName::root(), ClusterName::base());
-    let host = namespaces().into_iter().chain(shared_objects()).chain(settings.shared.iter().cloned()).map(|object| (&root, object, Keep::Existing));
-    let own = own_objects(settings).into_iter().map(|object| {
-        let leads = matches!(object["kind"].as_str(), Some("EndpointSlice" | "Endpoints"));
+    let now = rfc3339_seconds(server.clock.now());
+    let host =
+        namespaces().into_iter().chain(shared_objects(server, &now)).chain(settings.shared.iter().cloned()).map(|object| (&root, object, Keep::Existing));
+    let own = own_objects(server, settings, &now).into_iter().map(|object| {
+        let leads = matches!(object["kind"].as_str(), Some("EndpointSlice" | "Endpoints" | "ConfigMap"));
         (&root, object, if leads { Keep::Endpoints } else { Keep::Existing })
     });
-    let shared = shared_objects().into_iter().chain(settings.shared.iter().cloned()).map(|object| (&base, object, Keep::Whole));
+    let shared = shared_objects(server, &now).into_iter().chain(settings.shared.iter().cloned()).map(|object| (&base, object, Keep::Whole));
     // All at once: the store commits what waits together, and a start waits for few writes to reach the disk.
     futures::future::try_join_all(host.chain(own).chain(shared).map(|(cluster, object, keep)| ensure(server, cluster, object, keep))).await?;
     server.set_ready();
@@ -48,8 +56,8 @@ pub async fn bootstrap(server: &ApiServer, settings: &Bootstrap) -> Result<(), S
 }
 
 /// What a virtual cluster holds of its own from its first moment; the rest it sees in the base.
-pub(crate) fn virtual_objects(settings: &Bootstrap) -> Vec<Value> {
-    namespaces().into_iter().chain(own_objects(settings)).collect()
+pub(crate) fn virtual_objects(server: &ApiServer, settings: &Bootstrap) -> Vec<Value> {
+    namespaces().into_iter().chain(own_objects(server, settings, &rfc3339_seconds(server.clock.now()))).collect()
 }
 
 /// The writes that put new objects into a cluster that has none of them.
@@ -68,7 +76,7 @@ fn namespaces() -> Vec<Value> {
 }
 
 /// What is the same in every cluster.
-fn shared_objects() -> Vec<Value> {
+fn shared_objects(server: &ApiServer, now: &str) -> Vec<Value> {
     let classes = [
         ("system-node-critical", 2_000_001_000, "Used for system critical pods that must not be moved from their current node."),
         (
@@ -80,13 +88,17 @@ fn shared_objects() -> Vec<Value> {
     let classes = classes.map(|(name, value, description)| {
         json!({ "apiVersion": "scheduling.k8s.io/v1", "kind": "PriorityClass", "metadata": { "name": name }, "value": value, "description": description, "preemptionPolicy": "PreemptLowerPriority" })
     });
-    api_auth::bootstrap_policy::objects().into_iter().chain(classes).collect()
+    let versions: BTreeSet<(&str, &str)> = server.kinds.builtins().map(|kind| (&*kind.names().group, &*kind.names().version)).collect();
+    let services = versions.into_iter().map(|(group, version)| api_builtins::local_api_services::builtin(group, version, now));
+    let flow_control = api_builtins::flow_control::objects();
+    api_auth::bootstrap_policy::objects().into_iter().chain(classes).chain(flow_control).chain(services).collect()
 }
 
 /// What says where the API and DNS of a cluster are.
-fn own_objects(settings: &Bootstrap) -> Vec<Value> {
+fn own_objects(server: &ApiServer, settings: &Bootstrap, now: &str) -> Vec<Value> {
     let (service, endpoints, slice) = kubernetes_service(settings);
-    [service, endpoints, slice].into_iter().chain(settings.objects.iter().cloned()).collect()
+    let authentication = server.options.front_proxy.as_ref().map(|proxy| extension_authentication(settings, proxy));
+    [service, endpoints, slice, service_cidr(settings, now)].into_iter().chain(authentication).chain(settings.objects.iter().cloned()).collect()
 }
 
 fn namespace(name: &str) -> Value {
@@ -119,6 +131,33 @@ fn kubernetes_service(settings: &Bootstrap) -> (Value, Value, Value) {
         "ports": [{ "name": "https", "port": settings.port, "protocol": "TCP" }],
     });
     (service, endpoints, slice)
+}
+
+/// What aggregated servers need to know to tell whose requests they are handed.
+fn extension_authentication(settings: &Bootstrap, proxy: &FrontProxy) -> Value {
+    let list = |names: &[&str]| json!(names).to_string();
+    json!({
+        "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": "extension-apiserver-authentication", "namespace": "kube-system" },
+        "data": {
+            "client-ca-file": settings.client_ca_pem,
+            "requestheader-client-ca-file": proxy.authority_pem,
+            "requestheader-allowed-names": list(&[FRONT_PROXY]),
+            "requestheader-username-headers": list(&["X-Remote-User"]),
+            "requestheader-uid-headers": list(&["X-Remote-Uid"]),
+            "requestheader-group-headers": list(&["X-Remote-Group"]),
+            "requestheader-extra-headers-prefix": list(&["X-Remote-Extra-"]),
+        },
+    })
+}
+
+/// The range all Service addresses of the cluster come from.
+fn service_cidr(settings: &Bootstrap, now: &str) -> Value {
+    let ready = json!({ "type": "Ready", "status": "True", "lastTransitionTime": now, "reason": "", "message": "Kubernetes Service CIDR is ready" });
+    json!({
+        "apiVersion": "networking.k8s.io/v1", "kind": "ServiceCIDR",
+        "metadata": { "name": "kubernetes", "finalizers": ["networking.k8s.io/service-cidr-finalizer"] },
+        "spec": { "cidrs": [settings.service_cidr] }, "status": { "conditions": [ready] },
+    })
 }
 
 /// Where objects like this one are kept, and whether they have a generation.
@@ -162,10 +201,12 @@ async fn ensure(server: &ApiServer, cluster: &ClusterName, mut object: Value, ke
             let is_same = |field: &str| old.get(field) == object.get(field);
             let same = match keep {
                 Keep::Whole => {
-                    let fields = object.as_object().into_iter().flatten().all(|(field, _)| field == "metadata" || is_same(field));
+                    // A status tells when, which is another time at each start.
+                    let own = |field: &str| matches!(field, "metadata" | "status");
+                    let fields = object.as_object().into_iter().flatten().all(|(field, _)| own(field) || is_same(field));
                     fields && ["labels", "annotations"].iter().all(|part| old["metadata"].get(part) == object["metadata"].get(part))
                 }
-                Keep::Existing | Keep::Endpoints => ["endpoints", "subsets", "ports", "addressType"].into_iter().all(is_same),
+                Keep::Existing | Keep::Endpoints => ["endpoints", "subsets", "ports", "addressType", "data"].into_iter().all(is_same),
             };
             if same {
                 return Ok(());

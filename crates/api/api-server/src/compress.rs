@@ -22,7 +22,10 @@ pub fn is_wanted(headers: &HeaderMap) -> bool {
 
 /// The answer, compressed if it is an object's or a list's and large enough.
 pub async fn compressed(answer: Answer) -> Answer {
-    let is_object = answer.headers().get(header::CONTENT_TYPE).is_some_and(|value| value == "application/json" || value == "application/yaml");
+    let is_object = answer
+        .headers()
+        .get(header::CONTENT_TYPE)
+        .is_some_and(|value| value == "application/json" || value == "application/yaml" || value == crate::negotiate::PROTOBUF);
     let small = answer.body().size_hint().upper().is_some_and(|size| size < LEAST as u64);
     let told_small = answer.headers().get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok()).is_some_and(|size: usize| size < LEAST);
     if !is_object || small || told_small || answer.status() != StatusCode::OK || answer.headers().contains_key(header::CONTENT_ENCODING) {

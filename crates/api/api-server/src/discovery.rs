@@ -1,4 +1,5 @@
 //! Discovery: which groups, versions and resources a cluster serves, plain and aggregated. Derived from the kinds.
+use crate::aggregation::{Backend, discovery as aggregation};
 use crate::documents::Document;
 use crate::kinds::Kind;
 use api_resource::{AnyResource, Subresource};
@@ -6,6 +7,7 @@ use http::HeaderMap;
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 /// Groups in the order they are listed, each with its versions, preferred first.
 struct Groups<'a>(Vec<(String, BTreeMap<VersionOrder, Vec<&'a Kind>>)>);
@@ -58,14 +60,14 @@ pub fn form(path: &str, headers: &HeaderMap) -> Option<&'static str> {
 }
 
 /// The discovery document at `path`, or `None` when there is none.
-pub fn document(path: &str, form: &str, kinds: &[Kind], address: &str) -> Option<Document> {
-    let (value, media_type) = value(path, form, kinds, address)?;
+pub fn document(path: &str, form: &str, kinds: &[Kind], address: &str, backends: &[Arc<Backend>]) -> Option<Document> {
+    let (value, media_type) = value(path, form, kinds, address, backends)?;
     let bytes = serde_json::to_vec(&value).expect("a value encodes");
     let tag = (!form.is_empty()).then(|| Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02X}")).collect());
     Some(Document { bytes: bytes.into(), media_type, tag, varies: true })
 }
 
-fn value(path: &str, form: &str, kinds: &[Kind], address: &str) -> Option<(Value, &'static str)> {
+fn value(path: &str, form: &str, kinds: &[Kind], address: &str, backends: &[Arc<Backend>]) -> Option<(Value, &'static str)> {
     let groups = Groups::of(kinds);
     let segments: Vec<&str> = path.trim_matches('/').split('/').collect();
     const PLAIN: &str = "application/json";
@@ -73,8 +75,13 @@ fn value(path: &str, form: &str, kinds: &[Kind], address: &str) -> Option<(Value
         ["api"] | ["apis"] if !form.is_empty() => {
             let version = form;
             let core = segments[0] == "api";
-            let items: Vec<Value> =
+            let mut items: Vec<Value> =
                 groups.0.iter().filter(|(group, _)| group.is_empty() == core).map(|(group, versions)| aggregated(group, versions)).collect();
+            if !core {
+                // A version that both have is this server's.
+                let unknown = |item: &Value| groups.find(item["metadata"]["name"].as_str().unwrap_or_default()).is_none();
+                items.extend(aggregation::aggregated(backends).into_iter().filter(unknown));
+            }
             let value = json!({ "kind": "APIGroupDiscoveryList", "apiVersion": format!("apidiscovery.k8s.io/{version}"), "metadata": {}, "items": items });
             let media_type = if version == "v2" {
                 "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
@@ -87,10 +94,16 @@ fn value(path: &str, form: &str, kinds: &[Kind], address: &str) -> Option<(Value
             json!({ "kind": "APIVersions", "versions": ["v1"], "serverAddressByClientCIDRs": [{ "clientCIDR": "0.0.0.0/0", "serverAddress": address }] })
         }
         ["apis"] => {
-            let list: Vec<Value> = groups.0.iter().filter(|(group, _)| !group.is_empty()).map(|(group, versions)| api_group(group, versions, false)).collect();
+            let mut list: Vec<Value> =
+                groups.0.iter().filter(|(group, _)| !group.is_empty()).map(|(group, versions)| api_group(group, versions, false)).collect();
+            let unknown = |group: &Value| groups.find(group["name"].as_str().unwrap_or_default()).is_none();
+            list.extend(aggregation::groups(backends, false).into_iter().filter(unknown));
             json!({ "kind": "APIGroupList", "apiVersion": "v1", "groups": list })
         }
-        ["apis", group] => api_group(group, groups.find(group)?, true),
+        ["apis", group] => match groups.find(group) {
+            Some(versions) => api_group(group, versions, true),
+            None => aggregation::groups(backends, true).into_iter().find(|found| found["name"] == *group)?,
+        },
         ["api", version] => resource_list("", version, groups.find("")?.get(&VersionOrder::of(version))?),
         ["apis", group, version] => resource_list(group, version, groups.find(group)?.get(&VersionOrder::of(version))?),
         _ => return None,

@@ -1,4 +1,5 @@
 //! The life of a request: route, authenticate, authorize, hand to its verb, answer.
+use crate::aggregation::Backend;
 use crate::body::{self, Answer};
 use crate::context::Context;
 use crate::documents::Document;
@@ -7,7 +8,7 @@ use crate::query::Query;
 use crate::request_record::{RequestRecord, path_attributes};
 use crate::route::{ResourceRoute, Route, Target};
 use crate::server::{ApiServer, ArrivedAt, AskedFor, PeerAddress, Requester};
-use crate::{compress, discovery, errors, health, impersonate, inflight, measure, openapi, special};
+use crate::{compress, discovery, errors, health, impersonate, inflight, openapi, protobuf, special};
 use api_auth::{Attributes, AuthError, Decision, User, forbidden};
 use api_meta::{CA_PATH, ClusterName, NODE_CONFIG_PATH, Status, TUNNEL_PATH};
 use api_resource::{ALL_VERBS, SubresourceKind};
@@ -35,6 +36,7 @@ impl ApiServer {
         let span = tracing::debug_span!("request", method = %parts.method, uri = %parts.uri);
         let record = RequestRecord::new(self, &parts.headers);
         let gzip = compress::is_wanted(&parts.headers);
+        let protobuf = protobuf::wanted(&parts.headers);
         // Nothing is left half-done by a panic: all changes are single transactions.
         let handled = AssertUnwindSafe(self.route(&mut parts, &mut incoming, &record).instrument(span)).catch_unwind().await;
         let result = handled.unwrap_or_else(|_| {
@@ -48,7 +50,12 @@ impl ApiServer {
         body::add_warnings(&mut answer, &record.take_warnings());
         answer.headers_mut().entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-cache, private"));
         let compressible = gzip && !record.is_long_running();
+        let watch = protobuf.is_some() && record.is_watch();
         let answer = record.finish(self, answer).await;
+        let answer = match protobuf {
+            Some(wanted) => protobuf::rewritten(answer, wanted, watch).await,
+            None => answer,
+        };
         let answer = if compressible { compress::compressed(answer).await } else { answer };
         if head { body::without_body(answer) } else { answer }
     }
@@ -146,6 +153,10 @@ impl ApiServer {
                 }
                 if across {
                     return Err(Status::no_such_resource());
+                }
+                if let Some(backend) = self.aggregated_version(&route) {
+                    let incoming = incoming.take().ok_or_else(|| Status::internal("the request's body is gone"))?;
+                    return self.forward(&backend, &user, parts, incoming).await;
                 }
                 if route.path == TUNNEL_PATH {
                     return self.tunnel(&route.cluster, parts);
@@ -287,14 +298,26 @@ impl ApiServer {
     fn document(&self, cluster: &ClusterName, path: &str, headers: &HeaderMap) -> Result<Option<Arc<Document>>, Status> {
         // Before the kinds are looked at: should they change meanwhile, the document is only newer than it says.
         let version = self.kinds.version(cluster);
+        let aggregated = self.aggregation.version(cluster);
+        let backends = aggregated.map(|_| self.aggregation.all(cluster)).unwrap_or_default();
+        let question = |what: &str| aggregated.map_or_else(|| what.to_owned(), |version| format!("{what} {version}"));
         if openapi::is_document(path) {
             let protobuf = openapi::wants_protobuf(headers);
-            let question = if protobuf { format!("{path} protobuf") } else { path.to_owned() };
-            return self.documents.get(version, &question, || openapi::document(path, protobuf, &self.kinds.all(cluster)));
+            let what = if protobuf { format!("{path} protobuf") } else { path.to_owned() };
+            return self.documents.get(version, &question(&what), || openapi::document(path, protobuf, &self.kinds.all(cluster), &backends));
         }
         let Some(form) = discovery::form(path, headers) else { return Ok(None) };
-        let make = || Ok(discovery::document(path, form, &self.kinds.all(cluster), &self.advertised));
-        self.documents.get(version, &format!("{path} {form}"), make)
+        let make = || Ok(discovery::document(path, form, &self.kinds.all(cluster), &self.advertised, &backends));
+        self.documents.get(version, &question(&format!("{path} {form}")), make)
+    }
+
+    /// Who answers at the path of a group's version that this server does not know.
+    fn aggregated_version(&self, route: &Route) -> Option<Arc<Backend>> {
+        let mut parts = route.path.trim_end_matches('/').strip_prefix("/apis/")?.split('/');
+        let (group, version) = (parts.next()?, parts.next()?);
+        let backend = self.aggregation.find(&route.cluster, group, version).filter(|_| parts.next().is_none())?;
+        let own = |kind: &crate::Kind| kind.names().group == group && kind.names().version == version;
+        (!self.kinds.all(&route.cluster).iter().any(own)).then_some(backend)
     }
 
     /// The kind a request is about. One that is not known may be of a definition this server has not heard of yet.
@@ -313,7 +336,13 @@ impl ApiServer {
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
         let route = context.route;
-        let kind = self.kind(context.cluster, route).await?;
+        let kind = match self.kind(context.cluster, route).await {
+            Ok(kind) => kind,
+            Err(unknown) => {
+                let backend = self.aggregation.find(context.cluster, &route.group, &route.version).filter(|_| !context.across).ok_or(unknown)?;
+                return self.forward(&backend, context.user, parts, incoming).await;
+            }
+        };
         if !kind.namespaced() && !route.namespace.is_empty() && route.resource != "namespaces" {
             return Err(Status::no_such_resource());
         }
@@ -354,8 +383,8 @@ impl ApiServer {
             context.record.request_body(&parts.headers, route.verb, &body);
             return self.special(context, &kind, special, &body).await;
         }
-        if route.group == measure::GROUP {
-            return self.measured(context, &kind).await;
+        if kind.computed() {
+            return self.computed(context, &kind).await;
         }
         match route.verb {
             "list" => return self.list(context, &kind).await,

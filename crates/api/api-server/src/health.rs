@@ -23,9 +23,14 @@ impl ApiServer {
         self.ready.store(true, Ordering::Release);
     }
 
-    async fn checks(&self, ready: bool) -> Vec<Check> {
+    /// Whether the store answers.
+    pub(crate) async fn store_works(&self) -> bool {
         let probe = store::Key::new(&ClusterName::root(), &GroupResource::new("", "namespaces"), "", "default");
-        let mut checks = vec![Check { name: "ping", ok: true }, Check { name: "store", ok: self.store.get(&probe).await.is_ok() }];
+        self.store.get(&probe).await.is_ok()
+    }
+
+    async fn checks(&self, ready: bool) -> Vec<Check> {
+        let mut checks = vec![Check { name: "ping", ok: true }, Check { name: "store", ok: self.store_works().await }];
         if ready {
             checks.push(Check { name: "poststarthook/bootstrap", ok: self.ready.load(Ordering::Acquire) });
             checks.push(Check { name: "shutdown", ok: !self.shutdown.is_cancelled() });

@@ -64,6 +64,10 @@ impl Kinds {
     pub fn version(&self, cluster: &ClusterName) -> u64 {
         self.custom.version(cluster)
     }
+    /// All built-ins, in the order discovery lists them.
+    pub(crate) fn builtins(&self) -> impl Iterator<Item = &'static dyn AnyResource> {
+        self.ordered.iter().copied()
+    }
     /// The built-ins of a group.
     pub(crate) fn builtins_of(&self, group: &str) -> impl Iterator<Item = &'static dyn AnyResource> {
         self.ordered.iter().copied().filter(move |kind| kind.names().group == group)

@@ -1,10 +1,12 @@
 //! The API server: the one pipeline, discovery, watch, streaming, HTTP. The only HTTP router of the API.
 
+mod aggregation;
 mod allocate;
 pub mod audit;
 pub mod body;
 mod bootstrap;
 mod compress;
+mod computed;
 mod context;
 mod continue_token;
 mod conversion_review;
@@ -43,6 +45,7 @@ mod openapi;
 mod own_paths;
 mod patch;
 mod policy;
+mod protobuf;
 mod query;
 mod read;
 mod request_record;
@@ -61,6 +64,7 @@ mod watch;
 mod watch_stream;
 mod write;
 
+pub use aggregation::{FRONT_PROXY, FrontProxy};
 pub use bootstrap::{Bootstrap, bootstrap};
 pub use custom::CustomKind;
 pub use events::expire_events;

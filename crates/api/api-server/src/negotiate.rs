@@ -23,20 +23,30 @@ pub struct Accepted {
     pub encoding: Encoding,
 }
 
+/// What protobuf is called.
+pub const PROTOBUF: &str = "application/vnd.kubernetes.protobuf";
+
+/// The media ranges of the Accept header and how much they are wanted: most first, among equals what was named first.
+pub fn ranges(headers: &HeaderMap) -> Vec<(&str, f32)> {
+    let asked = headers.get_all(header::ACCEPT).iter().filter_map(|v| v.to_str().ok()).flat_map(|v| v.split(','));
+    let mut asked: Vec<(&str, f32)> = asked.map(str::trim).filter(|range| !range.is_empty()).map(|range| (range, quality(range))).collect();
+    asked.sort_by(|a, b| b.1.total_cmp(&a.1));
+    asked
+}
+
 /// The first media type of the Accept header that can be served; 406 when none can.
 pub fn accepted(headers: &HeaderMap) -> Result<Accepted, Status> {
     let default = Accepted { form: Form::Object, encoding: Encoding::Json };
-    let asked = headers.get_all(header::ACCEPT).iter().filter_map(|v| v.to_str().ok()).flat_map(|v| v.split(','));
-    let mut asked: Vec<(&str, f32)> = asked.map(str::trim).filter(|range| !range.is_empty()).map(|range| (range, quality(range))).collect();
+    let asked = ranges(headers);
     if asked.is_empty() {
         return Ok(default);
     }
-    // What is wanted most comes first; among equals, what was named first.
-    asked.sort_by(|a, b| b.1.total_cmp(&a.1));
     for (range, _) in asked {
         let mut parts = range.split(';').map(str::trim);
-        let encoding = match parts.next().unwrap_or_default() {
-            "application/json" | "*/*" | "application/*" => Encoding::Json,
+        let media_type = parts.next().unwrap_or_default();
+        let encoding = match media_type {
+            // Written in JSON first: see `protobuf.rs`.
+            "application/json" | "*/*" | "application/*" | PROTOBUF => Encoding::Json,
             "application/yaml" => Encoding::Yaml,
             _ => continue,
         };
@@ -51,13 +61,14 @@ pub fn accepted(headers: &HeaderMap) -> Result<Accepted, Status> {
         }
         let form = match (kind, group, version) {
             ("", ..) => Form::Object,
-            ("Table", "meta.k8s.io", "v1") => Form::Table,
+            // Tables have no protobuf form.
+            ("Table", "meta.k8s.io", "v1") if media_type != PROTOBUF => Form::Table,
             ("PartialObjectMetadata" | "PartialObjectMetadataList", "meta.k8s.io", "v1") => Form::Metadata,
             _ => continue,
         };
         return Ok(Accepted { form, encoding });
     }
-    Err(not_acceptable("application/json, application/yaml"))
+    Err(not_acceptable("application/json, application/yaml, application/vnd.kubernetes.protobuf"))
 }
 
 /// How much a media type is wanted: its parameter `q`, 1 unless it says less.
@@ -68,7 +79,11 @@ fn quality(range: &str) -> f32 {
 /// As [`accepted`], for a watch: a stream of frames, which YAML has none of.
 pub fn accepted_stream(headers: &HeaderMap) -> Result<Form, Status> {
     let accepted = accepted(headers)?;
-    if accepted.encoding == Encoding::Json { Ok(accepted.form) } else { Err(not_acceptable("application/json;stream=watch")) }
+    if accepted.encoding == Encoding::Json {
+        Ok(accepted.form)
+    } else {
+        Err(not_acceptable("application/json;stream=watch, application/vnd.kubernetes.protobuf;stream=watch"))
+    }
 }
 
 fn not_acceptable(types: &str) -> Status {
@@ -118,7 +133,9 @@ mod tests {
         check("application/vnd.kubernetes.protobuf,application/json", of(Form::Object, Encoding::Json));
         check("application/json;as=Table;v=v1beta1;g=meta.k8s.io, application/json", of(Form::Object, Encoding::Json));
         check("application/yaml", of(Form::Object, Encoding::Yaml));
-        check("application/vnd.kubernetes.protobuf", None);
+        check("application/vnd.kubernetes.protobuf", of(Form::Object, Encoding::Json));
+        check("application/cbor", None);
+        check("application/vnd.kubernetes.protobuf;as=Table;g=meta.k8s.io;v=v1,application/json;as=Table;g=meta.k8s.io;v=v1", of(Form::Table, Encoding::Json));
         check("application/yaml;q=0.5, application/json;q=0.9", of(Form::Object, Encoding::Json));
         check("application/json;q=0.1,application/yaml", of(Form::Object, Encoding::Yaml));
         check("*/*", of(Form::Object, Encoding::Json));

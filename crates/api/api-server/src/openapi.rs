@@ -1,4 +1,6 @@
 //! OpenAPI v2 and v3: the documents of the schema engine, made of the kinds that are served.
+use crate::aggregation::Backend;
+use crate::aggregation::discovery::{extend_index, hash};
 use crate::documents::Document;
 use crate::kinds::Kind;
 use api_meta::Status;
@@ -24,7 +26,7 @@ pub fn wants_protobuf(headers: &HeaderMap) -> bool {
 }
 
 /// The document at `path`, or `None` when there is none.
-pub fn document(path: &str, protobuf: bool, kinds: &[Kind]) -> Result<Option<Document>, Status> {
+pub fn document(path: &str, protobuf: bool, kinds: &[Kind], backends: &[Arc<Backend>]) -> Result<Option<Document>, Status> {
     let path = path.trim_end_matches('/');
     let json = |bytes: Vec<u8>, tag: String| Document { bytes: bytes.into(), media_type: "application/json", tag: Some(tag), varies: false };
     Ok(match path {
@@ -40,7 +42,15 @@ pub fn document(path: &str, protobuf: bool, kinds: &[Kind]) -> Result<Option<Doc
         }
         "/openapi/v3" => {
             let served: Vec<Served> = kinds.iter().map(|kind| served(kind, false)).collect();
-            Some(json(openapi::v3_index(&served), openapi::hash(&served)))
+            let (index, tag) = (openapi::v3_index(&served), openapi::hash(&served));
+            if backends.is_empty() {
+                return Ok(Some(json(index, tag)));
+            }
+            let mut index = serde_json::from_slice(&index).map_err(Status::internal)?;
+            extend_index(&mut index, backends);
+            let index = serde_json::to_vec(&index).expect("a value encodes");
+            let tag = hash(&index);
+            Some(json(index, tag))
         }
         _ => {
             let (group, version) = match path.trim_start_matches("/openapi/v3/").split('/').collect::<Vec<_>>()[..] {
@@ -50,6 +60,14 @@ pub fn document(path: &str, protobuf: bool, kinds: &[Kind]) -> Result<Option<Doc
             };
             let own = kinds.iter().filter(|kind| kind.names().group == group && kind.names().version == version);
             let served: Vec<Served> = own.map(|kind| served(kind, true)).collect();
+            if served.is_empty() {
+                let backend = backends.iter().find(|backend| backend.group == group && backend.version == version);
+                let document = backend.and_then(|backend| backend.state().document).map(|document| document.to_string().into_bytes());
+                return Ok(document.map(|document| {
+                    let tag = hash(&document);
+                    json(document, tag)
+                }));
+            }
             let tag = openapi::hash(&served);
             openapi::v3_document(&served, group, version, RELEASE).map(|bytes| json(bytes, tag))
         }

@@ -1,4 +1,5 @@
 //! Keeps the authorizers' indexes, and admission's registry, as the store has them: read once, then followed.
+use crate::aggregation::Aggregation;
 use crate::errors;
 use crate::fairness::Turnstile;
 use crate::stored::stored;
@@ -14,6 +15,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 const RBAC: &str = "rbac.authorization.k8s.io";
+const REGISTRATION: &str = "apiregistration.k8s.io";
 const ADMISSION: &str = "admissionregistration.k8s.io";
 /// A writer of policy waits no longer than this for it to take effect; the index lives in this process, so it takes microseconds.
 const CATCH_UP_TIMEOUT: Duration = Duration::from_secs(2);
@@ -25,6 +27,7 @@ enum Index {
     Nodes(NodeGraphKind),
     Admission(ConfigurationKind),
     Flow(FlowKind),
+    Aggregation,
 }
 
 fn indexed() -> Vec<(GroupResource, Index)> {
@@ -35,6 +38,7 @@ fn indexed() -> Vec<(GroupResource, Index)> {
     all.push((GroupResource::new("storage.k8s.io", "volumeattachments"), Index::Nodes(NodeGraphKind::VolumeAttachment)));
     all.push((GroupResource::new("networking.k8s.io", "ingresses"), Index::Nodes(NodeGraphKind::Ingress)));
     all.push((GroupResource::new("", "nodes"), Index::Nodes(NodeGraphKind::Node)));
+    all.push((GroupResource::new(REGISTRATION, "apiservices"), Index::Aggregation));
     all.extend(ConfigurationKind::ALL.map(|kind| (GroupResource::new(ADMISSION, kind.resource()), Index::Admission(kind))));
     all.extend(FlowKind::ALL.map(|kind| (GroupResource::new(FlowKind::GROUP, kind.resource()), Index::Flow(kind))));
     all
@@ -46,7 +50,7 @@ pub struct Policy(Vec<(GroupResource, watch::Receiver<Revision>)>);
 impl Policy {
     /// Waits until what was written to RBAC, or about webhooks, policies and priorities, at `revision` is what requests are judged by. Nothing to wait for elsewhere.
     pub async fn caught_up(&self, resource: &GroupResource, revision: Revision) {
-        if ![RBAC, ADMISSION, FlowKind::GROUP].contains(&resource.group.as_str()) {
+        if ![RBAC, ADMISSION, REGISTRATION, FlowKind::GROUP].contains(&resource.group.as_str()) {
             return;
         }
         let Some((_, seen)) = self.0.iter().find(|(of, _)| of == resource) else { return };
@@ -61,12 +65,20 @@ pub async fn follow(
     authorizer: &Arc<Authorizer>,
     registry: &Arc<Registry>,
     turnstile: &Arc<Turnstile>,
+    aggregation: &Arc<Aggregation>,
     shutdown: CancellationToken,
 ) -> Result<Policy, Status> {
     let mut followed = Vec::new();
     for (resource, index) in indexed() {
-        let (authorizer, registry, turnstile) = (authorizer.clone(), registry.clone(), turnstile.clone());
-        let follower = Follower { store: store.clone(), authorizer, registry, turnstile, resource: resource.clone(), index };
+        let follower = Follower {
+            store: store.clone(),
+            authorizer: authorizer.clone(),
+            registry: registry.clone(),
+            turnstile: turnstile.clone(),
+            aggregation: aggregation.clone(),
+            resource: resource.clone(),
+            index,
+        };
         let revision = follower.load().await.map_err(errors::from_store)?;
         let (seen, receiver) = watch::channel(revision);
         let shutdown = shutdown.clone();
@@ -86,6 +98,7 @@ struct Follower {
     authorizer: Arc<Authorizer>,
     registry: Arc<Registry>,
     turnstile: Arc<Turnstile>,
+    aggregation: Arc<Aggregation>,
     resource: GroupResource,
     index: Index,
 }
@@ -101,6 +114,7 @@ impl Follower {
             Index::Nodes(kind) => self.authorizer.nodes().retain(kind, keep),
             Index::Admission(kind) => self.registry.retain(kind, |cluster, name| keep(cluster, "", name)),
             Index::Flow(kind) => self.turnstile.retain(kind, |cluster, name| keep(cluster, "", name)),
+            Index::Aggregation => self.aggregation.retain(|cluster, name| keep(cluster, "", name)),
         }
         for record in &found.records {
             self.apply(&record.key, &stored(record).object, false);
@@ -159,6 +173,8 @@ impl Follower {
             (Index::Admission(kind), false) => self.registry.apply(&cluster, kind, object),
             (Index::Admission(kind), true) => self.registry.remove(&cluster, kind, key.name()),
             (Index::Flow(kind), deleted) => self.turnstile.apply(&cluster, kind, key.name(), (!deleted).then_some(object)),
+            (Index::Aggregation, false) => self.aggregation.apply(&cluster, object),
+            (Index::Aggregation, true) => self.aggregation.remove(&cluster, key.name()),
             (Index::Nodes(kind), true) => nodes.remove(&cluster, kind, key.namespace(), key.name()),
         }
     }

@@ -60,6 +60,9 @@ impl RequestRecord {
         state.labels = RequestLabels::of(route, method, parts, kind_known);
     }
 
+    pub fn is_watch(&self) -> bool {
+        self.state.lock().verb == "watch"
+    }
     pub fn is_long_running(&self) -> bool {
         self.state.lock().long_running
     }

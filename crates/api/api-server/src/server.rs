@@ -1,4 +1,5 @@
 //! ApiServer: what the pipeline works with.
+use crate::aggregation::{self, Aggregation};
 use crate::convert::Converter;
 use crate::custom::{self, Definitions};
 use crate::documents::Documents;
@@ -97,6 +98,7 @@ pub struct ApiServer {
     pub(crate) authentication: Authentication,
     pub(crate) authorizer: Arc<Authorizer>,
     pub(crate) policy: Policy,
+    pub(crate) aggregation: Arc<Aggregation>,
     pub(crate) definitions: Definitions,
     pub(crate) converter: Arc<Converter>,
     pub(crate) documents: Documents,
@@ -147,7 +149,8 @@ impl ApiServer {
             Ok(seats) if options.priority_and_fairness && seats > 0 => Turnstile::fair(seats, options.request_timeout, clock.clone()),
             _ => Turnstile::Limits,
         });
-        let policy = policy::follow(store.clone(), &authorizer, admission.registry(), &turnstile, shutdown.clone()).await?;
+        let (aggregation, found) = Aggregation::new();
+        let policy = policy::follow(store.clone(), &authorizer, admission.registry(), &turnstile, &aggregation, shutdown.clone()).await?;
         let definitions = custom::load(&*store, &kinds).await?;
         let converter = Arc::new(Converter::new(StoreLookup(store.clone()), tenancy.tenants.clone()));
         let server = Arc::new(Self {
@@ -156,6 +159,7 @@ impl ApiServer {
             authentication,
             authorizer,
             policy,
+            aggregation,
             definitions,
             converter,
             documents: Documents::default(),
@@ -180,6 +184,7 @@ impl ApiServer {
         });
         server.load_tenants().await.map_err(|error| api_meta::Status::internal(format!("loading the virtual clusters: {error}")))?;
         tokio::spawn(custom::follow(server.clone()));
+        tokio::spawn(aggregation::follow(server.clone(), found));
         Ok(server)
     }
 

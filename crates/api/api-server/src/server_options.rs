@@ -1,4 +1,5 @@
 //! ServerOptions: what an API server may be told besides what it is made of; without it, upstream's defaults.
+use crate::FrontProxy;
 use crate::audit::Audit;
 use api_auth::User;
 use async_trait::async_trait;
@@ -30,6 +31,8 @@ pub trait Extension: Send + Sync + 'static {
 pub struct ServerOptions {
     /// `None`: this server has no paths but its own.
     pub extension: Option<Arc<dyn Extension>>,
+    /// How aggregated servers know this one; `None`: none are asked.
+    pub front_proxy: Option<FrontProxy>,
     pub encryption: Option<Arc<dyn SecretsEncryption>>,
     /// `None`: nothing is recorded.
     pub audit: Option<Arc<Audit>>,
@@ -56,6 +59,7 @@ impl Default for ServerOptions {
     fn default() -> Self {
         Self {
             extension: None,
+            front_proxy: None,
             encryption: None,
             audit: None,
             priority_and_fairness: true,

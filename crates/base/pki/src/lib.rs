@@ -20,7 +20,7 @@ pub use certificate_files::CertificateFiles;
 pub use error::PkiError;
 pub use files::write_atomically;
 pub use leaf::{Issued, LeafRequest};
-pub use renewable::{ByName, Renewable, client_config_renewable};
+pub use renewable::{ByName, Renewable, client_config_renewable, client_config_unverified_renewable};
 pub use request::{CertificateRequest, Usage, new_key_pem, request_pem};
 pub use revocation::{serial_of, serial_of_pem};
 pub use rsa_key::RsaKey;

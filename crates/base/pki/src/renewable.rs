@@ -1,5 +1,5 @@
 //! Renewable: a certificate and key that can be replaced while connections are made and taken with them.
-use crate::tls::{certificates, private_key, provider};
+use crate::tls::{AnyServer, certificates, private_key, provider};
 use crate::{Issued, PkiError};
 use clock::Clock;
 use jiff::Timestamp;
@@ -108,6 +108,12 @@ pub fn client_config_renewable(ca_pem: &str, identity: Arc<Renewable>) -> Result
     }
     let builder = ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions()?;
     Ok(builder.with_root_certificates(roots).with_client_cert_resolver(identity))
+}
+
+/// A client's TLS that **trusts whoever answers** and shows what `identity` holds at that moment.
+pub fn client_config_unverified_renewable(identity: Arc<Renewable>) -> Result<ClientConfig, PkiError> {
+    let builder = ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions()?;
+    Ok(builder.dangerous().with_custom_certificate_verifier(Arc::new(AnyServer)).with_client_cert_resolver(identity))
 }
 
 pub(crate) fn certified(issued: &Issued) -> Result<Arc<CertifiedKey>, PkiError> {

@@ -104,7 +104,7 @@ pub fn client_config_unverified() -> Result<ClientConfig, PkiError> {
 
 /// Takes every certificate whose key the server holds.
 #[derive(Debug)]
-struct AnyServer;
+pub(crate) struct AnyServer;
 
 impl ServerCertVerifier for AnyServer {
     fn verify_server_cert(

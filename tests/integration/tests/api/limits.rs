@@ -179,10 +179,11 @@ fn large_answers_are_compressed_for_who_accepts_that() {
 fn forms_of_answers_are_negotiated() {
     let (_server, api) = quiet();
     let accept = |accept: &str| api.send(&Ask::new("GET", CONFIG_MAPS).header("accept", accept));
-    assert_eq!(accept("application/vnd.kubernetes.protobuf, application/json").header("content-type"), Some("application/json"));
-    let (code, reason, message) = accept("application/vnd.kubernetes.protobuf").refusal();
+    assert_eq!(accept("application/vnd.kubernetes.protobuf, application/json").header("content-type"), Some("application/vnd.kubernetes.protobuf"));
+    assert_eq!(accept("application/json, application/vnd.kubernetes.protobuf").header("content-type"), Some("application/json"));
+    let (code, reason, message) = accept("application/cbor").refusal();
     assert_eq!((code, reason.as_str()), (406, "NotAcceptable"));
-    assert_eq!(message, "only the following media types are accepted: application/json, application/yaml");
+    assert_eq!(message, "only the following media types are accepted: application/json, application/yaml, application/vnd.kubernetes.protobuf");
     assert_eq!(accept("application/json;q=0.4, application/yaml").header("content-type"), Some("application/yaml"));
     api.post("/api/v1/namespaces/default/pods", &pod("a")).ok();
     let page = api.get("/api/v1/namespaces/default/configmaps?continue=!").refusal();

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that panics has failed")]
 
 mod access;
+mod aggregation;
 mod apply;
 mod at_rest;
 mod audit;
@@ -34,6 +35,7 @@ mod patches;
 mod policies;
 mod printing;
 mod process;
+mod protobuf;
 mod refusals;
 mod rules;
 mod services;

@@ -316,7 +316,7 @@ fn a_request_that_does_not_fit_is_refused() {
                 get(&one).header("accept", "text/html"),
                 406,
                 "NotAcceptable",
-                "only the following media types are accepted: application/json, application/yaml",
+                "only the following media types are accepted: application/json, application/yaml, application/vnd.kubernetes.protobuf",
             ),
             ("a bad label selector", get(&format!("{CONFIG_MAPS}?labelSelector=a%3Db%3Dc")), 400, bad, "found '=', expected: ',' or 'end of string'"),
             (

@@ -7,7 +7,7 @@ const A: &str = "/clusters/same.team-a";
 const B: &str = "/clusters/same.team-b";
 
 /// The host's administrator and those of two clusters.
-fn tenants() -> (Server, Api, [Api; 2]) {
+pub fn tenants() -> (Server, Api, [Api; 2]) {
     let server = Server::start(ServerOptions { arguments: vec!["--disable-agent".into()], is_host: true, ..ServerOptions::default() });
     let apis = ["team-a", "team-b"].map(|namespace| Api::of_kubeconfig(&server.virtual_cluster(namespace, "same").kubeconfig));
     for api in &apis {

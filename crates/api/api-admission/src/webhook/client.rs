@@ -152,7 +152,7 @@ impl WebhookClient {
         }
         let system;
         let pem = if authority.is_empty() {
-            system = SYSTEM_AUTHORITIES.iter().find_map(|path| std::fs::read_to_string(path).ok()).unwrap_or_default();
+            system = system_authorities();
             &system
         } else {
             &**authority
@@ -167,6 +167,11 @@ impl WebhookClient {
         trust.insert(authority.clone(), configuration.clone());
         Ok(configuration)
     }
+}
+
+/// The authorities this machine trusts, in PEM; "" when it keeps none where systems do.
+pub fn system_authorities() -> String {
+    SYSTEM_AUTHORITIES.iter().find_map(|path| std::fs::read_to_string(path).ok()).unwrap_or_default()
 }
 
 fn dial_error(error: &std::io::Error) -> String {

@@ -8,8 +8,9 @@ mod mutating;
 mod target;
 mod validating;
 
-pub use client::{WebhookClient, WebhookError};
+pub use client::{WebhookClient, WebhookError, system_authorities};
 pub use client_config::ClientConfig;
 pub(crate) use configuration::Webhook;
 pub use mutating::MutatingAdmissionWebhook;
+pub use target::{Dial, service_endpoint};
 pub use validating::ValidatingAdmissionWebhook;

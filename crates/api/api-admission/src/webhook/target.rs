@@ -6,7 +6,7 @@ use serde_json::Value;
 use std::net::{IpAddr, SocketAddr};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Dial {
+pub enum Dial {
     /// Anything that resolves.
     Name(String, u16),
     At(SocketAddr),
@@ -50,12 +50,13 @@ impl Target {
     pub async fn dial(&self, address: &Address, cluster: &ClusterName, lookup: &dyn Lookup) -> Result<Dial, String> {
         match address {
             Address::Url(_) => Ok(Dial::Name(self.host.clone(), self.port)),
-            Address::Service { namespace, name, port, .. } => endpoint(namespace, name, *port, cluster, lookup).await,
+            Address::Service { namespace, name, port, .. } => service_endpoint(namespace, name, *port, cluster, lookup).await,
         }
     }
 }
 
-async fn endpoint(namespace: &str, name: &str, port: u16, cluster: &ClusterName, lookup: &dyn Lookup) -> Result<Dial, String> {
+/// One of the ready endpoints of a Service. The error says, as upstream does, why there is none.
+pub async fn service_endpoint(namespace: &str, name: &str, port: u16, cluster: &ClusterName, lookup: &dyn Lookup) -> Result<Dial, String> {
     let found = lookup.get(cluster, &GroupResource::new("", "services"), namespace, name).await.map_err(|status| status.message)?;
     let service = found.ok_or_else(|| format!("service {name:?} not found"))?.to_value();
     if service["spec"]["type"] == "ExternalName" {

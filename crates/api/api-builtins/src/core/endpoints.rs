@@ -12,6 +12,7 @@ impl Resource for Endpoints {
     const NAMES: Names = Names::with("", "v1", "Endpoints", "endpoints", "endpoints", const { &[text("ep")] }, &[]);
     const COLUMNS: &'static [Column] = &[Column::with("Endpoints", endpoints)];
     const GENERATION: bool = false;
+    const DEPRECATION: Option<&'static str> = Some("v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice");
     const CREATE_ON_UPDATE: bool = true;
     fn default(object: &mut Value) {
         for subset in object.each("subsets") {
@@ -47,9 +48,6 @@ impl Resource for Endpoints {
             }
         }
         errors
-    }
-    fn warnings(_new: &Value, _old: Option<&Value>) -> Vec<String> {
-        vec!["v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice".into()]
     }
 }
 

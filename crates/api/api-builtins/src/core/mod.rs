@@ -1,5 +1,6 @@
 //! core/v1: its kinds, a file each.
 mod binding;
+mod component_status;
 mod config_map;
 mod data_size;
 mod endpoints;
@@ -23,6 +24,7 @@ mod service_validation;
 mod volume_validation;
 
 pub use binding::Bindings;
+pub use component_status::ComponentStatuses;
 pub use config_map::ConfigMaps;
 pub use endpoints::Endpoints;
 pub use event::Events;

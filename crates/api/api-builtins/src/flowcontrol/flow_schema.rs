@@ -2,6 +2,7 @@
 use crate::cells::{AGE, NONE, condition, number, text_or};
 use crate::check::{At, Report};
 use crate::fields::{Fill, Read};
+use crate::flowcontrol::{mandatory, rules};
 use api_meta::{FieldErrors, names};
 use api_resource::{Column, Names, Resource, ResourceScope, STATUS, Subresource, WriteContext};
 use serde_json::{Value, json};
@@ -42,33 +43,8 @@ impl Resource for FlowSchemas {
             errors.reasons(&level, names::dns1123_subdomain(level.text()));
         }
         errors.one_of_if_set(&spec.field("distinguisherMethod.type"), &["ByNamespace", "ByUser"]);
-        let rules = spec.field("rules");
-        for rule in rules.items() {
-            let (subjects, on_resources, on_paths) = (rule.field("subjects"), rule.field("resourceRules"), rule.field("nonResourceRules"));
-            if subjects.list().is_empty() {
-                errors.required(&subjects, "subjects must contain at least one value");
-            }
-            for subject in subjects.items() {
-                errors.one_of(&subject.field("kind"), &["Group", "ServiceAccount", "User"]);
-            }
-            if on_resources.list().is_empty() && on_paths.list().is_empty() {
-                errors.required(&rule, "at least one of resourceRules and nonResourceRules has to be non-empty");
-            }
-            for resource_rule in on_resources.items() {
-                for (field, what) in [
-                    ("verbs", "verbs must contain at least one value"),
-                    ("apiGroups", "resource rules must supply at least one api group"),
-                    ("resources", "resource rules must supply at least one resource"),
-                ] {
-                    if resource_rule[field].list().is_empty() {
-                        errors.required(&resource_rule.field(field), what);
-                    }
-                }
-                if resource_rule["namespaces"].list().is_empty() && !resource_rule["clusterScope"].flag() {
-                    errors.required(&resource_rule.field("namespaces"), "resource rules that are not cluster scoped must supply at least one namespace");
-                }
-            }
-        }
+        spec.field("rules").items().for_each(|rule| rules::rule(&mut errors, &rule));
+        mandatory(&mut errors, &spec, new["metadata"]["name"].text(), "FlowSchema");
         errors
     }
     fn prepare_create(object: &mut Value, _context: &WriteContext) {

@@ -2,6 +2,7 @@
 use crate::cells::NONE;
 use crate::check::{At, Report};
 use crate::fields::{Fill, Read};
+use crate::flowcontrol::mandatory;
 use api_meta::FieldErrors;
 use api_resource::{Column, Names, Resource, ResourceScope, STATUS, Subresource, WriteContext};
 use serde_json::{Value, json};
@@ -56,8 +57,15 @@ impl Resource for PriorityLevelConfigurations {
             "Limited" => self::limited(&mut errors, &limited),
             _ => errors.not_supported(&kind, &["Exempt", "Limited"]),
         }
-        if kind.text() == "Exempt" && new["metadata"]["name"] != "exempt" {
-            errors.invalid(&kind, "type must be 'Limited' if and only if name is not 'exempt'");
+        let name = new["metadata"]["name"].text();
+        if (name == "exempt") != (kind.text() == "Exempt") {
+            errors.invalid(&kind, "type must be 'Exempt' if and only if name is 'exempt'");
+        }
+        if name == "catch-all" {
+            mandatory(&mut errors, &spec, name, "PriorityLevelConfiguration");
+        }
+        if exempt.is_set() {
+            shares(&mut errors, &exempt);
         }
         errors
     }
@@ -72,13 +80,12 @@ fn shown(value: &Value) -> Value {
 
 fn limited(errors: &mut FieldErrors, limited: &At) {
     const MOST_QUEUES: i64 = 10_000_000;
-    let shares = limited.field("nominalConcurrencyShares");
-    if shares.int().is_some_and(|shares| shares < 0) {
-        errors.invalid(&shares, "must be a non-negative integer");
-    }
-    let lendable = limited.field("lendablePercent");
-    if lendable.int().is_some_and(|percent| !(0..=100).contains(&percent)) {
-        errors.invalid(&lendable, "must be between 0 and 100, inclusive");
+    // A hand is dealt from one 64 bit hash, a few bits of which are lost to rounding.
+    const MOST_ENTROPY: f64 = 60.0;
+    shares(errors, limited);
+    let borrowing = limited.field("borrowingLimitPercent");
+    if borrowing.int().is_some_and(|percent| percent < 0) {
+        errors.invalid(&borrowing, "if specified, must be a non-negative integer");
     }
     let (response, queuing) = (limited.field("limitResponse"), limited.field("limitResponse.queuing"));
     match response["type"].text() {
@@ -95,10 +102,25 @@ fn limited(errors: &mut FieldErrors, limited: &At) {
             if queues.int().is_some_and(|count| count > MOST_QUEUES) {
                 errors.invalid(&queues, format!("must not be greater than {MOST_QUEUES}"));
             }
-            if hand.int().unwrap_or_default() > queues.int().unwrap_or_default() {
-                errors.invalid(&hand, format!("should not be greater than queues ({})", queues.int().unwrap_or_default()));
+            let (deck, cards) = (queues.int().unwrap_or_default(), hand.int().unwrap_or_default());
+            if cards > deck {
+                errors.invalid(&hand, format!("should not be greater than queues ({deck})"));
+            } else if cards > 0 && ((deck as f64).log2() * cards as f64).ceil() > MOST_ENTROPY {
+                let what = format!("required entropy bits of deckSize {deck} and handSize {cards} should not be greater than {MOST_ENTROPY}");
+                errors.invalid(&hand, what);
             }
         }
         _ => errors.not_supported(&response.field("type"), &["Queue", "Reject"]),
+    }
+}
+
+fn shares(errors: &mut FieldErrors, at: &At) {
+    let shares = at.field("nominalConcurrencyShares");
+    if shares.int().is_some_and(|shares| shares < 0) {
+        errors.invalid(&shares, "must be a non-negative integer");
+    }
+    let lendable = at.field("lendablePercent");
+    if lendable.int().is_some_and(|percent| !(0..=100).contains(&percent)) {
+        errors.invalid(&lendable, "must be between 0 and 100, inclusive");
     }
 }

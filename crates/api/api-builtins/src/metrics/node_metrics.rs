@@ -13,6 +13,7 @@ impl Resource for NodeMetrics {
     const NAMES: Names = Names::new("metrics.k8s.io", "v1beta1", "NodeMetrics", "nodes", "nodemetrics");
     const SCOPE: ResourceScope = ResourceScope::Cluster;
     const VERBS: &'static [&'static str] = &["get", "list"];
+    const COMPUTED: bool = true;
     const OWN_COLUMNS: bool = true;
     const COLUMNS: &'static [Column] =
         &[Column::NAME, Column::path("CPU", ".usage.cpu"), Column::path("Memory", ".usage.memory"), Column::path("Window", ".window")];

@@ -16,6 +16,7 @@ static SCHEMA: LazyLock<WrittenSchema> = LazyLock::new(|| {
 impl Resource for PodMetrics {
     const NAMES: Names = Names::new("metrics.k8s.io", "v1beta1", "PodMetrics", "pods", "podmetrics");
     const VERBS: &'static [&'static str] = &["get", "list"];
+    const COMPUTED: bool = true;
     const OWN_COLUMNS: bool = true;
     const COLUMNS: &'static [Column] = &[
         Column::NAME,

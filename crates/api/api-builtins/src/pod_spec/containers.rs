@@ -172,6 +172,10 @@ fn lifecycle_and_probes(errors: &mut FieldErrors, container: &At, surroundings: 
             handlers::lifecycle_hook(errors, &hook, surroundings.grace_seconds);
         }
     }
+    let signal = lifecycle.field("stopSignal");
+    if signal.is_set() {
+        handlers::stop_signal(errors, &signal, surroundings.system);
+    }
     for probe in PROBES {
         let probe = container.field(probe);
         if probe.is_set() {

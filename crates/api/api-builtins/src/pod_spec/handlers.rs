@@ -17,6 +17,63 @@ pub fn lifecycle_hook(errors: &mut FieldErrors, hook: &At, grace_seconds: Option
     handler(errors, hook, &["exec", "httpGet", "tcpSocket", "sleep"], grace_seconds);
 }
 
+/// The signal that asks a container to end, which systems name differently.
+pub fn stop_signal(errors: &mut FieldErrors, at: &At, system: &str) {
+    match system {
+        "" => errors.forbidden(at, "may not be set for containers with empty `spec.os.name`"),
+        "windows" if !matches!(at.text(), "SIGKILL" | "SIGTERM") => errors.not_supported(at, &["SIGKILL", "SIGTERM"]),
+        "windows" => {}
+        _ if !is_signal(at.text()) => errors.not_supported(at, SIGNALS),
+        _ => {}
+    }
+}
+
+const SIGNALS: &[&str] = &[
+    "SIGABRT",
+    "SIGALRM",
+    "SIGBUS",
+    "SIGCHLD",
+    "SIGCLD",
+    "SIGCONT",
+    "SIGFPE",
+    "SIGHUP",
+    "SIGILL",
+    "SIGINT",
+    "SIGIO",
+    "SIGIOT",
+    "SIGKILL",
+    "SIGPIPE",
+    "SIGPOLL",
+    "SIGPROF",
+    "SIGPWR",
+    "SIGQUIT",
+    "SIGRTMAX",
+    "SIGRTMIN",
+    "SIGSEGV",
+    "SIGSTKFLT",
+    "SIGSTOP",
+    "SIGSYS",
+    "SIGTERM",
+    "SIGTRAP",
+    "SIGTSTP",
+    "SIGTTIN",
+    "SIGTTOU",
+    "SIGURG",
+    "SIGUSR1",
+    "SIGUSR2",
+    "SIGVTALRM",
+    "SIGWINCH",
+    "SIGXCPU",
+    "SIGXFSZ",
+];
+
+/// One of those, or a real-time signal counted from the first or the last.
+fn is_signal(name: &str) -> bool {
+    let counted =
+        |prefix: &str, most: u8| name.strip_prefix(prefix).and_then(|count| count.parse::<u8>().ok()).is_some_and(|count| (1..=most).contains(&count));
+    SIGNALS.contains(&name) || counted("SIGRTMIN+", 15) || counted("SIGRTMAX-", 14)
+}
+
 fn handler(errors: &mut FieldErrors, at: &At, kinds: &[&str], grace_seconds: Option<i64>) {
     let mut found = false;
     for kind in kinds {

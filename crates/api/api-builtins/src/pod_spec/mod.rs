@@ -6,6 +6,7 @@ mod environment;
 mod handlers;
 pub mod images;
 pub mod label_keys;
+mod legacy_volumes;
 mod mounts;
 pub mod qos;
 mod scheduling;
@@ -15,6 +16,7 @@ pub mod update;
 pub mod validate;
 mod volumes;
 pub mod warnings;
+mod windows;
 
 pub use scheduling::{taint_effect, tolerations as validate_tolerations};
 pub use volumes::csi_driver_name;

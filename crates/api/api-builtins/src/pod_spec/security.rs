@@ -1,4 +1,5 @@
 //! Security contexts of pods and containers, and what the operating system of a pod rules out.
+use super::windows;
 use crate::check::names::descending_path;
 use crate::check::{At, Report};
 use crate::fields::Read;
@@ -23,6 +24,8 @@ pub fn pod(errors: &mut FieldErrors, spec: &At) {
     errors.one_of_if_set(&context.field("seLinuxChangePolicy"), &["MountOption", "Recursive"]);
     seccomp(errors, &context.field("seccompProfile"));
     app_armor(errors, &context.field("appArmorProfile"));
+    windows::options(errors, &context.field("windowsOptions"));
+    windows::host_process(errors, spec);
 }
 
 pub fn container(errors: &mut FieldErrors, context: &At, host_users: bool) {
@@ -41,6 +44,7 @@ pub fn container(errors: &mut FieldErrors, context: &At, host_users: bool) {
     }
     seccomp(errors, &context.field("seccompProfile"));
     app_armor(errors, &context.field("appArmorProfile"));
+    windows::options(errors, &context.field("windowsOptions"));
     let escalation = context.field("allowPrivilegeEscalation");
     if escalation.as_bool() == Some(false) {
         if context["privileged"].flag() {

@@ -15,6 +15,8 @@ pub struct Surroundings<'a> {
     pub grace_seconds: Option<i64>,
     pub restart_policy: &'a str,
     pub host_users: bool,
+    /// The pod's `os.name`.
+    pub system: &'a str,
     /// Whether the spec is a pod's own, not a template's.
     pub is_pod: bool,
 }
@@ -30,6 +32,7 @@ pub fn pod_spec(errors: &mut FieldErrors, spec: &At, pod_name: Option<&str>) {
         grace_seconds: spec["terminationGracePeriodSeconds"].int(),
         restart_policy: spec["restartPolicy"].text(),
         host_users: spec["hostUsers"].as_bool().unwrap_or(true),
+        system: spec["os"]["name"].text(),
         is_pod: pod_name.is_some(),
     };
     if surroundings.grace_seconds.is_none() {
@@ -62,6 +65,7 @@ pub fn pod_spec(errors: &mut FieldErrors, spec: &At, pod_name: Option<&str>) {
     ] {
         errors.named_if_set(&spec.field(field), rule);
     }
+    hostname_override(errors, spec);
     let deadline = spec.field("activeDeadlineSeconds");
     if deadline.int().is_some_and(|seconds| !(1..=i64::from(i32::MAX)).contains(&seconds)) {
         errors.invalid(&deadline, "must be between 1 and 2147483647, inclusive");
@@ -205,6 +209,26 @@ fn dns_config(errors: &mut FieldErrors, spec: &At) {
         if option["name"].text().is_empty() {
             errors.required(&option, "must not be empty");
         }
+    }
+}
+
+/// A host name that is not derived from the pod's own.
+fn hostname_override(errors: &mut FieldErrors, spec: &At) {
+    // As much as the kernel takes.
+    const LONGEST: usize = 64;
+    let name = spec.field("hostnameOverride");
+    if name.is_null() {
+        return;
+    }
+    errors.reasons(&name, names::dns1123_subdomain(name.text()));
+    if name.text().len() > LONGEST {
+        errors.too_long(&name, LONGEST);
+    }
+    if spec["setHostnameAsFQDN"].flag() {
+        errors.forbidden(&name, "may not be specified when setHostnameAsFQDN is true");
+    }
+    if spec["hostNetwork"].flag() {
+        errors.forbidden(&name, "may not be specified when hostNetwork is true");
     }
 }
 

@@ -1,5 +1,5 @@
 //! Volumes of a pod: each has a name and one source.
-use super::environment;
+use super::{environment, legacy_volumes};
 use crate::check::{At, Report, names::no_backsteps, names::unreserved_path};
 use crate::fields::Read;
 use api_meta::{FieldErrors, Quantity, names};
@@ -8,32 +8,6 @@ use std::collections::BTreeSet;
 
 const HOST_PATH_TYPES: &[&str] = &["", "DirectoryOrCreate", "Directory", "FileOrCreate", "File", "Socket", "CharDevice", "BlockDevice"];
 const DOWNWARD_FIELDS: &[&str] = &["metadata.name", "metadata.namespace", "metadata.labels", "metadata.annotations", "metadata.uid"];
-
-/// The sources that only need some of their fields to be there.
-const SIMPLE_SOURCES: &[(&str, &[&str])] = &[
-    ("nfs", &["server", "path"]),
-    ("persistentVolumeClaim", &["claimName"]),
-    ("gcePersistentDisk", &["pdName"]),
-    ("awsElasticBlockStore", &["volumeID"]),
-    ("gitRepo", &["repository"]),
-    ("glusterfs", &["endpoints", "path"]),
-    ("flexVolume", &["driver"]),
-    ("cinder", &["volumeID"]),
-    ("flocker", &[]),
-    ("fc", &[]),
-    ("cephfs", &[]),
-    ("rbd", &["image"]),
-    ("iscsi", &["targetPortal", "iqn"]),
-    ("quobyte", &["registry", "volume"]),
-    ("azureDisk", &["diskName", "diskURI"]),
-    ("azureFile", &["secretName", "shareName"]),
-    ("vsphereVolume", &["volumePath"]),
-    ("photonPersistentDisk", &["pdID"]),
-    ("portworxVolume", &["volumeID"]),
-    ("scaleIO", &["gateway", "system", "volumeName"]),
-    ("storageos", &["volumeName"]),
-    ("image", &["reference"]),
-];
 
 pub fn volumes(errors: &mut FieldErrors, at: &At, pod_name: Option<&str>) {
     let mut seen = BTreeSet::new();
@@ -81,7 +55,8 @@ fn source(errors: &mut FieldErrors, volume: &At, pod_name: Option<&str>) {
             "projected" => projected(errors, &source),
             "csi" => csi(errors, &source),
             "ephemeral" => ephemeral(errors, &source, volume["name"].text(), pod_name),
-            other => simple(errors, &source, other),
+            "image" => image(errors, &source),
+            other => legacy_volumes::source(errors, &source, other),
         }
     }
     if !found {
@@ -89,17 +64,13 @@ fn source(errors: &mut FieldErrors, volume: &At, pod_name: Option<&str>) {
     }
 }
 
-fn simple(errors: &mut FieldErrors, source: &At, kind: &str) {
-    let Some((_, fields)) = SIMPLE_SOURCES.iter().find(|(name, _)| *name == kind) else { return };
-    for field in *fields {
-        errors.present(&source.field(field));
+fn image(errors: &mut FieldErrors, source: &At) {
+    let reference = source.field("reference");
+    errors.present(&reference);
+    if reference.text().trim() != reference.text() {
+        errors.invalid(&reference, "must not have leading or trailing whitespace");
     }
-    if kind == "nfs" && !source["path"].text().is_empty() && !source["path"].text().starts_with('/') {
-        errors.invalid(&source.field("path"), "must be an absolute path");
-    }
-    if kind == "image" {
-        errors.one_of_if_set(&source.field("pullPolicy"), &["Always", "IfNotPresent", "Never"]);
-    }
+    errors.one_of_if_set(&source.field("pullPolicy"), &["Always", "IfNotPresent", "Never"]);
 }
 
 fn empty_dir(errors: &mut FieldErrors, source: &At) {
@@ -190,10 +161,7 @@ fn projected(errors: &mut FieldErrors, source: &At) {
                 "downwardAPI" => downward(errors, &part),
                 "serviceAccountToken" => token(errors, &part),
                 "clusterTrustBundle" => trust_bundle(errors, &part),
-                "podCertificate" => {
-                    errors.present(&part.field("signerName"));
-                    errors.present(&part.field("keyType"));
-                }
+                "podCertificate" => certificate(errors, &part),
                 _ => {}
             }
         }
@@ -211,7 +179,8 @@ fn projected(errors: &mut FieldErrors, source: &At) {
 /// The files a projection writes, as far as it names them.
 fn projected_paths(projection: &Value) -> impl Iterator<Item = &str> {
     let items = ["secret", "configMap", "downwardAPI"].into_iter().flat_map(|kind| projection[kind]["items"].list()).map(|item| item["path"].text());
-    items.chain(["serviceAccountToken", "clusterTrustBundle"].into_iter().map(|kind| projection[kind]["path"].text()))
+    let certificate = ["credentialBundlePath", "keyPath", "certificateChainPath"].into_iter().map(|file| projection["podCertificate"][file].text());
+    items.chain(["serviceAccountToken", "clusterTrustBundle"].into_iter().map(|kind| projection[kind]["path"].text())).chain(certificate)
 }
 
 fn token(errors: &mut FieldErrors, part: &At) {
@@ -233,6 +202,27 @@ fn trust_bundle(errors: &mut FieldErrors, part: &At) {
         _ => {}
     }
     path(errors, &part.field("path"));
+}
+
+/// A key and certificate that a signer gives the pod.
+fn certificate(errors: &mut FieldErrors, part: &At) {
+    const KEY_TYPES: &[&str] = &["ECDSAP256", "ECDSAP384", "ECDSAP521", "ED25519", "RSA3072", "RSA4096"];
+    crate::certificates::signer_name(errors, &part.field("signerName"));
+    errors.one_of(&part.field("keyType"), KEY_TYPES);
+    let seconds = part.field("maxExpirationSeconds");
+    if seconds.int().is_some_and(|seconds| seconds < 3600) {
+        errors.invalid(&seconds, "if provided, maxExpirationSeconds must be >= 3600");
+    }
+    if seconds.int().is_some_and(|seconds| seconds > 7_862_400) {
+        errors.invalid(&seconds, "if provided, maxExpirationSeconds must be <= 7862400");
+    }
+    let files = ["credentialBundlePath", "keyPath", "certificateChainPath"].map(|field| part.field(field));
+    if files.iter().all(|file| file.text().is_empty()) {
+        errors.required(part, "specify at least one of credentialBundlePath, keyPath, and certificateChainPath");
+    }
+    for file in files.iter().filter(|file| !file.text().is_empty()) {
+        path(errors, file);
+    }
 }
 
 fn csi(errors: &mut FieldErrors, source: &At) {

@@ -1,4 +1,5 @@
 //! What is accepted in a PodSpec but hardly meant: upstream's warnings to the client.
+use super::legacy_volumes::DEPRECATED;
 use crate::check::At;
 use crate::fields::Read;
 use api_meta::Quantity;
@@ -14,6 +15,18 @@ pub fn pod_spec(object: &Value, path: &str) -> Vec<String> {
     for secret in secrets.items().filter(|secret| secret["name"].text().is_empty()) {
         warnings.push(format!("{}: invalid empty name \"\"", secret.path()));
     }
+    let selector = spec.field("nodeSelector");
+    for (label, at) in selector.entries() {
+        if let Some((_, since, instead)) = OLD_LABELS.iter().find(|(old, ..)| *old == label) {
+            warnings.push(format!("{}: deprecated since {since}; use {instead:?} instead", at.path()));
+        }
+    }
+    let volumes = spec.field("volumes");
+    for volume in volumes.items() {
+        for (kind, since) in DEPRECATED.iter().filter(|(kind, _)| volume[*kind].is_set()) {
+            warnings.push(format!("{}: {since}", volume.field(kind).path()));
+        }
+    }
     let grace = spec.field("terminationGracePeriodSeconds");
     if grace.int().is_some_and(|seconds| seconds < 0) {
         warnings.push(format!("{}: must be >= 0; negative values are invalid and will be treated as 1", grace.path()));
@@ -26,6 +39,15 @@ pub fn pod_spec(object: &Value, path: &str) -> Vec<String> {
     }
     warnings
 }
+
+/// Labels of nodes that have other names by now.
+const OLD_LABELS: &[(&str, &str, &str)] = &[
+    ("beta.kubernetes.io/arch", "v1.14", "kubernetes.io/arch"),
+    ("beta.kubernetes.io/os", "v1.14", "kubernetes.io/os"),
+    ("failure-domain.beta.kubernetes.io/region", "v1.17", "topology.kubernetes.io/region"),
+    ("failure-domain.beta.kubernetes.io/zone", "v1.17", "topology.kubernetes.io/zone"),
+    ("beta.kubernetes.io/instance-type", "v1.17", "node.kubernetes.io/instance-type"),
+];
 
 fn container(warnings: &mut Vec<String>, container: &At) {
     let (variables, mut seen) = (container.field("env"), BTreeSet::new());
@@ -54,13 +76,16 @@ mod tests {
 
     #[test]
     fn what_is_hardly_meant_is_named() {
-        let pod = json!({"spec": {"terminationGracePeriodSeconds": -1, "containers": [{
+        let pod = json!({"spec": {"terminationGracePeriodSeconds": -1, "nodeSelector": {"beta.kubernetes.io/os": "linux"},
+            "volumes": [{"name": "v", "rbd": {}}], "containers": [{
             "env": [{"name": "A"}, {"name": "A"}],
             "resources": {"limits": {"memory": "128m", "cpu": "500m"}},
         }]}});
         assert_eq!(
             pod_spec(&pod, "spec"),
             [
+                "spec.nodeSelector[beta.kubernetes.io/os]: deprecated since v1.14; use \"kubernetes.io/os\" instead",
+                "spec.volumes[0].rbd: deprecated in v1.28, non-functional in v1.31+",
                 "spec.terminationGracePeriodSeconds: must be >= 0; negative values are invalid and will be treated as 1",
                 "spec.containers[0].env[1]: hides previous definition of \"A\", which may be dropped when using apply",
                 "spec.containers[0].resources.limits[memory]: fractional byte value \"128m\" is invalid, must be an integer",

@@ -1,6 +1,8 @@
 //! The device requests of ResourceClaims and their templates.
+use crate::check::metadata::label_key;
 use crate::check::{At, Report};
 use crate::fields::{Fill, Read};
+use crate::resource::devices;
 use api_meta::{FieldError, FieldErrors, names};
 use serde_json::Value;
 
@@ -59,6 +61,27 @@ pub fn validate(errors: &mut FieldErrors, spec: &At) {
             other["name"] == request && (alternative.is_empty() || other["firstAvailable"].list().iter().any(|other| other["name"] == alternative))
         })
     };
+    let (constraints, configs) = (spec.field("devices.constraints"), spec.field("devices.config"));
+    for list in [&constraints, &configs] {
+        if list.list().len() > MOST_REQUESTS {
+            errors.too_many(list, list.list().len(), MOST_REQUESTS);
+        }
+    }
+    for constraint in constraints.items() {
+        let (same, other) = (constraint.field("matchAttribute"), constraint.field("distinctAttribute"));
+        match (same.is_set(), other.is_set()) {
+            (true, true) => errors.invalid(&constraint, "exactly one of `matchAttribute` or `distinctAttribute` must be set"),
+            (false, false) => errors.required(&constraint, "exactly one of `matchAttribute` or `distinctAttribute` must be set"),
+            _ => {}
+        }
+        for attribute in [&same, &other].into_iter().filter(|attribute| attribute.is_set()) {
+            if !attribute.text().contains('/') {
+                errors.invalid(attribute, "must include a domain");
+            }
+            devices::qualified_name(errors, attribute, attribute.text());
+        }
+    }
+    configs.items().for_each(|config| configuration(errors, &config));
     for list in ["constraints", "config"] {
         let list = spec.field("devices").value()[list].list().iter().enumerate().map(|(index, entry)| (format!("devices.{list}[{index}].requests"), entry));
         for (path, entry) in list {
@@ -81,6 +104,52 @@ fn device_request(errors: &mut FieldErrors, request: &At) {
         _ => errors.not_supported(&mode, &["All", "ExactCount"]),
     }
     selectors(errors, &request.field("selectors"));
+    let tolerations = request.field("tolerations");
+    if tolerations.list().len() > MOST_TOLERATIONS {
+        errors.too_many(&tolerations, tolerations.list().len(), MOST_TOLERATIONS);
+    }
+    tolerations.items().for_each(|toleration| self::toleration(errors, &toleration));
+}
+
+const MOST_TOLERATIONS: usize = 16;
+
+fn toleration(errors: &mut FieldErrors, at: &At) {
+    let (key, value, operator) = (at.field("key"), at.field("value"), at.field("operator"));
+    if !key.text().is_empty() {
+        label_key(errors, &key, key.text());
+    }
+    match operator.text() {
+        "Exists" if !value.text().is_empty() => errors.invalid(&value, "must be empty for operator `Exists`"),
+        "Exists" => {}
+        "Equal" => errors.reasons(&value, names::label_value(value.text())),
+        "" => errors.required(&operator, ""),
+        _ => errors.not_supported(&operator, &["Equal", "Exists"]),
+    }
+    if key.text().is_empty() && operator.text() != "Exists" {
+        errors.invalid(&operator, "operator must be Exists when `key` is empty, which means \"match all values and all keys\"");
+    }
+    let effect = at.field("effect");
+    if !effect.text().is_empty() {
+        errors.one_of(&effect, &["NoExecute", "NoSchedule"]);
+    }
+}
+
+/// What a driver is told besides: parameters only it understands.
+pub fn configuration(errors: &mut FieldErrors, at: &At) {
+    const LARGEST: usize = 10 << 10;
+    let opaque = at.field("opaque");
+    if opaque.is_null() {
+        return errors.required(&opaque, "");
+    }
+    devices::driver_name(errors, &opaque.field("driver"));
+    let parameters = opaque.field("parameters");
+    if parameters.is_null() {
+        errors.required(&parameters, "");
+    } else if !parameters.is_object() {
+        errors.invalid_as(&parameters, "<value omitted>", "must be a valid JSON object");
+    } else if parameters.to_string().len() > LARGEST {
+        errors.too_long(&parameters, LARGEST);
+    }
 }
 
 /// Selectors of devices, in CEL.

@@ -1,7 +1,8 @@
 //! ResourceSlice: devices of a pool.
 use crate::cells::{NONE, text_or};
-use crate::check::{At, Report, numbers};
+use crate::check::{At, Report, numbers, selectors};
 use crate::fields::{Read, selectable};
+use crate::resource::devices;
 use api_meta::{FieldErrors, names};
 use api_resource::{Column, Field, Names, Resource, ResourceScope};
 use serde_json::Value;
@@ -23,8 +24,16 @@ impl Resource for ResourceSlices {
         let mut errors = FieldErrors::new();
         let root = At::root(new);
         let spec = root.field("spec");
-        errors.named(&spec.field("driver"), names::dns1123_subdomain);
-        errors.present(&spec.field("pool.name"));
+        devices::driver_name(&mut errors, &spec.field("driver"));
+        devices::pool_name(&mut errors, &spec.field("pool.name"));
+        errors.named_if_set(&spec.field("nodeName"), names::dns1123_subdomain);
+        let selector = spec.field("nodeSelector");
+        if selector.is_set() {
+            selectors::node_selector(&mut errors, &selector);
+            if selector["nodeSelectorTerms"].list().len() != 1 {
+                errors.invalid(&selector.field("nodeSelectorTerms"), "must have exactly one node selector term");
+            }
+        }
         numbers::non_negative(&mut errors, &spec.field("pool.generation"));
         let count = spec.field("pool.resourceSliceCount");
         if count.int().unwrap_or_default() <= 0 {
@@ -41,15 +50,16 @@ impl Resource for ResourceSlices {
                 "exactly one of `nodeName`, `nodeSelector`, `allNodes`, `perDeviceNodeSelection` is required, but multiple fields are set",
             ),
         }
-        let devices = spec.field("devices");
-        if devices.list().len() > MOST_DEVICES {
-            errors.too_many(&devices, devices.list().len(), MOST_DEVICES);
+        let published = spec.field("devices");
+        if published.list().len() > MOST_DEVICES {
+            errors.too_many(&published, published.list().len(), MOST_DEVICES);
         }
-        for (index, device) in devices.items().enumerate() {
+        for (index, device) in published.items().enumerate() {
             errors.named(&device.field("name"), names::dns1123_label);
-            if devices.list()[..index].iter().any(|other| other["name"] == device["name"]) {
+            if published.list()[..index].iter().any(|other| other["name"] == device["name"]) {
                 errors.duplicate(&device.field("name"));
             }
+            devices::device(&mut errors, &device, spec["perDeviceNodeSelection"].flag());
         }
         if let Some(old) = old {
             for field in ["driver", "nodeName"] {

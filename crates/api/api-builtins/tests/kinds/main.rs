@@ -9,3 +9,4 @@ mod others;
 mod pods;
 mod registry;
 mod suite;
+mod tables;

@@ -181,3 +181,117 @@ fn signing_requests_carry_who_asks() {
         .refuses(json!({"spec": {"request": "eA=="}}), &["spec.request: Invalid value: \"eA==\": PEM block type must be CERTIFICATE REQUEST"])
         .refuses_update(json!({"spec": {"username": "root"}}), &[]);
 }
+
+#[test]
+fn flow_control() {
+    let group = "flowcontrol.apiserver.k8s.io/v1";
+    let resources = json!({"verbs": ["get"], "apiGroups": [""], "resources": ["pods"], "namespaces": ["*"]});
+    let rule = |extra: serde_json::Value| {
+        let mut rule = json!({"subjects": [{"kind": "User", "user": {"name": "jane"}}], "resourceRules": [resources]});
+        crate::suite::merge(&mut rule, &extra);
+        json!({"spec": {"priorityLevelConfiguration": {"name": "p"}, "rules": [rule]}})
+    };
+    Suite::new(group, "flowschemas", rule(json!({})))
+        .refuses(rule(json!({"subjects": null})), &["spec.rules[0].subjects: Required value: subjects must contain at least one value"])
+        .refuses(
+            rule(json!({"subjects": [{"kind": "User", "group": {"name": "g"}}]})),
+            &[
+                "spec.rules[0].subjects[0].group: Forbidden: group is forbidden when subject kind is not 'Group'",
+                "spec.rules[0].subjects[0].user: Required value: user is required when subject kind is 'User'",
+            ],
+        )
+        .refuses(
+            rule(json!({"resourceRules": null})),
+            &["spec.rules[0]: Required value: at least one of resourceRules and nonResourceRules has to be non-empty"],
+        )
+        .refuses(
+            rule(json!({"resourceRules": [{"verbs": ["*", "get"], "apiGroups": ["*"], "resources": ["*"], "namespaces": ["A"]}]})),
+            &[
+                "spec.rules[0].resourceRules[0].verbs: Invalid value: [\"*\",\"get\"]: if '*' is present, must not specify other verbs",
+                "spec.rules[0].resourceRules[0].namespaces[0]: Invalid value: \"A\": a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with an alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?')",
+            ],
+        )
+        .refuses(
+            rule(json!({"nonResourceRules": [{"verbs": ["get"], "nonResourceURLs": ["healthz"]}]})),
+            &["spec.rules[0].nonResourceRules[0].nonResourceURLs[0]: Invalid value: \"healthz\": must start with slash"],
+        );
+    let limited = |extra: serde_json::Value| {
+        let mut limited = json!({"limitResponse": {"type": "Queue", "queuing": {"queues": 64}}});
+        crate::suite::merge(&mut limited, &extra);
+        json!({"spec": {"type": "Limited", "limited": limited}})
+    };
+    Suite::new(group, "prioritylevelconfigurations", limited(json!({})))
+        .refuses(
+            limited(json!({"limitResponse": {"queuing": {"queues": 4}}})),
+            &["spec.limited.limitResponse.queuing.handSize: Invalid value: 8: should not be greater than queues (4)"],
+        )
+        .refuses(
+            limited(json!({"limitResponse": {"queuing": {"queues": 512}}})),
+            &["spec.limited.limitResponse.queuing.handSize: Invalid value: 8: required entropy bits of deckSize 512 and handSize 8 should not be greater than 60"],
+        )
+        .refuses(limited(json!({"borrowingLimitPercent": -1})), &["spec.limited.borrowingLimitPercent: Invalid value: -1: if specified, must be a non-negative integer"])
+        .refuses(
+            json!({"metadata": {"name": "exempt"}}),
+            &["spec.type: Invalid value: \"Limited\": type must be 'Exempt' if and only if name is 'exempt'"],
+        );
+}
+
+#[test]
+fn devices() {
+    let group = "resource.k8s.io/v1";
+    let device = |device: serde_json::Value| json!({"spec": {"driver": "gpu.example.com", "nodeName": "n", "pool": {"name": "p", "resourceSliceCount": 1}, "devices": [device]}});
+    Suite::new(group, "resourceslices", device(json!({"name": "gpu-0", "attributes": {"model": {"string": "a"}, "v": {"version": "1.2.3-rc.1+b"}}})))
+        .refuses(device(json!({"name": "gpu-0", "attributes": {"1x": {"int": 1}}})), &["spec.devices[0].attributes[1x]: Invalid value: \"1x\": a valid C identifier must start with alphabetic character or '_', followed by a string of alphanumeric characters or '_' (e.g. 'my_name',  or 'MY_NAME',  or 'MyName', regex used for validation is '[A-Za-z_][A-Za-z0-9_]*')"])
+        .refuses(device(json!({"name": "gpu-0", "attributes": {"x": {}}})), &["spec.devices[0].attributes[x]: Required value: exactly one value must be specified"])
+        .refuses(device(json!({"name": "gpu-0", "attributes": {"x": {"version": "1.2"}}})), &["spec.devices[0].attributes[x].version: Invalid value: \"1.2\": must be a string compatible with semver.org spec 2.0.0"])
+        .refuses(device(json!({"name": "gpu-0", "nodeName": "n"})), &["spec.devices[0].nodeName: Invalid value: \"n\": may only be specified when `perDeviceNodeSelection` is set to true in the spec"])
+        .refuses(json!({"spec": {"pool": {"name": "a//b"}}}), &["spec.pool.name: Invalid value: \"a//b\": a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')"]);
+    Suite::new(group, "deviceclasses", json!({"spec": {"selectors": [{"cel": {"expression": "true"}}]}}))
+        .refuses(json!({"spec": {"config": [{}]}}), &["spec.config[0].opaque: Required value"]);
+    let claim = |extra: serde_json::Value| {
+        let mut exactly = json!({"deviceClassName": "gpu.example.com"});
+        crate::suite::merge(&mut exactly, &extra);
+        json!({"spec": {"devices": {"requests": [{"name": "gpu", "exactly": exactly}]}}})
+    };
+    Suite::new(group, "resourceclaims", claim(json!({})))
+        .refuses(claim(json!({"tolerations": [{"operator": "Exists", "key": "a", "value": "b"}]})), &["spec.devices.requests[0].exactly.tolerations[0].value: Invalid value: \"b\": must be empty for operator `Exists`"])
+        .refuses(json!({"spec": {"devices": {"constraints": [{"requests": ["gpu"]}]}}}), &["spec.devices.constraints[0]: Required value: exactly one of `matchAttribute` or `distinctAttribute` must be set"])
+        .refuses(json!({"spec": {"devices": {"constraints": [{"requests": ["other"], "matchAttribute": "a.b/c"}]}}}), &["spec.devices.constraints[0].requests[0]: Invalid value: \"other\": must be the name of a request in the claim or the name of a request and a subrequest separated by '/'"])
+        .refuses_update(claim(json!({"count": 2})), &["spec: Invalid value: {\"devices\":{\"requests\":[{\"exactly\":{\"allocationMode\":\"ExactCount\",\"count\":2,\"deviceClassName\":\"gpu.example.com\"},\"name\":\"gpu\"}]}}: field is immutable"]);
+    let rule = Suite::new(
+        group,
+        "devicetaintrules",
+        json!({"spec": {"deviceSelector": {"driver": "gpu.example.com"}, "taint": {"key": "a.b/broken", "effect": "NoExecute"}}}),
+    );
+    assert_eq!(rule.stored()["spec"]["taint"]["timeAdded"], "2026-01-01T00:00:00Z");
+    rule.refuses(
+        json!({"spec": {"taint": {"effect": "PreferNoSchedule"}}}),
+        &["spec.taint.effect: Unsupported value: \"PreferNoSchedule\": supported values: \"NoExecute\", \"NoSchedule\", \"None\""],
+    )
+    .refuses(json!({"spec": {"taint": {"key": null}}}), &["spec.taint.key: Required value"]);
+}
+
+#[test]
+fn pods_get_certificates_of_signers() {
+    Suite::new(
+        "certificates.k8s.io/v1",
+        "podcertificaterequests",
+        json!({"spec": {"signerName": "example.com/pods", "podName": "p", "podUID": "1", "serviceAccountName": "s", "serviceAccountUID": "2", "nodeName": "n", "nodeUID": "3", "stubPKCS10Request": "MIIB"}}),
+    )
+    .refuses(json!({"spec": {"maxExpirationSeconds": 60}}), &["spec.maxExpirationSeconds: Invalid value: 60: must be in the range [3600, 7862400]"])
+    .refuses(
+        json!({"spec": {"signerName": "kubernetes.io/kube-apiserver-client-pod", "maxExpirationSeconds": 86_401}}),
+        &["spec.maxExpirationSeconds: Invalid value: 86401: must be in the range [3600, 86400]"],
+    )
+    .refuses(json!({"spec": {"podUID": ""}}), &["spec.podUID: Required value: must not be empty"])
+    .refuses(
+        json!({"spec": {"unverifiedUserAnnotations": {"plain": "x"}}}),
+        &["spec.unverifiedUserAnnotations[plain]: Invalid value: \"plain\": must have a prefix that is a domain, as in \"example.com/key\""],
+    );
+    Suite::new("storagemigration.k8s.io/v1", "storageversionmigrations", json!({"spec": {"resource": {"group": "apps", "resource": "deployments"}}}))
+        .refuses(json!({"spec": {"resource": {"resource": null}}}), &["spec.resource.resource: Required value"])
+        .refuses_update(
+            json!({"spec": {"resource": {"resource": "daemonsets"}}}),
+            &["spec.resource: Invalid value: {\"group\":\"apps\",\"resource\":\"daemonsets\"}: field is immutable"],
+        );
+}

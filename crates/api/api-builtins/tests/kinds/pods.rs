@@ -129,6 +129,70 @@ fn the_rest_of_the_spec_is_checked() {
         .refuses(json!({"spec": {"hostUsers": false, "hostPID": true}}), &["spec.HostPID: Forbidden: when `pod.Spec.HostUsers` is false"]);
 }
 
+/// A pod with this one volume.
+fn volume(source: Value) -> Value {
+    let mut volume = json!({"name": "v"});
+    crate::suite::merge(&mut volume, &source);
+    json!({"spec": {"serviceAccountName": "s", "volumes": [volume]}})
+}
+
+#[test]
+fn volumes_of_storage_systems_are_checked() {
+    suite()
+        .refuses(volume(json!({"rbd": {"image": "i"}})), &["spec.volumes[0].rbd.monitors: Required value"])
+        .refuses(volume(json!({"fc": {"targetWWNs": ["a"]}})), &["spec.volumes[0].fc.lun: Required value: lun is required if targetWWNs is specified"])
+        .refuses(volume(json!({"fc": {}})), &["spec.volumes[0].fc.targetWWNs: Required value: must specify either targetWWNs or wwids, but not both"])
+        .refuses(
+            volume(json!({"flocker": {"datasetName": "a", "datasetUUID": "b"}})),
+            &["spec.volumes[0].flocker: Invalid value: \"resource\": datasetName and datasetUUID can not be specified simultaneously"],
+        )
+        .refuses(volume(json!({"iscsi": {"targetPortal": "p", "iqn": "x", "lun": 0}})), &["spec.volumes[0].iscsi.iqn: Invalid value: \"x\": must be valid format"])
+        .refuses(
+            volume(json!({"gcePersistentDisk": {"pdName": "d", "partition": 256}})),
+            &["spec.volumes[0].gcePersistentDisk.partition: Invalid value: 256: must be between 0 and 255, inclusive"],
+        )
+        .refuses(
+            volume(json!({"azureDisk": {"diskName": "d", "diskURI": "https://a", "cachingMode": "Some"}})),
+            &["spec.volumes[0].azureDisk.cachingMode: Unsupported value: \"Some\": supported values: \"None\", \"ReadOnly\", \"ReadWrite\""],
+        )
+        .refuses(volume(json!({"image": {"reference": " a"}})), &["spec.volumes[0].image.reference: Invalid value: \" a\": must not have leading or trailing whitespace"])
+        .refuses(
+            volume(json!({"projected": {"sources": [{"podCertificate": {"signerName": "a.b/c", "keyType": "RSA1024", "keyPath": "k"}}]}})),
+            &["spec.volumes[0].projected.sources[0].podCertificate.keyType: Unsupported value: \"RSA1024\": supported values: \"ECDSAP256\", \"ECDSAP384\", \"ECDSAP521\", \"ED25519\", \"RSA3072\", \"RSA4096\""],
+        )
+        .refuses(
+            volume(json!({"projected": {"sources": [{"podCertificate": {"signerName": "a.b/c", "keyType": "ED25519"}}]}})),
+            &["spec.volumes[0].projected.sources[0].podCertificate: Required value: specify at least one of credentialBundlePath, keyPath, and certificateChainPath"],
+        )
+        .accepts(volume(json!({"nfs": {"server": "s", "path": "/p"}})));
+}
+
+#[test]
+fn what_other_systems_have_is_checked() {
+    suite()
+        .refuses(
+            container(json!({"lifecycle": {"stopSignal": "SIGUSR1"}})),
+            &["spec.containers[0].lifecycle.stopSignal: Forbidden: may not be set for containers with empty `spec.os.name`"],
+        )
+        .refuses(
+            json!({"spec": {"os": {"name": "windows"}, "containers": [{"name": "a", "image": "i", "lifecycle": {"stopSignal": "SIGUSR1"}}]}}),
+            &["spec.containers[0].lifecycle.stopSignal: Unsupported value: \"SIGUSR1\": supported values: \"SIGKILL\", \"SIGTERM\""],
+        )
+        .accepts(json!({"spec": {"os": {"name": "linux"}, "containers": [{"name": "a", "image": "i", "lifecycle": {"stopSignal": "SIGRTMIN+15"}}]}}))
+        .refuses(
+            container(json!({"securityContext": {"windowsOptions": {"runAsUserName": "a\\b\\c"}}})),
+            &["spec.containers[0].securityContext.windowsOptions.runAsUserName: Invalid value: \"a\\\\b\\\\c\": runAsUserName cannot contain more than one backslash"],
+        )
+        .refuses(
+            json!({"spec": {"securityContext": {"windowsOptions": {"hostProcess": true}}}}),
+            &["spec.hostNetwork: Invalid value: false: hostNetwork must be true if pod contains any hostProcess containers"],
+        )
+        .refuses(
+            json!({"spec": {"hostnameOverride": "a", "setHostnameAsFQDN": true}}),
+            &["spec.hostnameOverride: Forbidden: may not be specified when setHostnameAsFQDN is true"],
+        );
+}
+
 #[test]
 fn little_of_a_pod_can_change() {
     suite()

@@ -1,6 +1,7 @@
 //! Follows the definitions in the store: makes kinds of them, tells their state, empties those that go.
 use super::finalize;
 use super::names::All;
+use super::registration;
 use crate::context::Context;
 use crate::stored::stored;
 use crate::{ApiServer, Kind, Kinds, errors};
@@ -187,7 +188,11 @@ struct Teller {
 impl Teller {
     async fn run(self: &Arc<Self>, mut waiting: mpsc::UnboundedReceiver<Key>) {
         while let Some(key) = waiting.recv().await {
-            match self.tell(&key).await {
+            let told = match self.tell(&key).await {
+                Ok(()) => self.register(&key).await,
+                Err(error) => Err(error),
+            };
+            match told {
                 Ok(()) | Err(StoreError::Closed) => {}
                 Err(error) => {
                     tracing::warn!(error = &error as &dyn std::error::Error, %key, "telling the state of a definition failed; trying again");
@@ -235,6 +240,11 @@ impl Teller {
                 Err(error) => return Err(error),
             }
         }
+    }
+
+    async fn register(&self, key: &Key) -> Result<(), StoreError> {
+        let (Ok(cluster), Some((_, group))) = (ClusterName::parse(key.cluster()), parts(key.name())) else { return Ok(()) };
+        registration::register(&self.server, &cluster, group).await
     }
 
     /// Names that came free may be what others wait for.

@@ -2,6 +2,7 @@
 mod finalize;
 mod follow;
 mod names;
+mod registration;
 mod registry;
 
 pub use follow::Definitions;

@@ -8,13 +8,8 @@ use crate::ApiServer;
 use crate::body::Answer;
 use crate::context::Context;
 use crate::kinds::Kind;
-use crate::list_body;
-use crate::negotiate::{self, Form};
-use crate::read::encoded;
 use crate::stored::stored;
-use crate::table::{IncludeObject, Renderer};
 use api_meta::{GroupResource, Quantity, Status};
-use http::StatusCode;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use std::collections::{BTreeSet, HashMap};
@@ -32,24 +27,7 @@ impl ApiServer {
         let one = context.route.verb == "get";
         let records = if one { vec![self.record(context, &core, &context.route.name).await?] } else { self.select(context, &core).await?.records };
         let objects = if core.namespaced() { self.pods_measured(context, &records).await? } else { self.nodes_measured(context, &records).await? };
-        let accepted = negotiate::accepted(context.headers)?;
-        let include = IncludeObject::parse(context.query.value("includeObject"))?;
-        let renderer = Renderer::new(&**kind, accepted.form, include);
-        if one {
-            let name = context.route.name.as_str();
-            let object = objects.into_iter().next().ok_or_else(|| Status::not_found(GROUP, &names.kind.to_lowercase(), name))?;
-            let value = if accepted.form == Form::Object { object } else { renderer.object(object, context.now, true) };
-            return encoded(StatusCode::OK, accepted.encoding, &value);
-        }
-        if accepted.form == Form::Object {
-            let list = json!({"kind": names.list_kind(), "apiVersion": names.api_version(), "metadata": {}, "items": objects});
-            return encoded(StatusCode::OK, accepted.encoding, &list);
-        }
-        let mut text = renderer.head(&**kind, &json!({}));
-        let rows: Vec<String> = objects.into_iter().map(|object| renderer.item(object, context.now).to_string()).collect();
-        text.push_str(&rows.join(","));
-        text.push_str(std::str::from_utf8(list_body::TAIL).expect("the end of a list is text"));
-        encoded(StatusCode::OK, accepted.encoding, &serde_json::from_str(&text).map_err(Status::internal)?)
+        self.answer_computed(context, kind, objects)
     }
 
     /// Those of these pods that have been measured: not such as only just began.

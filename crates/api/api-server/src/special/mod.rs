@@ -7,6 +7,9 @@ mod proxy;
 mod reviews;
 mod token;
 
+pub(crate) use node_stream::DIAL_TIMEOUT;
+pub(crate) use proxy::{HOP_BY_HOP, exchange};
+
 use crate::ApiServer;
 use crate::body::Answer;
 use crate::context::Context;

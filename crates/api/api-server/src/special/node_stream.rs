@@ -19,7 +19,7 @@ use std::time::Duration;
 use tokio_rustls::TlsConnector;
 
 /// How long a node gets to accept a connection.
-pub(super) const DIAL_TIMEOUT: Duration = Duration::from_secs(10);
+pub(crate) const DIAL_TIMEOUT: Duration = Duration::from_secs(10);
 
 impl ApiServer {
     pub(crate) async fn node_stream<B>(&self, context: &Context<'_>, parts: &mut Parts, _incoming: B) -> Result<Answer, Status> {

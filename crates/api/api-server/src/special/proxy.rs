@@ -2,6 +2,7 @@
 use crate::ApiServer;
 use crate::body::{Answer, Body};
 use crate::context::Context;
+use crate::protobuf::PassedOn;
 use api_admission::Way;
 use api_meta::{GroupResource, Status};
 use api_resource::Lookup;
@@ -14,7 +15,7 @@ use std::net::{IpAddr, SocketAddr};
 use tokio_rustls::TlsConnector;
 
 /// Headers that belong to one connection and are not handed on.
-const HOP_BY_HOP: [HeaderName; 6] =
+pub(crate) const HOP_BY_HOP: [HeaderName; 6] =
     [header::CONNECTION, header::PROXY_AUTHENTICATE, header::PROXY_AUTHORIZATION, header::TE, header::TRANSFER_ENCODING, header::UPGRADE];
 
 /// `[scheme:]name[:port]`, as upstream's SplitSchemeNamePort reads it.
@@ -88,6 +89,7 @@ impl ApiServer {
             parts.headers.remove(name);
         }
         let body: Body = body.map_err(std::io::Error::other).boxed_unsync();
+        parts.extensions.insert(PassedOn);
         Ok(Answer::from_parts(parts, body))
     }
 
@@ -149,7 +151,7 @@ fn encoded(path: &str) -> String {
     percent_encoding::utf8_percent_encode(path, &KEPT).to_string()
 }
 
-async fn exchange<S, B>(stream: S, request: Request<B>) -> Result<http::Response<hyper::body::Incoming>, hyper::Error>
+pub(crate) async fn exchange<S, B>(stream: S, request: Request<B>) -> Result<http::Response<hyper::body::Incoming>, hyper::Error>
 where
     S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Send + Unpin + 'static,
     B: http_body::Body<Data = Bytes> + Send + 'static,
