@@ -16,7 +16,8 @@ use anyhow::{Context, Result};
 use api_auth::{Authentication, Authorizer, RbacIndex, ServiceAccountTokens, TokenWebhook};
 use api_meta::{ClusterName, GroupResource};
 use api_server::{
-    ApiServer, Bootstrap, FrontProxy, Joining, Kinds, NamedCertificates, NodeConnector, NodeMirrors, ServerOptions, Settings, Snapshots, Tenancy, Tenants, bootstrap,
+    ApiServer, Bootstrap, FrontProxy, Joining, Kinds, NamedCertificates, NodeConnector, NodeMirrors, ServerOptions, Settings, Snapshots, Tenancy, Tenants,
+    bootstrap,
 };
 use clock::{Clock, SystemClock};
 use controller_kit::Kit;

@@ -1,7 +1,7 @@
 //! What every cluster has from its first moment: namespaces, policy, priority classes, its own Service.
 use crate::aggregation::{FRONT_PROXY, FrontProxy};
 use crate::server::ApiServer;
-use crate::{errors, metadata};
+use crate::{errors, fairness, metadata};
 use api_meta::{ClusterName, GroupResource, Status, object, split_api_version};
 use clock::rfc3339_seconds;
 use serde_json::{Value, json};
@@ -42,8 +42,8 @@ enum Keep {
 pub async fn bootstrap(server: &ApiServer, settings: &Bootstrap) -> Result<(), Status> {
     let (root, base) = (ClusterName::root(), ClusterName::base());
     let now = rfc3339_seconds(server.clock.now());
-    let host =
-        namespaces().into_iter().chain(shared_objects(server, &now)).chain(settings.shared.iter().cloned()).map(|object| (&root, object, Keep::Existing));
+    let host = namespaces().into_iter().chain(shared_objects(server, &now)).chain(fairness::objects()).chain(settings.shared.iter().cloned());
+    let host = host.map(|object| (&root, object, Keep::Existing));
     let own = own_objects(server, settings, &now).into_iter().map(|object| {
         let leads = matches!(object["kind"].as_str(), Some("EndpointSlice" | "Endpoints" | "ConfigMap"));
         (&root, object, if leads { Keep::Endpoints } else { Keep::Existing })

@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::{counter::Counter, family::Family, gauge::Gauge};
 use prometheus_client::registry::Registry;
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,6 +22,27 @@ pub(crate) const VIRTUAL_CLUSTERS: &str = "k8shost:virtual-clusters";
 
 const SCHEMA_UID: &str = "x-kubernetes-pf-flowschema-uid";
 const LEVEL_UID: &str = "x-kubernetes-pf-prioritylevel-uid";
+
+/// The level that virtual clusters share, and how their requests come to it. The host cluster starts with both.
+pub(crate) fn objects() -> [Value; 2] {
+    let level = json!({
+        "apiVersion": "flowcontrol.apiserver.k8s.io/v1", "kind": "PriorityLevelConfiguration", "metadata": { "name": "virtual-clusters" },
+        "spec": { "type": "Limited", "limited": { "nominalConcurrencyShares": 100, "lendablePercent": 50,
+            "limitResponse": { "type": "Queue", "queuing": { "queues": 128, "handSize": 6, "queueLengthLimit": 50 } } } },
+    });
+    let schema = json!({
+        "apiVersion": "flowcontrol.apiserver.k8s.io/v1", "kind": "FlowSchema", "metadata": { "name": "virtual-clusters" },
+        "spec": {
+            "priorityLevelConfiguration": { "name": "virtual-clusters" }, "matchingPrecedence": 950, "distinguisherMethod": { "type": "ByUser" },
+            "rules": [{
+                "subjects": [{ "kind": "Group", "group": { "name": VIRTUAL_CLUSTERS } }],
+                "resourceRules": [{ "verbs": ["*"], "apiGroups": ["*"], "resources": ["*"], "clusterScope": true, "namespaces": ["*"] }],
+                "nonResourceRules": [{ "verbs": ["*"], "nonResourceURLs": ["*"] }],
+            }],
+        },
+    });
+    [level, schema]
+}
 
 /// Who is served when not all can be.
 pub(crate) enum Turnstile {

@@ -288,7 +288,7 @@ impl ApiServer {
     /// What the cluster starts with.
     pub(super) fn first_writes(&self, cluster: &ClusterName, record: &TenantRecord) -> Result<Vec<Op>, ClusterError> {
         let start = self.start_of(record)?;
-        bootstrap::first_writes(self, cluster, bootstrap::virtual_objects(&start)).map_err(|status| refused(status.message))
+        bootstrap::first_writes(self, cluster, bootstrap::virtual_objects(self, &start)).map_err(|status| refused(status.message))
     }
 }
 
