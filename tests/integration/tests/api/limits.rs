@@ -81,7 +81,8 @@ fn crowd(api: &Api, round: &str) -> Vec<testkit::Reply> {
             scope.spawn(move || {
                 for n in 0..30 {
                     let map = config_map(&format!("{round}-{writer}-{n}"), &json!({"x": "y".repeat(100_000)}));
-                    replies.lock().unwrap().push(api.post(CONFIG_MAPS, &map));
+                    let reply = api.post(CONFIG_MAPS, &map);
+                    replies.lock().unwrap().push(reply);
                 }
             });
         }

@@ -77,7 +77,7 @@ impl SnapshotCommand {
             Self::List { cluster, place, output } => {
                 let namespace = cluster.map(|cluster| place.of(&cluster)).or(place.namespace);
                 let path = namespace.map_or_else(|| "/apis/k8shost.io/v1/clustersnapshots".to_owned(), |namespace| snapshots(&namespace));
-                output::list(&session, &path, "clustersnapshot.k8shost.io", output).await
+                output::list(&session, &path, "clustersnapshot.k8shost.io", &[], output).await
             }
             Self::Delete { cluster, name, place } => {
                 let namespace = place.of(&cluster);
