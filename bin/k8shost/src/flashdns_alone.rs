@@ -45,7 +45,7 @@ async fn run(args: FlashdnsArgs) -> Result<()> {
     settings.queries_per_second = args.dns_rate_limit;
     let rules = ZoneRules { delegations: delegations(&args.dns_delegation)?, cluster_domain: None };
     let verifier = args.service.verifier(clock.clone())?;
-    let tls = args.service.tls("flashdns", &args.data_dir, &*clock)?;
+    let tls = args.service.tls("flashdns", &args.data_dir, clock)?;
     let file = Arc::new(ZoneFile::open(args.data_dir.join("zones.json")).context("opening the zones")?);
     let zones = file.subscribe();
     let listener = TcpListener::bind(args.listen).await.with_context(|| format!("listening on {}", args.listen))?;
