@@ -114,7 +114,7 @@ const WAYS: [(&str, &str, Access); 5] = [
 
 fn compare(mounted: &Path, direct: &Path) -> Result<Vec<Figure>> {
     let files = [mounted, direct].map(|directory| directory.join("bench-io"));
-    let opened = files.iter().map(open).collect::<Result<Vec<_>>>()?;
+    let opened = files.iter().map(|file| open(file)).collect::<Result<Vec<_>>>()?;
     let mut rates = vec![[Vec::new(), Vec::new()]; WAYS.len()];
     for _ in 0..ROUNDS {
         for (way, (_, _, access)) in WAYS.iter().enumerate() {
