@@ -41,7 +41,7 @@ pub async fn start(
     };
     let started = iam::start(of_iam, &**kit.source(), client, clock.clone(), audit).await.context("starting IAM")?;
     link.fill(started.clone());
-    let mut tasks = vec![tokio::spawn(projects::run(kit, settings.cluster_cidr.to_string(), shutdown.clone()))];
+    let mut tasks = vec![tokio::spawn(projects::run(kit, shutdown.clone()))];
     if let Some(address) = settings.iam_listen {
         let listener = TcpListener::bind(address).await.with_context(|| format!("iam-listen: listening on {address}"))?;
         let tls = pki::server_config_renewable(tls.serving, &[&tls.client_ca_pem], &[b"h2", b"http/1.1"])?;

@@ -4,10 +4,6 @@ use crate::names::{CLUSTER, CREATED_BY, MANAGED_BY, MANAGER, ORG_LABEL, POD_SECU
 use serde_json::{Value, json};
 use std::sync::Arc;
 
-const DENY_ALL: &str = "default-deny-all";
-/// The policy of a namespace that no project has made.
-pub const ISOLATION: &str = "default-deny-other-namespaces";
-
 /// The kinds of objects, in the order they are made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Sort {
@@ -54,7 +50,7 @@ pub fn objects(project: &Project, roles: &[Arc<CustomRole>]) -> Vec<(Sort, Value
         all.push((Sort::Cluster, json!({"apiVersion": "k3k.io/v1beta1", "kind": "Cluster", "metadata": metadata(&namespace, CLUSTER), "spec": spec})));
         return all;
     }
-    all.push((Sort::Network, network(&namespace, DENY_ALL, deny_all())));
+    all.push((Sort::Network, network(&namespace, "default-deny-all", deny_all())));
     if project.spec.org_shared {
         all.push((Sort::Network, network(&namespace, "allow-org-shared", allow_shared(organization))));
     }
@@ -143,16 +139,6 @@ fn cluster_binding(name: &str, role: &str, group: &str) -> Value {
 
 fn network(namespace: &str, name: &str, spec: Value) -> Value {
     json!({"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": metadata(namespace, name), "spec": spec})
-}
-
-/// The isolation of a namespace that no project has made: closed to pods of other namespaces, which have their addresses
-/// from `pods`. Nobody has asked for more, and what is in it may be meant for those outside.
-pub fn isolation(namespace: &str, pods: &str) -> Value {
-    let from = json!([{"podSelector": {}}, {"ipBlock": {"cidr": "0.0.0.0/0", "except": [pods]}}]);
-    json!({
-        "apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": {"name": ISOLATION, "namespace": namespace},
-        "spec": {"podSelector": {}, "policyTypes": ["Ingress"], "ingress": [{"from": from}]},
-    })
 }
 
 fn deny_all() -> Value {

@@ -10,7 +10,6 @@ mod dns;
 mod example;
 mod helm;
 mod iam_calls;
-mod isolation;
 mod jobs;
 mod machines;
 mod network_policies;
