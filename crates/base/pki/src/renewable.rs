@@ -66,10 +66,13 @@ impl fmt::Debug for Renewable {
     }
 }
 
+/// The certificate for a name, where there is one of its own.
+type Choice = dyn Fn(&str) -> Option<Arc<Renewable>> + Send + Sync;
+
 /// What a process shows of itself to clients that ask for a name: another certificate where `chosen` has one.
 pub struct ByName {
     pub otherwise: Arc<Renewable>,
-    pub chosen: Box<dyn Fn(&str) -> Option<Arc<Renewable>> + Send + Sync>,
+    pub chosen: Box<Choice>,
 }
 
 impl std::fmt::Debug for ByName {

@@ -104,11 +104,10 @@ impl Table {
 
     fn parse(text: &'static str) -> Self {
         let lines: Vec<(&str, &str)> = text.lines().filter(|line| !line.starts_with('#')).map(|line| line.split_once(' ').unwrap_or((line, ""))).collect();
-        let mut table = Self::default();
-        table.by_name = lines.iter().enumerate().map(|(id, (name, _))| (name.to_lowercase(), id)).collect();
+        let by_name: HashMap<String, usize> = lines.iter().enumerate().map(|(id, (name, _))| (name.to_lowercase(), id)).collect();
         // What a field refers to that the table lacks holds nothing.
         let nothing = lines.len();
-        let of = |name: &str| table.by_name.get(&name.to_lowercase()).copied().unwrap_or(nothing);
+        let of = |name: &str| by_name.get(&name.to_lowercase()).copied().unwrap_or(nothing);
         let mut messages: Vec<Message> = lines
             .iter()
             .map(|(name, fields)| Message {
@@ -117,8 +116,7 @@ impl Table {
             })
             .collect();
         messages.push(Message { fields: Vec::new(), form: Form::Object });
-        table.messages = messages;
-        table
+        Self { by_name, messages }
     }
 }
 
