@@ -146,8 +146,8 @@ impl Iam {
         match sort {
             Sort::User => self.check_email(scope, &known.spec.email_domains, name, text("email")),
             Sort::Group => {
-                let members = spec["members"].as_array().into_iter().flatten().filter_map(Value::as_str);
-                members.map(|member| self.object(&within, Sort::User, member).map(drop)).collect()
+                let mut members = spec["members"].as_array().into_iter().flatten().filter_map(Value::as_str);
+                members.try_for_each(|member| self.object(&within, Sort::User, member).map(drop))
             }
             Sort::Membership => {
                 let (subject, role, project) = (text("subject"), text("role"), text("project"));

@@ -5,7 +5,7 @@ use prost::Message;
 use serde_json::json;
 use testkit::{Api, Ask, Reply};
 
-#[expect(clippy::all, clippy::pedantic, reason = "generated")]
+#[allow(clippy::all, reason = "generated")]
 mod objects {
     include!(concat!(env!("OUT_DIR"), "/objects.rs"));
 }

@@ -184,7 +184,7 @@ impl Clusters {
             self.recorder.normal(&key.cluster, cluster, reason, message);
         }
         if let Some(restore) = settings.restore.as_ref().filter(|restore| restore.request != before.restored_from) {
-            self.recorder.normal(&key.cluster, cluster, "Restored", &format!("The cluster's content was restored from {}", restore.request));
+            self.recorder.normal(&key.cluster, cluster, "Restored", format!("The cluster's content was restored from {}", restore.request));
         }
     }
 

@@ -130,10 +130,10 @@ async fn apply(session: &Session, known: &mut Known<'_>, object: &Value) -> Resu
             Ok(path) => match session.apply(&path, object).await {
                 // The account of a pod in a new namespace comes in a moment.
                 Err(error) if has_code(&error, 404) || is_waiting_for_account(&error) => {}
-                done => return done.map(drop).with_context(&what),
+                done => return done.map(drop).with_context(what),
             },
             Err(Error::NotYet(_)) => known.forget(object),
-            Err(error) => return Err(error).with_context(&what),
+            Err(error) => return Err(error).with_context(what),
         }
         tokio::time::sleep(PAUSE).await;
     }

@@ -67,7 +67,7 @@ impl Controller for Snapshots {
                     "takenAt": taken_at, "hostVersion": self.version,
                 });
                 self.tell(key, &snapshot, &status).await?;
-                self.recorder.normal(&key.cluster, &*snapshot, "Taken", &format!("The snapshot holds {} objects", facts.objects));
+                self.recorder.normal(&key.cluster, &*snapshot, "Taken", format!("The snapshot holds {} objects", facts.objects));
             }
             Action::Forget { id } => self.hosting.forget_snapshot(&id).await.map_err(hosting)?,
         }
