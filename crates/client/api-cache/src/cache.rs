@@ -344,12 +344,13 @@ impl<K: Cached> Cache<K> {
         let listeners = self.listeners.lock();
         let mut guard = self.state.write();
         let state = &mut *guard;
-        state.revision = state.revision.max(metadata.resource_version.as_deref().and_then(|v| v.parse().ok()).unwrap_or_default());
+        let told_at = metadata.resource_version.as_deref().and_then(|v| v.parse().ok()).unwrap_or_default();
+        state.revision = state.revision.max(told_at);
         if state.tombstones.get(&key).is_some_and(|uid| metadata.uid.as_ref() == Some(uid)) {
             state.tombstones.remove(&key);
         }
-        // An own write may already have put its successor in its place.
-        if state.objects.get(&key).is_some_and(|have| metadata.uid.is_some() && have.metadata().uid != metadata.uid) {
+        // An own write may already have put its successor in its place. What leaves the selection as another object takes the one before with it.
+        if state.objects.get(&key).is_some_and(|have| metadata.uid.is_some() && have.metadata().uid != metadata.uid && revision(&**have) > told_at) {
             return;
         }
         let Some(change) = state.take_out(&key) else { return };
@@ -523,6 +524,16 @@ mod tests {
         cache.wrote(&root, Arc::new(map("a", "2", 9)));
         sender.send(deleted("a", "1", 8)).unwrap();
         assert_eq!(shown(&sender, &cache).await, "a@9");
+    }
+
+    #[tokio::test]
+    async fn what_leaves_the_selection_as_another_object_is_gone() {
+        let (sender, cache) = start();
+        for event in [SourceEvent::Restart, applied("a", "1", 5), SourceEvent::Listed, deleted("a", "2", 6)] {
+            sender.send(event).unwrap();
+        }
+        cache.synced().await;
+        assert_eq!(shown(&sender, &cache).await, "");
     }
 
     #[tokio::test]

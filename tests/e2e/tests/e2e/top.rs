@@ -85,6 +85,7 @@ spec:
     kubectl.sh("kubectl exec deployment/work -- touch /load").ok();
     wait_until("a second pod comes", SOON, || replicas("2"));
     wait_until("it is told", SOON, || kubectl.sh("kubectl get events --field-selector reason=SuccessfulRescale").stdout.contains("New size: 2"));
+    kubectl.sh("kubectl rollout status deployment/work --timeout=90s").ok();
     kubectl.sh("for pod in $(kubectl get pods -l app=work -o name); do kubectl exec $pod -- rm -f /load; done").ok();
     wait_until("and goes when nothing is to be done", SOON, || replicas("1"));
     let shown = kubectl.sh("kubectl get hpa work").ok();
