@@ -237,14 +237,16 @@ impl Iam {
         }
         let now = self.clock.now().as_second();
         let expires = now + i64::try_from(ttl.as_secs()).unwrap_or(i64::MAX);
+        // What is made in the second in which all before was revoked is none of that.
+        let since = account.tokens_not_before.map(|end| end.as_second()).filter(|end| *end == now + 1).unwrap_or(now);
         let id = uuid::Uuid::new_v4().to_string();
         let claims = Claims {
             iss: Some(self.settings.issuer.clone()),
             sub: subject,
             aud: Audience::Many(if request.audiences.is_empty() { vec![self.settings.audience.clone()] } else { request.audiences.clone() }),
             exp: expires,
-            nbf: Some(now),
-            iat: Some(now),
+            nbf: Some(since),
+            iat: Some(since),
             jti: id.clone(),
             email: account.principal.email.clone(),
             org_id: organization.clone(),
