@@ -2,7 +2,7 @@
 use anyhow::{Context, Result};
 use api_client::kube::Client;
 use api_client::kube::core::Status;
-use clock::Clock;
+use clock::{Clock, SystemClock};
 use controller_kit::Kit;
 use csi_controllers::{DriverSettings, snapshots};
 use http::Request;
@@ -11,6 +11,7 @@ use serde_json::Value;
 use settings::ServerSettings;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use virtual_cluster::StorageObjects;
@@ -69,6 +70,10 @@ pub fn of_virtual_clusters() -> StorageObjects {
     StorageObjects { definitions: snapshots::definitions(), objects: vec![snapshot_class()] }
 }
 
+/// How long a kind that was defined a moment ago may take until it is served.
+const SERVED_WITHIN: Duration = Duration::from_secs(10);
+const LOOK: Duration = Duration::from_millis(20);
+
 /// Makes the objects that are not there; what is there is the operator's.
 async fn install(client: &Client) -> Result<()> {
     api_client::install_definitions(client, &snapshots::definitions()).await?;
@@ -77,10 +82,14 @@ async fn install(client: &Client) -> Result<()> {
         (format!("/apis/storage.k8s.io/v1/{plural}"), object)
     });
     for (collection, object) in own.chain([snapshot_class()]) {
-        let request = Request::post(collection).header(http::header::CONTENT_TYPE, "application/json");
-        match client.request::<Value>(request.body(serde_json::to_vec(&object)?)?).await {
-            Err(api_client::kube::Error::Api(status)) if is_there(&status) => {}
-            other => drop(other?),
+        let until = SystemClock.instant() + SERVED_WITHIN;
+        loop {
+            let request = Request::post(&collection).header(http::header::CONTENT_TYPE, "application/json");
+            match client.request::<Value>(request.body(serde_json::to_vec(&object)?)?).await {
+                Err(api_client::kube::Error::Api(status)) if is_there(&status) => break,
+                Err(error) if api_client::is_not_found(&error) && SystemClock.instant() < until => tokio::time::sleep(LOOK).await,
+                other => break drop(other?),
+            }
         }
     }
     Ok(())
