@@ -29,6 +29,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 use store::Store;
 use store_encryption::Encryption;
 use store_sqlite::{SqliteOptions, SqliteStore};
@@ -45,7 +46,7 @@ pub fn main(args: ServerArgs) -> Result<()> {
     let workers = std::thread::available_parallelism().map_or(2, usize::from).max(2);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(workers).enable_all().build()?;
     let result = runtime.block_on(run(settings));
-    runtime.shutdown_timeout(std::time::Duration::from_secs(5));
+    runtime.shutdown_timeout(Duration::from_secs(5));
     result
 }
 
@@ -158,6 +159,7 @@ async fn run(settings: ServerSettings) -> Result<()> {
     };
     notify("READY=1");
     tracing::info!(kubeconfig = %settings.write_kubeconfig.display(), "k8shost is ready");
+    tasks.push(tokio::spawn(forget_start(shutdown.clone())));
 
     let stop_pods = wait_for_signal().await?;
     tracing::info!(stop_pods, "k8shost is stopping");
@@ -177,6 +179,18 @@ async fn run(settings: ServerSettings) -> Result<()> {
     store.close().await;
     tracing::info!("k8shost has stopped");
     Ok(())
+}
+
+/// Gives back what only the start needed, once the parts have looked at everything there is.
+async fn forget_start(shutdown: CancellationToken) {
+    const SETTLED: Duration = Duration::from_secs(5);
+    if shutdown.run_until_cancelled(tokio::time::sleep(SETTLED)).await.is_none() {
+        return;
+    }
+    match telemetry::forget_start() {
+        Ok(bytes) => tracing::debug!(bytes, "the start's memory is given back"),
+        Err(error) => tracing::warn!(%error, "the start's memory could not be given back"),
+    }
 }
 
 /// The arguments given, after those that have a setting of their own.

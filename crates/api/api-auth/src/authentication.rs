@@ -19,10 +19,26 @@ const REMEMBERED: usize = 4096;
 /// An object being deleted keeps its tokens alive this long, for what its pods do last (upstream's leeway).
 const DELETION_LEEWAY: i64 = 60;
 
+/// A certificate that a client shows with each of a connection's requests.
+#[derive(Clone, Debug)]
+pub struct PeerCertificate {
+    der: Arc<[u8]>,
+    /// SHA-256.
+    fingerprint: [u8; 32],
+}
+
+impl PeerCertificate {
+    pub fn new(der: &[u8]) -> Self {
+        let mut fingerprint = [0; 32];
+        fingerprint.copy_from_slice(digest::digest(&digest::SHA256, der).as_ref());
+        Self { der: der.into(), fingerprint }
+    }
+}
+
 /// A cluster, and the SHA-256 of a certificate shown to it.
 type Fingerprint = (ClusterName, [u8; 32]);
 /// The user of a certificate, its serial number, and the second since 1970 that it expires at.
-type Remembered = (User, Arc<str>, i64);
+type Remembered = (Arc<User>, Arc<str>, i64);
 
 /// Certificates, service account tokens, bootstrap tokens, and whatever a webhook knows. A cluster takes only its own of either.
 pub struct Authentication {
@@ -87,11 +103,10 @@ impl Authentication {
 
     /// The user of a client certificate: its common name, its organizations as groups. The
     /// certificate is checked against the cluster's own authority, whatever TLS let in.
-    pub fn certificate(&self, cluster: &ClusterName, der: &[u8]) -> Result<User, AuthError> {
+    pub fn certificate(&self, cluster: &ClusterName, certificate: &PeerCertificate) -> Result<Arc<User>, AuthError> {
         let now = self.clock.now();
-        let mut fingerprint = [0; 32];
-        fingerprint.copy_from_slice(digest::digest(&digest::SHA256, der).as_ref());
-        let key = (cluster.clone(), fingerprint);
+        let PeerCertificate { der, fingerprint } = certificate;
+        let key = (cluster.clone(), *fingerprint);
         let remembered = self.certificates.lock().get(&key).filter(|(_, _, end)| now.as_second() < *end).cloned();
         if let Some((user, serial, _)) = remembered {
             return self.unless_revoked(cluster, user, &serial);
@@ -99,7 +114,7 @@ impl Authentication {
         let verifier = self.authorities.read().get(cluster).cloned().ok_or_else(|| AuthError::NoAuthority(cluster.as_str().to_owned()))?;
         let invalid = |why: String| AuthError::Certificate { cluster: cluster.as_str().to_owned(), why };
         let unix = UnixTime::since_unix_epoch(Duration::from_secs(now.as_second().max(0).unsigned_abs()));
-        verifier.verify_client_cert(&CertificateDer::from(der), &[], unix).map_err(|error| invalid(error.to_string()))?;
+        verifier.verify_client_cert(&CertificateDer::from(&**der), &[], unix).map_err(|error| invalid(error.to_string()))?;
         let subject = pki::subject_of(der).map_err(|error| invalid(error.to_string()))?;
         if subject.common_name.is_empty() {
             return Err(AuthError::NoCommonName);
@@ -109,6 +124,7 @@ impl Authentication {
         let hex: String = fingerprint.iter().map(|byte| format!("{byte:02x}")).collect();
         user.extra.insert(CREDENTIAL_ID.into(), vec![format!("X509SHA256={hex}")]);
         let serial: Arc<str> = pki::serial_of(der).map_err(|error| invalid(error.to_string()))?.into();
+        let user = Arc::new(user);
         let mut remembered = self.certificates.lock();
         if remembered.len() >= REMEMBERED {
             remembered.clear();
@@ -119,7 +135,7 @@ impl Authentication {
     }
 
     /// Asked at each use: a connection may be older than what was taken back.
-    fn unless_revoked(&self, cluster: &ClusterName, user: User, serial: &str) -> Result<User, AuthError> {
+    fn unless_revoked(&self, cluster: &ClusterName, user: Arc<User>, serial: &str) -> Result<Arc<User>, AuthError> {
         if self.issuer.as_ref().is_some_and(|issuer| issuer.is_revoked(serial)) {
             return Err(AuthError::Certificate { cluster: cluster.as_str().to_owned(), why: "it has been revoked".into() });
         }
@@ -279,16 +295,19 @@ mod tests {
             CertificateDer::from_pem_slice(issued.certificate_pem.as_bytes()).unwrap()
         };
         let eve = der(&root, &request);
-        let user = authentication.certificate(&ClusterName::root(), &eve).unwrap();
-        assert_eq!((user.username.as_str(), user.groups), ("eve", vec!["devs".into(), "ops".into(), "system:authenticated".into()]));
-        assert!(matches!(authentication.certificate(&name, &eve), Err(AuthError::NoAuthority(_))));
+        let user = authentication.certificate(&ClusterName::root(), &PeerCertificate::new(&eve)).unwrap();
+        assert_eq!((user.username.as_str(), &user.groups[..]), ("eve", &["devs".to_owned(), "ops".into(), "system:authenticated".into()][..]));
+        assert!(matches!(authentication.certificate(&name, &PeerCertificate::new(&eve)), Err(AuthError::NoAuthority(_))));
         authentication.add_authority(&name, tenant.certificate_pem()).unwrap();
-        assert!(matches!(authentication.certificate(&name, &eve), Err(AuthError::Certificate { .. })));
-        authentication.certificate(&name, &der(&tenant, &request)).unwrap();
+        assert!(matches!(authentication.certificate(&name, &PeerCertificate::new(&eve)), Err(AuthError::Certificate { .. })));
+        authentication.certificate(&name, &PeerCertificate::new(&der(&tenant, &request))).unwrap();
         let server = LeafRequest { server: true, client: false, ..request.clone() };
-        assert!(authentication.certificate(&ClusterName::root(), &der(&root, &server)).is_err(), "a server's certificate makes no client");
+        assert!(
+            authentication.certificate(&ClusterName::root(), &PeerCertificate::new(&der(&root, &server))).is_err(),
+            "a server's certificate makes no client"
+        );
         clock.advance(Duration::from_secs(3601));
-        assert!(authentication.certificate(&ClusterName::root(), &eve).is_err(), "expired, though remembered");
+        assert!(authentication.certificate(&ClusterName::root(), &PeerCertificate::new(&eve)).is_err(), "expired, though remembered");
     }
 
     #[tokio::test]

@@ -15,7 +15,7 @@ mod tokens;
 mod user;
 
 pub use attributes::{Attributes, forbidden, forbidden_message};
-pub use authentication::{Authentication, TokenIssuer};
+pub use authentication::{Authentication, PeerCertificate, TokenIssuer};
 pub use bootstrap as bootstrap_policy;
 pub use decision::{Authorizer, Decision};
 pub use error::AuthError;

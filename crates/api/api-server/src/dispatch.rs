@@ -9,7 +9,7 @@ use crate::request_record::{RequestRecord, path_attributes};
 use crate::route::{ResourceRoute, Route, Target};
 use crate::server::{ApiServer, ArrivedAt, AskedFor, PeerAddress, Requester};
 use crate::{compress, discovery, errors, health, impersonate, inflight, openapi, protobuf, special};
-use api_auth::{Attributes, AuthError, Decision, User, forbidden};
+use api_auth::{Attributes, AuthError, Decision, PeerCertificate, User, forbidden};
 use api_meta::{CA_PATH, ClusterName, NODE_CONFIG_PATH, Status, TUNNEL_PATH};
 use api_resource::{ALL_VERBS, SubresourceKind};
 use bytes::Bytes;
@@ -205,12 +205,12 @@ impl ApiServer {
     }
 
     /// The user of a certificate. Nodes of the host cluster are known in the virtual clusters whose pods they run.
-    fn certified(&self, cluster: &ClusterName, der: &[u8]) -> Result<User, AuthError> {
-        let found = self.authentication.certificate(cluster, der);
+    fn certified(&self, cluster: &ClusterName, certificate: &PeerCertificate) -> Result<Arc<User>, AuthError> {
+        let found = self.authentication.certificate(cluster, certificate);
         if found.is_ok() || cluster.is_root() || self.has_own_nodes(cluster) {
             return found;
         }
-        let of_host = self.authentication.certificate(&ClusterName::root(), der).ok();
+        let of_host = self.authentication.certificate(&ClusterName::root(), certificate).ok();
         of_host.filter(|user| user.node().is_some()).map_or(found, Ok)
     }
 
@@ -225,8 +225,8 @@ impl ApiServer {
             tracing::debug!(error = &error as &dyn std::error::Error, "authentication failed");
             Status::unauthorized()
         };
-        if let Some(der) = certificate {
-            return self.certified(cluster, der).map(Arc::new).map_err(refused);
+        if let Some(certificate) = certificate {
+            return self.certified(cluster, certificate).map_err(refused);
         }
         let bearer = parts.headers.get(header::AUTHORIZATION).and_then(|v| v.to_str().ok()).and_then(|v| {
             let (scheme, token) = v.split_once(' ')?;
@@ -340,7 +340,7 @@ impl ApiServer {
             Ok(kind) => kind,
             Err(unknown) => {
                 let backend = self.aggregation.find(context.cluster, &route.group, &route.version).filter(|_| !context.across).ok_or(unknown)?;
-                return self.forward(&backend, context.user, parts, incoming).await;
+                return Box::pin(self.forward(&backend, context.user, parts, incoming)).await;
             }
         };
         if !kind.namespaced() && !route.namespace.is_empty() && route.resource != "namespaces" {
@@ -374,36 +374,37 @@ impl ApiServer {
         }
         if let Some(special) = subresource.as_ref().filter(|s| matches!(s.kind, SubresourceKind::Special)) {
             if special::is_stream(route) {
-                return self.node_stream(context, parts, incoming).await;
+                return Box::pin(self.node_stream(context, parts, incoming)).await;
             }
             if special.name == "proxy" {
-                return self.proxy(context, parts, incoming).await;
+                return Box::pin(self.proxy(context, parts, incoming)).await;
             }
             let body = read_body(parts, incoming).await?;
             context.record.request_body(&parts.headers, route.verb, &body);
-            return self.special(context, &kind, special, &body).await;
+            return Box::pin(self.special(context, &kind, special, &body)).await;
         }
         if kind.computed() {
-            return self.computed(context, &kind).await;
+            return Box::pin(self.computed(context, &kind)).await;
         }
+        // What is not in every request's way is on the heap by itself, so that a read's state stays small.
         match route.verb {
             "list" => return self.list(context, &kind).await,
-            "watch" => return self.watch(context, &kind).await,
+            "watch" => return Box::pin(self.watch(context, &kind)).await,
             "get" if subresource.as_ref().is_none_or(|s| matches!(s.kind, SubresourceKind::Part(_))) => return self.get(context, &kind).await,
             _ => {}
         }
         let body = read_body(parts, incoming).await?;
         context.record.request_body(&parts.headers, route.verb, &body);
         if special::is_review(route) {
-            return self.review(context, &kind, &body).await;
+            return Box::pin(self.review(context, &kind, &body)).await;
         }
         match (route.verb, &subresource) {
-            (_, Some(scale)) if matches!(scale.kind, SubresourceKind::Scale { .. }) => self.scale(context, &kind, scale, &body).await,
-            ("create", None) if route.name.is_empty() => special::create(self, context, &kind, &body).await,
-            ("update", part) => self.update(context, &kind, part.as_ref(), &body).await,
-            ("patch", part) => self.patch(context, &kind, part.as_ref(), &body).await,
-            ("delete", None) => self.delete(context, &kind, &body).await,
-            ("deletecollection", None) => self.delete_collection(context, &kind, &body).await,
+            (_, Some(scale)) if matches!(scale.kind, SubresourceKind::Scale { .. }) => Box::pin(self.scale(context, &kind, scale, &body)).await,
+            ("create", None) if route.name.is_empty() => Box::pin(special::create(self, context, &kind, &body)).await,
+            ("update", part) => Box::pin(self.update(context, &kind, part.as_ref(), &body)).await,
+            ("patch", part) => Box::pin(self.patch(context, &kind, part.as_ref(), &body)).await,
+            ("delete", None) => Box::pin(self.delete(context, &kind, &body)).await,
+            ("deletecollection", None) => Box::pin(self.delete_collection(context, &kind, &body)).await,
             _ => Err(errors::method_not_allowed()),
         }
     }

@@ -1,5 +1,6 @@
 //! The HTTPS listener: TLS, HTTP/1.1 and HTTP/2, graceful end.
 use crate::server::{ApiServer, ArrivedAt, AskedFor, PeerAddress, Requester};
+use api_auth::PeerCertificate;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
@@ -35,7 +36,7 @@ impl Door {
         S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Send + Unpin + 'static,
     {
         let Ok(Ok(stream)) = tokio::time::timeout(HANDSHAKE_TIMEOUT, self.acceptor.accept(stream)).await else { return };
-        let certificate = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first()).map(|der| Arc::<[u8]>::from(der.as_ref()));
+        let certificate = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first()).map(|der| PeerCertificate::new(der));
         let name = stream.get_ref().1.server_name().map(|name| AskedFor(name.into()));
         connection(server, stream, (Requester::Peer { certificate }, peer, arrived, name), self.graceful.clone()).await;
     }

@@ -13,7 +13,7 @@ use crate::policy::{self, Policy};
 use crate::server_options::ServerOptions;
 use crate::tenants::Tenants;
 use api_admission::AdmissionChain;
-use api_auth::{Authentication, Authorizer, User};
+use api_auth::{Authentication, Authorizer, PeerCertificate, User};
 use api_meta::ClusterName;
 use clock::Clock;
 use ipnet::IpNet;
@@ -30,7 +30,7 @@ use tokio_util::sync::CancellationToken;
 #[derive(Clone, Debug)]
 pub enum Requester {
     /// A TLS peer, with its verified certificate if it sent one.
-    Peer { certificate: Option<Arc<[u8]>> },
+    Peer { certificate: Option<PeerCertificate> },
     /// A component of this process, acting as this user. It is authorized like anybody.
     Component(Arc<User>),
 }

@@ -1,5 +1,6 @@
 //! Object: encoded JSON bytes plus parsed metadata, shared and never copied.
 use crate::label_selector::Labels;
+use crate::managed_fields::without_managed_fields;
 use bytes::Bytes;
 use memchr::memmem;
 use serde::Deserialize;
@@ -81,9 +82,9 @@ impl Object {
     pub fn meta(&self) -> &Meta {
         &self.meta
     }
-    /// The object as a value that is kept with it: for what many requests look at, such as namespaces and their policies.
+    /// The object, but for its managed fields, as a value that is kept with it: for what many requests look at, such as policies.
     pub fn value(&self) -> &Value {
-        self.value.get_or_init(|| self.to_value())
+        self.value.get_or_init(|| serde_json::from_slice(&without_managed_fields(&self.bytes)).expect("parse checked that these bytes are JSON"))
     }
     /// Whether this text stands anywhere in the encoded object: a quick way to see what it has nothing of.
     pub fn mentions(&self, text: &str) -> bool {

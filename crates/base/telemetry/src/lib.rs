@@ -1,6 +1,9 @@
 //! Logs, one line an event on stderr, filtered by `K8SHOST_LOG`, as text or (`K8SHOST_LOG_FORMAT=json`) as JSON; and metrics.
+mod memory;
 pub mod metrics;
 mod process;
+
+pub use memory::forget_start;
 
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt;

@@ -1,7 +1,6 @@
 //! Cache: a typed, indexed, always current copy of one kind's objects in all clusters.
-use crate::managed_fields;
 use crate::source::{Selection, Source, SourceEvent};
-use api_meta::ClusterName;
+use api_meta::{ClusterName, without_managed_fields};
 use futures::StreamExt;
 use k8s_openapi::Metadata;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -307,7 +306,7 @@ impl<K: Cached> Cache<K> {
     }
 
     fn apply(&self, cluster: &ClusterName, bytes: &[u8], listing: bool) -> Option<ObjectKey> {
-        let object: Arc<K> = match serde_json::from_slice(&managed_fields::without(bytes)) {
+        let object: Arc<K> = match serde_json::from_slice(&without_managed_fields(bytes)) {
             Ok(object) => Arc::new(object),
             Err(error) => {
                 tracing::warn!(%cluster, %error, "an object could not be decoded and is left out of the cache");

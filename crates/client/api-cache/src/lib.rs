@@ -3,7 +3,6 @@
 mod balancer_addresses;
 mod cache;
 mod hosted_clusters;
-mod managed_fields;
 mod remote_source;
 mod source;
 

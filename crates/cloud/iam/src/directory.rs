@@ -2,11 +2,13 @@
 use crate::kinds::{API_VERSION, ApiKey, Group, Membership, NAMESPACE, Organization, Project, Revocation, Role, Secret, ServiceAccount, User};
 use crate::plan::{Grant, Principal, PrincipalKind};
 use crate::signing_keys::SIGNING_KEYS;
-use api_cache::{Cache, Cached, IndexFunction, ObjectKey, Selection, Source};
+use api_cache::{Cache, Cached, IndexFunction, Listening, ObjectKey, Selection, Source};
 use api_meta::ClusterName;
 use jiff::Timestamp;
+use parking_lot::Mutex;
 use serde::Serialize;
 use serde_json::{Value, json};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 const BY_EMAIL: &str = "email";
@@ -25,6 +27,37 @@ pub struct Directory {
     pub api_keys: Arc<Cache<ApiKey>>,
     pub revocations: Arc<Cache<Revocation>>,
     pub signing_keys: Arc<Cache<Secret>>,
+    project_ids: Arc<ProjectIds>,
+    _listening: Listening,
+}
+
+/// The ids of organisations' projects, as each token asks for those of its organisation: all are forgotten when a project changes.
+#[derive(Default)]
+struct ProjectIds(Mutex<(u64, HashMap<String, Arc<[String]>>)>);
+
+impl ProjectIds {
+    fn forget(&self) {
+        let (changes, known) = &mut *self.0.lock();
+        *changes += 1;
+        known.clear();
+    }
+
+    fn of(&self, organization: &str, look: impl FnOnce() -> Arc<[String]>) -> Arc<[String]> {
+        let before = {
+            let (changes, known) = &*self.0.lock();
+            match known.get(organization) {
+                Some(ids) => return ids.clone(),
+                None => *changes,
+            }
+        };
+        let ids = look();
+        let (changes, known) = &mut *self.0.lock();
+        // What was found may be older than a change that came meanwhile.
+        if *changes == before {
+            known.insert(organization.to_owned(), ids.clone());
+        }
+        ids
+    }
 }
 
 /// The sorts of objects that are administered.
@@ -131,9 +164,14 @@ impl Directory {
             fields: Some(format!("metadata.namespace={NAMESPACE},metadata.name={SIGNING_KEYS}")),
             ..Selection::of::<Secret>("secrets")
         };
+        let projects: Arc<Cache<Project>> = of(source, &[(BY_ORGANIZATION, |project: &Project| vec![project.spec.organization.clone()])]);
+        let project_ids = Arc::new(ProjectIds::default());
+        let forgetful = project_ids.clone();
         Self {
+            _listening: projects.listen(move |_| forgetful.forget()),
+            project_ids,
             organizations: of(source, &[]),
-            projects: of(source, &[(BY_ORGANIZATION, |project: &Project| vec![project.spec.organization.clone()])]),
+            projects,
             users: of(source, &[(BY_EMAIL, |user: &User| vec![user.spec.email.to_lowercase()])]),
             service_accounts: of(source, &[]),
             groups: of(source, &[(BY_MEMBER, |group: &Group| group.spec.members.clone())]),
@@ -179,9 +217,11 @@ impl Directory {
     }
 
     /// The ids of an organisation's projects that are not going away.
-    pub fn projects_of(&self, organization: &str) -> Vec<String> {
-        let found = self.projects.by_index(BY_ORGANIZATION, &ClusterName::root(), organization);
-        found.iter().filter(|project| project.metadata.deletion_timestamp.is_none()).map(|project| project.id().to_owned()).collect()
+    pub fn projects_of(&self, organization: &str) -> Arc<[String]> {
+        self.project_ids.of(organization, || {
+            let found = self.projects.by_index(BY_ORGANIZATION, &ClusterName::root(), organization);
+            found.iter().filter(|project| project.metadata.deletion_timestamp.is_none()).map(|project| project.id().to_owned()).collect()
+        })
     }
 
     pub fn is_revoked(&self, token: &str) -> bool {

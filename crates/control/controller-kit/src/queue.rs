@@ -11,6 +11,12 @@ use tokio::time::Instant;
 const FIRST_BACKOFF: Duration = Duration::from_millis(5);
 const LAST_BACKOFF: Duration = Duration::from_secs(1000);
 
+/// What is decided in less than this may be decided again at once.
+const LONG: Duration = Duration::from_millis(2);
+/// A key whose decision took longer rests so many times as long, so that no key, however large, keeps a processor busy.
+const REST: u32 = 4;
+const LONGEST_REST: Duration = Duration::from_secs(1);
+
 /// How long to wait after so many failures in a row: 5 ms, doubling, at most 1,000 s, as upstream.
 pub fn backoff(failures: u32) -> Duration {
     FIRST_BACKOFF.saturating_mul(1u32.checked_shl(failures.min(31)).unwrap_or(u32::MAX)).min(LAST_BACKOFF)
@@ -32,6 +38,8 @@ struct State {
     share: usize,
     delayed: BTreeSet<(Instant, ObjectKey)>,
     due: HashMap<ObjectKey, Instant>,
+    /// Until when keys whose decisions take long are not handed out again.
+    resting: HashMap<ObjectKey, Instant>,
     failures: HashMap<ObjectKey, u32>,
     metrics: Option<QueueMetrics>,
 }
@@ -65,20 +73,18 @@ impl Queue {
         if delay.is_zero() {
             return self.add(key);
         }
-        let at = Instant::now() + delay;
-        let mut state = self.state.lock();
-        match state.due.get(&key) {
-            Some(earlier) if *earlier <= at => return,
-            Some(later) => {
-                let later = *later;
-                state.delayed.remove(&(later, key.clone()));
-            }
-            None => {}
-        }
-        state.due.insert(key.clone(), at);
-        state.delayed.insert((at, key));
-        drop(state);
+        self.state.lock().delay(key, Instant::now() + delay);
         self.changed.notify_one();
+    }
+
+    /// Tells how long it took to decide about a key that is being worked on.
+    pub fn decided(&self, key: &ObjectKey, took: Duration) {
+        if took < LONG {
+            return;
+        }
+        let (mut state, now) = (self.state.lock(), Instant::now());
+        state.resting.retain(|_, until| *until > now);
+        state.resting.insert(key.clone(), now + took.saturating_mul(REST).min(LONGEST_REST));
     }
 
     /// Adds the key after its backoff, which grows with every retry until `forget`.
@@ -131,7 +137,13 @@ impl Queue {
             }
         }
         if state.wanted.contains(key) {
-            state.line_up(key.clone());
+            match state.rests_until(key) {
+                Some(until) => {
+                    state.wanted.remove(key);
+                    state.delay(key.clone(), until);
+                }
+                None => state.line_up(key.clone()),
+            }
         }
         drop(state);
         // Also for other keys of its cluster, which may have waited for their share.
@@ -150,6 +162,9 @@ impl Queue {
 
 impl State {
     fn add(&mut self, key: ObjectKey) {
+        if let Some(until) = self.rests_until(&key) {
+            return self.delay(key, until);
+        }
         if !self.wanted.insert(key.clone()) {
             return;
         }
@@ -159,6 +174,24 @@ impl State {
         if !self.working.contains_key(&key) {
             self.line_up(key);
         }
+    }
+
+    fn rests_until(&self, key: &ObjectKey) -> Option<Instant> {
+        let until = *self.resting.get(key)?;
+        (until > Instant::now()).then_some(until)
+    }
+
+    fn delay(&mut self, key: ObjectKey, at: Instant) {
+        match self.due.get(&key) {
+            Some(earlier) if *earlier <= at => return,
+            Some(later) => {
+                let later = *later;
+                self.delayed.remove(&(later, key.clone()));
+            }
+            None => {}
+        }
+        self.due.insert(key.clone(), at);
+        self.delayed.insert((at, key));
     }
 
     fn line_up(&mut self, key: ObjectKey) {
@@ -270,6 +303,28 @@ mod tests {
         assert_eq!(drain(&queue).await, "a2");
         queue.done(&working);
         assert_eq!(drain(&queue).await, "a1");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_key_that_is_long_decided_about_rests() {
+        let queue = Queue::default();
+        let (large, small) = (key("a", "large"), key("a", "small"));
+        let start = Instant::now();
+        for (key, took, comes_after) in [(&large, 50, 200), (&small, 1, 0), (&large, 60_000, 1000)] {
+            queue.add(key.clone());
+            let working = queue.next().await;
+            queue.decided(&working, Duration::from_millis(took));
+            queue.add(key.clone());
+            let began = start.elapsed();
+            queue.done(&working);
+            // However often it is wanted meanwhile.
+            queue.add(key.clone());
+            assert_eq!(queue.next().await, *key);
+            assert_eq!((start.elapsed() - began).as_millis().div_euclid(10) * 10, comes_after, "{key}");
+            queue.done(key);
+        }
+        tokio::time::advance(Duration::from_secs(2)).await;
+        assert!(tokio::time::timeout(Duration::from_secs(60), queue.next()).await.is_err(), "it came once only");
     }
 
     #[tokio::test(start_paused = true)]

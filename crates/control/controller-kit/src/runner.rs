@@ -6,6 +6,7 @@ use futures::future::{BoxFuture, join_all};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 /// All clusters together have so many times the workers of one: many are busy at once before anybody waits for others.
@@ -100,11 +101,13 @@ impl<C: Controller> Runner<C> {
 }
 
 async fn work<C: Controller>(controller: &C, queue: &Queue, key: &ObjectKey) {
+    let began = Instant::now();
     let Some(world) = controller.observe(key) else {
         queue.forget(key);
         return;
     };
     let plan = C::reconcile(&world);
+    queue.decided(key, began.elapsed());
     for action in plan.actions {
         tracing::debug!(controller = controller.name(), %key, ?action, "acting");
         if let Err(error) = controller.act(key, action).await {

@@ -28,7 +28,7 @@ impl Plugin for NamespaceLifecycle {
             return Err(Status::not_found("", "namespaces", namespace));
         };
         // The phase follows the deletion at once in our server; a deletion timestamp alone counts too.
-        let terminating = found.meta().deletion_timestamp.is_some() || found.value()["status"]["phase"] == "Terminating";
+        let terminating = found.meta().deletion_timestamp.is_some() || found.mentions("Terminating") && found.value()["status"]["phase"] == "Terminating";
         if request.operation != Operation::Create || !terminating {
             return Ok(());
         }

@@ -1,4 +1,4 @@
-//! Leaves out of an object who set which of its fields: nobody who reads a cache asks, and it is the largest part of many objects.
+//! Leaves out of an object who set which of its fields: hardly anybody asks, and it is the largest part of many objects.
 use memchr::memmem;
 use serde::de::IgnoredAny;
 use std::borrow::Cow;
@@ -7,7 +7,7 @@ use std::borrow::Cow;
 const FIELD: &[u8] = b"\"managedFields\":[";
 
 /// An encoded object without its managed fields.
-pub fn without(object: &[u8]) -> Cow<'_, [u8]> {
+pub fn without_managed_fields(object: &[u8]) -> Cow<'_, [u8]> {
     let Some(start) = memmem::find(object, FIELD) else { return Cow::Borrowed(object) };
     let list = &object[start + FIELD.len() - 1..];
     let mut values = serde_json::Deserializer::from_slice(list).into_iter::<IgnoredAny>();
@@ -38,7 +38,7 @@ mod tests {
             ),
             (r#"{"managedFields":[1"#, r#"{"managedFields":[1"#),
         ] {
-            assert_eq!(String::from_utf8_lossy(&without(object.as_bytes())), left);
+            assert_eq!(String::from_utf8_lossy(&without_managed_fields(object.as_bytes())), left);
         }
     }
 }
