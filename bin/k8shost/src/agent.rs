@@ -1,6 +1,7 @@
 //! `k8shost agent`: this machine as a node of a cluster whose server is elsewhere.
 use crate::node::{Node, NodeFacts, NodeIdentity, NodeSettings, address_towards};
 use crate::notify::notify;
+use crate::own_driver::OwnDriver;
 use crate::server::wait_for_signal;
 use anyhow::{Context, Result, anyhow};
 use api_cache::{HostedClusters, RemoteSource, Source};
@@ -65,6 +66,12 @@ async fn run(settings: AgentSettings) -> Result<()> {
             tracing::warn!(error = &error as &dyn std::error::Error, "the range of this node's pods could not be kept");
         }
     };
+    // The volumes of the host's classes are the host's: a tenant's own machine has none of them.
+    let storage = if across && !settings.disable.iter().any(|disabled| disabled == "lightningstor") {
+        Some(OwnDriver::start(&settings.data_dir, &settings.lightningstor_dirs, &settings.node_name, clock.clone()).await?)
+    } else {
+        None
+    };
     let node = Node::start(node_settings, identity, clients, source.clone(), clock.clone(), Box::new(remember)).await?;
     let tunnels = tokio::spawn(lead_to_apis(settings.server.clone(), membership.clone(), source));
     let renewal = tokio::spawn({
@@ -80,6 +87,9 @@ async fn run(settings: AgentSettings) -> Result<()> {
     renewal.abort();
     tunnels.abort();
     node.stop(stop_pods).await;
+    if let Some(storage) = storage {
+        storage.stop(stop_pods).await;
+    }
     tracing::info!("k8shost has stopped");
     Ok(())
 }

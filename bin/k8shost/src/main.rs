@@ -16,6 +16,7 @@ mod kubeconfig;
 mod lightningstor_alone;
 mod node;
 mod notify;
+mod own_driver;
 mod pod_network;
 mod renewal;
 mod secrets_encrypt;

@@ -5,6 +5,7 @@ use crate::component_clients::ComponentClients;
 use crate::iam_link::IamLink;
 use crate::iam_service::{self, OwnTls};
 use crate::notify::notify;
+use crate::own_driver::OwnDriver;
 use crate::renewal::{Shown, renewal};
 use crate::secrets_keys::SecretsKeys;
 use crate::server_hosting::ServerHosting;
@@ -139,14 +140,7 @@ async fn run(settings: ServerSettings) -> Result<()> {
     let mut tasks = components(&settings, &certificates, &server, source.clone(), &clock, (balancing, &iam, shown.serving.clone()), &shutdown).await?;
     tasks.extend(compaction(&api_arguments, &store, &shutdown));
     tasks.push(tokio::spawn(renewal(settings.clone(), node_address, port, certificates.clone(), shown.clone(), clock.clone(), shutdown.clone())));
-    let storage = match &agent {
-        Some(_) if !settings.is_disabled("lightningstor") => {
-            let clients = ComponentClients::new(server.clone(), "system:serviceaccount:kube-system:lightningstor", &["system:masters"]);
-            let kit = Kit::new(clients, source.clone(), clock.clone()).managed_by("lightningstor");
-            Some(Storage::start(&settings, kit, clock.clone()).await?)
-        }
-        _ => None,
-    };
+    let storage = if settings.is_disabled("lightningstor") { None } else { Some(storage(&settings, agent.is_some(), &server, &source, &clock).await?) };
     let clients = ComponentClients::new(server.clone(), "system:serviceaccount:kube-system:cloud-apis", &["system:masters"]);
     tasks.extend(cloud_apis::serve(&settings, &shown, &*clients, iam, &shutdown).await?);
     let node = match agent {
@@ -191,6 +185,13 @@ async fn forget_start(shutdown: CancellationToken) {
         Ok(bytes) => tracing::debug!(bytes, "the start's memory is given back"),
         Err(error) => tracing::warn!(%error, "the start's memory could not be given back"),
     }
+}
+
+async fn storage(settings: &ServerSettings, has_node: bool, server: &Arc<ApiServer>, source: &Arc<StoreSource>, clock: &Arc<dyn Clock>) -> Result<Storage> {
+    let clients = ComponentClients::new(server.clone(), "system:serviceaccount:kube-system:lightningstor", &["system:masters"]);
+    let kit = Kit::new(clients, source.clone(), clock.clone()).managed_by("lightningstor");
+    let own = if has_node { Some(OwnDriver::start(&settings.data_dir, &settings.lightningstor_dirs, &settings.node_name, clock.clone()).await?) } else { None };
+    Storage::start(own, &settings.node_name, kit, server.clone()).await
 }
 
 /// The arguments given, after those that have a setting of their own.

@@ -18,7 +18,7 @@ pub struct Machine {
     pub name: String,
     child: Option<Child>,
     directory: TempDir,
-    arguments: Vec<String>,
+    pub arguments: Vec<String>,
     pub host: Host,
 }
 

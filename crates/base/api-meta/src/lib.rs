@@ -22,7 +22,7 @@ pub use field_selector::{FieldRequirement, FieldSelector};
 pub use kind::{GroupResource, GroupVersionKind, join_api_version, split_api_version};
 pub use label_selector::{LabelSelector, Labels};
 pub use managed_fields::without_managed_fields;
-pub use node_config::{CA_PATH, NODE_CONFIG_PATH, NodeConfig, TUNNEL_PATH, TUNNEL_PROTOCOL};
+pub use node_config::{CA_PATH, DRIVER_PATH, NODE_CONFIG_PATH, NodeConfig, TUNNEL_PATH, TUNNEL_PROTOCOL};
 pub use object::{LabelMap, Meta, Object, Owner};
 pub use quantity::{Format as QuantityFormat, Quantity};
 pub use status::{Status, StatusCause, StatusDetails};

@@ -9,7 +9,9 @@ pub const NODE_CONFIG_PATH: &str = "/v1-k8shost/node-config";
 pub const CA_PATH: &str = "/cacerts";
 /// Where a node is led to a cluster's API as its pods reach it: an HTTP/1.1 upgrade, then the bytes of a connection.
 pub const TUNNEL_PATH: &str = "/v1-k8shost/tunnel";
-/// What such a request upgrades to.
+/// Where a node's agent leads the server to the socket of a CSI driver, whose name follows: an upgrade like that.
+pub const DRIVER_PATH: &str = "/v1-k8shost/csi/";
+/// What such requests upgrade to.
 pub const TUNNEL_PROTOCOL: &str = "k8shost-tunnel";
 
 /// What a node of a cluster has to know of it.

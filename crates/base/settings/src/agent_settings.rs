@@ -6,6 +6,8 @@ use std::io;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
+/// The parts of a machine that joined which it can do without.
+const COMPONENTS: &[&str] = &["lightningstor"];
 const EFFECTS: &[&str] = &["NoSchedule", "PreferNoSchedule", "NoExecute"];
 
 /// A taint as flags write it: `key=value:Effect`, the value may be missing.
@@ -29,6 +31,9 @@ pub struct AgentSettings {
     pub node_ip: Option<IpAddr>,
     pub node_labels: BTreeMap<String, String>,
     pub node_taints: Vec<Taint>,
+    /// By type, where that was chosen.
+    pub lightningstor_dirs: BTreeMap<String, PathBuf>,
+    pub disable: Vec<String>,
     /// As of the server's settings.
     pub container_runtime_endpoint: Option<String>,
     pub kubelet_arg: Vec<(String, String)>,
@@ -56,6 +61,8 @@ impl AgentSettings {
             node_ip: layers.parsed("node-ip", "an IP address")?,
             node_labels,
             node_taints,
+            lightningstor_dirs: layers.lightningstor_dirs()?,
+            disable: layers.disable(COMPONENTS)?,
             container_runtime_endpoint: layers.endpoint()?,
             kubelet_arg: layers.arguments("kubelet-arg")?,
         })
@@ -126,6 +133,8 @@ mod tests {
             (vec![("server", "192.0.2.1")], "server (set by flag): \"192.0.2.1\" is not a URL such as https://192.0.2.1:6443"),
             (vec![("server", "http://192.0.2.1:6443")], "server (set by flag): \"http://192.0.2.1:6443\" is not a URL such as https://192.0.2.1:6443"),
             (vec![url, ("token", "a"), ("token-file", "/token")], "token-file (set by flag): there is a token too"),
+            (vec![url, ("lightningstor-ssd-dir", "disk")], "lightningstor-ssd-dir (set by flag): disk is not absolute"),
+            (vec![url, ("disable", "prismnet")], "disable (set by flag): \"prismnet\" is none of lightningstor"),
             (vec![url, ("node-label", "a")], "node-label (set by flag): \"a\" is not of the form key=value"),
             (
                 vec![url, ("node-taint", "a=b")],

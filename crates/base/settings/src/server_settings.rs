@@ -303,7 +303,7 @@ impl Layers {
         })
     }
 
-    fn lightningstor_dirs(&self) -> Result<BTreeMap<String, PathBuf>, SettingsError> {
+    pub(crate) fn lightningstor_dirs(&self) -> Result<BTreeMap<String, PathBuf>, SettingsError> {
         let mut chosen = BTreeMap::new();
         for (kind, setting) in [("ssd", "lightningstor-ssd-dir"), ("hdd", "lightningstor-hdd-dir")] {
             let Some(directory) = self.text(setting)?.map(PathBuf::from) else { continue };

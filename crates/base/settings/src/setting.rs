@@ -104,6 +104,9 @@ pub const AGENT: &[Setting] = &[
     Setting::text("node-ip", "ADDRESS", "", "Address others reach this node at [default: the one that leads to the server]"),
     Setting::list("node-label", "KEY=VALUE", "Labels of this node"),
     Setting::list("node-taint", "KEY=VALUE:EFFECT", "Taints this node gets when it is first registered"),
+    Setting::text("lightningstor-ssd-dir", "DIRECTORY", "", "Where volumes of type ssd lie [default: lightningstor/ssd in the data directory]"),
+    Setting::text("lightningstor-hdd-dir", "DIRECTORY", "", "Where volumes of type hdd lie [default: lightningstor/hdd in the data directory]"),
+    Setting::list("disable", "COMPONENT", "Parts not to start: lightningstor"),
     Setting::text("container-runtime-endpoint", "ENDPOINT", "", "CRI socket of a container runtime to use [default: a containerd of our own]"),
     Setting::arguments("kubelet-arg", "Arguments for the node agent, by upstream's names"),
 ];

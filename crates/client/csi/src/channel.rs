@@ -1,7 +1,9 @@
-//! Channels to drivers, and listeners for them: gRPC over unix sockets.
+//! Channels to drivers, and listeners for them: gRPC over unix sockets, here or where somebody leads to one.
+use hyper::rt::{Read, Write};
 use hyper_util::rt::TokioIo;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 use tokio::net::{UnixListener, UnixStream};
 use tonic::transport::{Channel, Endpoint, Uri};
 
@@ -13,6 +15,20 @@ pub fn channel(socket: &Path) -> Channel {
         let socket = socket.clone();
         async move { UnixStream::connect(socket).await.map(TokioIo::new) }
     }))
+}
+
+/// A machine that went without a word is noticed after these two.
+const STILL_THERE: Duration = Duration::from_secs(10);
+const ANSWERS_WITHIN: Duration = Duration::from_secs(10);
+
+/// A channel to a driver on another machine, over connections that `connect` makes: at its first use, and whenever the last one broke.
+pub fn channel_over<Connecting, Connection>(connect: impl Fn() -> Connecting + Send + Sync + 'static) -> Channel
+where
+    Connecting: Future<Output = io::Result<Connection>> + Send + 'static,
+    Connection: Read + Write + Send + Unpin + 'static,
+{
+    let endpoint = Endpoint::from_static("http://localhost").http2_keep_alive_interval(STILL_THERE).keep_alive_timeout(ANSWERS_WITHIN);
+    endpoint.connect_with_connector_lazy(tower::service_fn(move |_: Uri| connect()))
 }
 
 /// Listens on a socket; one that an earlier run left is taken over.

@@ -4,7 +4,7 @@ pub mod access;
 mod channel;
 pub mod names;
 
-pub use channel::{channel, listen};
+pub use channel::{channel, channel_over, listen};
 
 /// The messages of CSI (<https://github.com/container-storage-interface/spec>).
 #[allow(clippy::all, clippy::unwrap_used, clippy::disallowed_methods, rustdoc::all, reason = "generated code")]

@@ -1,5 +1,5 @@
 //! Engine: what keeps volumes and gives them out as block devices; one that keeps several copies can take the file engine's place.
-use crate::Error;
+use crate::{Attributes, Error};
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -27,6 +27,7 @@ pub struct NewVolume {
     pub org_id: String,
     pub project_id: String,
     pub source: Option<Source>,
+    pub attributes: Attributes,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -59,6 +60,8 @@ pub struct Volume {
     pub org_id: String,
     pub project_id: String,
     pub source: Option<Source>,
+    #[serde(default)]
+    pub attributes: Attributes,
     /// None before it is formatted, and of a raw device.
     pub filesystem: Option<Filesystem>,
     pub attached: Option<AttachedTo>,
@@ -119,6 +122,9 @@ pub trait Engine: Send + Sync + 'static {
 
     /// Makes it at least this large. It never shrinks.
     async fn expand(&self, id: &str, size_bytes: u64) -> Result<Volume, Error>;
+
+    /// Gives it other attributes, in use or not.
+    async fn modify(&self, id: &str, attributes: Attributes) -> Result<Volume, Error>;
 
     /// Remembers what is on the device.
     async fn set_filesystem(&self, id: &str, filesystem: Filesystem) -> Result<(), Error>;

@@ -1,7 +1,7 @@
 //! FileEngine: volumes as sparse files on this node's disks, given out through loop devices.
 use crate::engine::AttachedTo;
 use crate::turns::Turns;
-use crate::{Attachment, Capacity, Engine, Error, Filesystem, LightningStorSettings, NewVolume, Snapshot, Source, Volume};
+use crate::{Allocation, Attachment, Attributes, Capacity, Engine, Error, Filesystem, LightningStorSettings, NewVolume, Snapshot, Source, Volume};
 use crate::{filesystem, image, loop_device, mounts, plan};
 use async_trait::async_trait;
 use clock::Clock;
@@ -126,6 +126,11 @@ impl Engine for FileEngine {
         self.turn(id, move |inner| inner.expand(&of, size_bytes)).await
     }
 
+    async fn modify(&self, id: &str, attributes: Attributes) -> Result<Volume, Error> {
+        let of = id.to_owned();
+        self.turn(id, move |inner| inner.modify(&of, attributes)).await
+    }
+
     async fn set_filesystem(&self, id: &str, filesystem: Filesystem) -> Result<(), Error> {
         let of = id.to_owned();
         self.turn(id, move |inner| inner.keep(Volume { filesystem: Some(filesystem), ..inner.volume(&of)? })).await
@@ -241,16 +246,19 @@ impl Inner {
             project_id: new.project_id,
             filesystem: source.as_ref().and_then(|(_, _, filesystem)| *filesystem),
             source: new.source,
+            attributes: new.attributes,
             attached: None,
         };
         let directory = self.directory(&volume.volume_type)?;
-        build(directory, "volumes", &volume.id, &volume, |image| match &source {
-            None => image::create(image, size),
-            Some((from, _, _)) => {
-                self.copy(from, image)?;
-                let file = fs::OpenOptions::new().write(true).open(image).map_err(Error::io("opening", image))?;
-                file.set_len(size).and_then(|()| file.sync_all()).map_err(Error::io("sizing", image))
+        build(directory, "volumes", &volume.id, &volume, |image| {
+            match &source {
+                None => image::create(image, size)?,
+                Some((from, _, _)) => {
+                    self.copy(from, image)?;
+                    image::grow(image, size)?;
+                }
             }
+            allocate(image, &volume)
         })?;
         self.volumes.lock().insert(volume.id.clone(), volume.clone());
         Ok(volume)
@@ -318,7 +326,9 @@ impl Inner {
         let Some(attached) = &volume.attached else {
             return Err(Error::FailedPrecondition(format!("volume {:?} is not attached to node {:?}", volume.id, self.settings.node_id)));
         };
-        loop_device::ensure(&self.image(volume)?, attached.read_only)
+        let device = loop_device::ensure(&self.image(volume)?, attached.read_only)?;
+        loop_device::tune(&device, &volume.attributes)?;
+        Ok(device)
     }
 
     fn detach(&self, id: &str, node: &str) -> Result<(), Error> {
@@ -346,12 +356,30 @@ impl Inner {
         }
         plan::fits(size - volume.size_bytes, self.capacity(&volume.volume_type)?, &volume.volume_type)?;
         let image = self.image(&volume)?;
-        let file = fs::OpenOptions::new().write(true).open(&image).map_err(Error::io("opening", &image))?;
-        file.set_len(size).and_then(|()| file.sync_all()).map_err(Error::io("sizing", &image))?;
+        volume.size_bytes = size;
+        // Before it is larger to anybody: what it is to keep must be there.
+        allocate(&image, &volume)?;
+        image::grow(&image, size)?;
         if let Some(device) = loop_device::find(&image)? {
             loop_device::grow(&device)?;
         }
-        volume.size_bytes = size;
+        self.keep(volume.clone())?;
+        Ok(volume)
+    }
+
+    fn modify(&self, id: &str, attributes: Attributes) -> Result<Volume, Error> {
+        let volume = Volume { attributes, ..self.volume(id)? };
+        let image = self.image(&volume)?;
+        let taken = fs::metadata(&image).map_err(Error::io("reading", &image))?.blocks() * 512;
+        if attributes.allocation == Allocation::Full {
+            plan::fits(volume.size_bytes.saturating_sub(taken), self.capacity(&volume.volume_type)?, &volume.volume_type)?;
+        }
+        if let Some(device) = loop_device::find(&image)? {
+            loop_device::tune(&device, &attributes)?;
+            // Before all is taken, so that nothing of it goes back.
+            filesystem::give_back(&mounts::of_device(&device)?, attributes.allocation == Allocation::Thin)?;
+        }
+        allocate(&image, &volume)?;
         self.keep(volume.clone())?;
         Ok(volume)
     }
@@ -384,6 +412,11 @@ impl Inner {
         self.snapshots.lock().remove(id);
         Ok(())
     }
+}
+
+/// Takes all the room of a volume that is to have it.
+fn allocate(image: &Path, volume: &Volume) -> Result<(), Error> {
+    if volume.attributes.allocation == Allocation::Full { image::allocate(image, volume.size_bytes) } else { Ok(()) }
 }
 
 /// Makes a directory with image and metadata, which appears as a whole.

@@ -85,6 +85,16 @@ pub fn mount(device: &Path, point: &Path, filesystem: Filesystem, size_bytes: u6
     Ok(grows)
 }
 
+/// Whether a file system that is mounted at these points gives back the room of what it frees.
+pub fn give_back(points: &[PathBuf], gives: bool) -> Result<(), Error> {
+    // Through a mount that is read-only the file system itself would become so.
+    let writable =
+        |point: &&PathBuf| nix::sys::statvfs::statvfs(point.as_path()).is_ok_and(|facts| !facts.flags().contains(nix::sys::statvfs::FsFlags::ST_RDONLY));
+    let Some(point) = points.iter().find(writable) else { return Ok(()) };
+    let option = if gives { "remount,discard" } else { "remount,nodiscard" };
+    run("mount", tool("mount").args(["-o", option]).arg(point), 0)
+}
+
 /// Makes a mounted file system as large as its device.
 pub fn grow(device: &Path, point: &Path, kind: FilesystemKind) -> Result<(), Error> {
     match kind {

@@ -18,6 +18,27 @@ pub fn create(path: &Path, size: u64) -> Result<(), Error> {
     file.sync_all().map_err(Error::io("writing", path))
 }
 
+/// Makes it this large, with a hole at its end.
+pub fn grow(path: &Path, size: u64) -> Result<(), Error> {
+    let file = OpenOptions::new().write(true).open(path).map_err(Error::io("opening", path))?;
+    file.set_len(size).and_then(|()| file.sync_all()).map_err(Error::io("sizing", path))
+}
+
+/// Fills its holes, and what it lacks to this size, with room on the disk that reads as zeros.
+pub fn allocate(path: &Path, size: u64) -> Result<(), Error> {
+    let file = OpenOptions::new().write(true).open(path).map_err(Error::io("opening", path))?;
+    let size = libc::off_t::try_from(size).map_err(|_| Error::OutOfRange(format!("{size} bytes are more than a file can have")))?;
+    loop {
+        match nix::fcntl::fallocate(&file, nix::fcntl::FallocateFlags::empty(), 0, size) {
+            Err(Errno::EINTR) => {}
+            Err(Errno::EOPNOTSUPP) => return Err(Error::Invalid(format!("the file system of {} can't take room in advance", path.display()))),
+            other => {
+                return other.map_err(|errno| Error::io("allocating", path)(errno.into())).and_then(|()| file.sync_all().map_err(Error::io("writing", path)));
+            }
+        }
+    }
+}
+
 /// Whether `to` shares its blocks with `from` now; if it can't, it is left empty.
 pub fn share(from: &Path, to: &Path) -> Result<bool, Error> {
     let source = File::open(from).map_err(Error::io("opening", from))?;
@@ -99,5 +120,9 @@ mod tests {
         assert_eq!(&text, b"middle");
         assert_eq!(copied.metadata().unwrap().len(), 1 << 30);
         assert!(copied.metadata().unwrap().blocks() * 512 < 1 << 20, "holes were filled");
+        allocate(&to, 1 << 20).unwrap();
+        copied.read_exact_at(&mut text, 500 << 20).unwrap();
+        assert_eq!(&text, b"middle");
+        assert!(copied.metadata().unwrap().len() == 1 << 30 && copied.metadata().unwrap().blocks() * 512 >= 1 << 20);
     }
 }

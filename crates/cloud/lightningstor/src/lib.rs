@@ -1,5 +1,6 @@
 //! LightningStor: block volumes on the disks of nodes, and the CSI driver that brings them to pods.
 
+mod attributes;
 mod driver;
 mod engine;
 mod error;
@@ -15,6 +16,7 @@ mod settings;
 mod tool;
 mod turns;
 
+pub use attributes::{Allocation, Attributes};
 pub use driver::{Driver, serve};
 pub use engine::{Attachment, Capacity, Engine, Filesystem, FilesystemKind, NewVolume, Snapshot, Source, Volume};
 pub use error::Error;

@@ -1,5 +1,5 @@
 //! Loop devices: block devices over image files.
-use crate::Error;
+use crate::{Attributes, Error};
 use nix::errno::Errno;
 use nix::libc;
 use std::fs::{self, File, OpenOptions};
@@ -63,6 +63,13 @@ pub fn ensure(image: &Path, read_only: bool) -> Result<PathBuf, Error> {
         }
     }
     Err(Error::FailedPrecondition(format!("no loop device is free for {}", image.display())))
+}
+
+/// Has the device read ahead as its volume's attributes say.
+pub fn tune(device: &Path, attributes: &Attributes) -> Result<(), Error> {
+    let Some(kib) = attributes.read_ahead else { return Ok(()) };
+    let path = Path::new("/sys/block").join(device.file_name().unwrap_or_default()).join("queue/read_ahead_kb");
+    fs::write(&path, kib.to_string()).map_err(Error::io("writing", path))
 }
 
 /// The device over an image, if there is one.

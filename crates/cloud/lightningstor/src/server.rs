@@ -5,7 +5,7 @@ use crate::v1::{
     ExpandVolumeRequest, GetCapacityRequest, GetVolumeRequest, ListSnapshotsRequest, ListSnapshotsResponse, ListVolumesRequest, ListVolumesResponse, Snapshot,
     Volume, VolumeAttachment,
 };
-use crate::{Engine, Error, NewVolume, Source, plan};
+use crate::{Attributes, Engine, Error, NewVolume, Source, plan};
 use cloud_api::{Caller, TokenVerifier};
 use std::sync::Arc;
 use tokio::net::TcpListener;
@@ -121,6 +121,7 @@ impl VolumeService for VolumeServer {
             org_id,
             project_id,
             source,
+            attributes: Attributes::default(),
         };
         let volume = self.engine.create(new).await?;
         Ok(Response::new(self.told(volume).await))

@@ -19,6 +19,7 @@ mod slow_start;
 pub mod storage_class;
 mod time;
 pub mod tolerations;
+pub mod volume_snapshot;
 
 pub use controller::{Controller, Plan};
 pub use convergence::converges;

@@ -35,6 +35,7 @@ pub async fn run(settings: ControllersSettings, kit: Kit, shutdown: Cancellation
         bootstrap_token::signer::runner(&kit).run(stop()).boxed(),
         volume_protection::claim_runner(&kit).run(stop()).boxed(),
         volume_protection::volume_runner(&kit).run(stop()).boxed(),
+        volume_protection::attributes_class::runner(&kit).run(stop()).boxed(),
         endpoint_slice_mirroring::runner(&kit).run(stop()).boxed(),
         cluster_role_aggregation::runner(&kit).run(stop()).boxed(),
         namespace::runner(&kit).run(stop()).boxed(),

@@ -8,7 +8,6 @@ use csi::v1::{
     ControllerGetCapabilitiesRequest, GetPluginCapabilitiesRequest, GetPluginInfoRequest, NodeGetInfoRequest, Topology, controller_service_capability,
 };
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tonic::Status;
@@ -22,9 +21,20 @@ const SLOWEST_RETRY: Duration = Duration::from_secs(10);
 
 #[derive(Clone, Debug)]
 pub struct DriverSettings {
-    pub socket: PathBuf,
-    /// This node, as Kubernetes knows it.
+    /// The way to the driver, on this machine or another.
+    pub channel: Channel,
+    /// The driver's node, as Kubernetes knows it.
     pub node_name: String,
+    /// What the driver must say of itself; none where it is taken at its word.
+    pub expected: Option<Expected>,
+}
+
+/// What a driver on a machine that joined must be, so that it can't pass for one of another machine.
+#[derive(Clone, Debug)]
+pub struct Expected {
+    pub name: String,
+    pub node_id: String,
+    pub topology: BTreeMap<String, String>,
 }
 
 #[derive(Debug)]
@@ -38,6 +48,16 @@ pub struct Facts {
     rpcs: Vec<Rpc>,
 }
 
+impl Expected {
+    fn check(&self, name: &str, node_id: &str, topology: Option<&Topology>) -> Result<(), String> {
+        let segments = topology.map(|topology| &topology.segments);
+        if name == self.name && node_id == self.node_id && segments == Some(&self.topology) {
+            return Ok(());
+        }
+        Err(format!("it says it is driver {name:?} of node {node_id:?}, with topology {segments:?}"))
+    }
+}
+
 /// Cheap to clone.
 #[derive(Clone)]
 pub struct Driver {
@@ -48,13 +68,13 @@ pub struct Driver {
 impl Driver {
     /// Waits for the driver and asks it what it is.
     pub async fn connect(settings: DriverSettings) -> Self {
-        let channel = csi::channel(&settings.socket);
+        let channel = settings.channel.clone();
         let mut wait = RETRY;
         loop {
             match Facts::ask(channel.clone(), &settings).await {
                 Ok(facts) => return Self { facts: Arc::new(facts), controller: ControllerClient::new(channel) },
                 Err(error) => {
-                    tracing::debug!(socket = %settings.socket.display(), %error, "the driver does not answer yet");
+                    tracing::debug!(node = settings.node_name, %error, "the driver does not answer yet");
                     tokio::time::sleep(wait).await;
                     wait = (wait * 2).min(SLOWEST_RETRY);
                 }
@@ -76,6 +96,9 @@ impl Facts {
         let rpcs =
             controller.capabilities.into_iter().filter_map(|capability| capability.r#type.map(|controller_service_capability::Type::Rpc(rpc)| rpc.r#type()));
         let topology = node.accessible_topology.filter(|_| constrained);
+        if let Some(expected) = &settings.expected {
+            expected.check(&name, &node.node_id, topology.as_ref()).map_err(Status::permission_denied)?;
+        }
         Ok(Self { name, node_name: settings.node_name.clone(), node_id: node.node_id, topology, rpcs: rpcs.collect() })
     }
 
@@ -100,6 +123,38 @@ pub fn message(status: &Status) -> String {
     format!("rpc error: code = {:?} desc = {}", status.code(), status.message())
 }
 
+/// Whether what was asked for is surely not under way any more.
+pub fn is_final(status: &Status) -> bool {
+    use tonic::Code;
+    !matches!(status.code(), Code::Cancelled | Code::DeadlineExceeded | Code::Unavailable | Code::ResourceExhausted | Code::Aborted)
+}
+
+/// Whether asking again, for the same, would be in vain.
+pub fn is_infeasible(status: &Status) -> bool {
+    use tonic::Code;
+    matches!(status.code(), Code::InvalidArgument | Code::OutOfRange | Code::NotFound)
+}
+
 pub fn refused(status: &Status) -> Error {
     Error::NotYet(message(status))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_driver_speaks_for_its_own_machine_alone() {
+        let of = |node: &str| BTreeMap::from([("topology/node".to_owned(), node.to_owned())]);
+        let expected = Expected { name: "d.example".into(), node_id: "n1".into(), topology: of("n1") };
+        let check = |name: &str, node_id: &str, topology: Option<&str>| {
+            expected.check(name, node_id, topology.map(|node| Topology { segments: of(node) }).as_ref()).is_ok()
+        };
+        assert!(check("d.example", "n1", Some("n1")));
+        for (name, node_id, topology) in
+            [("d.example", "n1", Some("n2")), ("d.example", "n1", None), ("d.example", "n2", Some("n1")), ("other.example", "n1", Some("n1"))]
+        {
+            assert!(!check(name, node_id, topology), "{name} {node_id} {topology:?}");
+        }
+    }
 }

@@ -1,23 +1,28 @@
-//! CSI controllers: what makes, deletes, attaches and grows volumes, and makes snapshots, through a driver on this node.
+//! CSI controllers: what makes, deletes, attaches and grows volumes, and makes snapshots, through the driver of one node.
 //!
-//! The parts of upstream's external-provisioner, -attacher, -resizer and -snapshotter, run beside the driver as with
-//! `--node-deployment`: each node cares for the volumes that can be reached from it.
+//! The parts of upstream's external-provisioner, -attacher, -resizer and -snapshotter, run for each driver as with
+//! `--node-deployment`: each cares for the volumes that can be reached from its driver's node.
 
 mod attacher;
 mod capacity;
+mod claim_conditions;
 mod deleter;
 mod driver;
+mod modifier;
 mod orphans;
 mod persistent_volume;
+mod placement;
 mod provisioner;
+mod resize;
 mod resizer;
+mod slow_retries;
 pub mod snapshots;
 mod source;
 mod tenancy;
 #[cfg(test)]
 mod tests;
 
-pub use driver::{Driver, DriverSettings};
+pub use driver::{Driver, DriverSettings, Expected};
 
 use controller_kit::{CancellationToken, Kit};
 use futures::future::{BoxFuture, FutureExt, join_all};
@@ -33,6 +38,7 @@ pub async fn run(settings: DriverSettings, kit: Kit, shutdown: CancellationToken
         deleter::runner(&kit, driver.clone()).run(stop()).boxed(),
         attacher::runner(&kit, driver.clone()).run(stop()).boxed(),
         resizer::runner(&kit, driver.clone()).run(stop()).boxed(),
+        modifier::runner(&kit, driver.clone()).run(stop()).boxed(),
         capacity::runner(&kit, driver.clone()).run(stop()).boxed(),
         snapshots::snapshotter::runner(&kit, driver.clone()).run(stop()).boxed(),
         orphans::run(kit.clone(), driver, stop()).boxed(),

@@ -34,6 +34,7 @@ pub fn object(
             "accessModes": spec.access_modes,
             "persistentVolumeReclaimPolicy": class.reclaim_policy.as_deref().unwrap_or("Delete"),
             "storageClassName": class.metadata.name,
+            "volumeAttributesClassName": spec.volume_attributes_class_name.filter(|name| !name.is_empty()),
             "mountOptions": class.mount_options,
             "volumeMode": spec.volume_mode,
             "claimRef": {

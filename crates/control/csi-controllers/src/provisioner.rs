@@ -1,18 +1,17 @@
 //! Provisioner: makes a volume for a claim that waits for one of this driver on this node.
 use crate::driver::{Driver, Facts, Rpc, message, refused};
-use crate::snapshots::{VolumeSnapshot, VolumeSnapshotContent};
 use crate::source::{self, Source};
 use crate::{persistent_volume, tenancy};
-use controller_kit::{Controller, Error, Kit, ObjectKey, Objects, Plan, Preconditions, Recorder, Runner, async_trait, storage_class};
+use controller_kit::volume_snapshot::{VolumeSnapshot, VolumeSnapshotContent};
+use controller_kit::{Controller, Error, Kit, ObjectKey, Objects, Plan, Recorder, Runner, async_trait, storage_class};
 use csi::v1::{CapacityRange, CreateVolumeRequest, DeleteVolumeRequest, TopologyRequirement};
-use k8s_openapi::api::core::v1::{Namespace, PersistentVolume, PersistentVolumeClaim};
-use k8s_openapi::api::storage::v1::StorageClass;
-use serde_json::json;
+use k8s_openapi::api::core::v1::{Namespace, PersistentVolume, PersistentVolumeClaim, PersistentVolumeClaimSpec};
+use k8s_openapi::api::storage::v1::{StorageClass, VolumeAttributesClass};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 const ASKED: [&str; 2] = ["volume.kubernetes.io/storage-provisioner", "volume.beta.kubernetes.io/storage-provisioner"];
-const SELECTED_NODE: &str = "volume.kubernetes.io/selected-node";
+pub const SELECTED_NODE: &str = "volume.kubernetes.io/selected-node";
 /// Parameters of a class with this prefix are for whoever calls the driver, not for the driver.
 const OWN_PREFIX: &str = "csi.storage.k8s.io/";
 /// Labels of a namespace that say whose it is, and the parameters the driver is told it in.
@@ -20,10 +19,12 @@ const OWNERS: [(&str, &str); 2] = [("plasmacloud.io/org-id", "org_id"), ("plasma
 const DEFAULT_FS_TYPE: &str = "ext4";
 
 pub struct Provisioner {
-    driver: Driver,
-    claims: Objects<PersistentVolumeClaim>,
+    pub(crate) kit: Kit,
+    pub(crate) driver: Driver,
+    pub(crate) claims: Objects<PersistentVolumeClaim>,
     volumes: Objects<PersistentVolume>,
-    classes: Objects<StorageClass>,
+    pub(crate) classes: Objects<StorageClass>,
+    attributes: Objects<VolumeAttributesClass>,
     namespaces: Objects<Namespace>,
     snapshots: Objects<VolumeSnapshot>,
     contents: Objects<VolumeSnapshotContent>,
@@ -35,6 +36,8 @@ pub struct World {
     pub key: ObjectKey,
     pub claim: Arc<PersistentVolumeClaim>,
     pub class: Option<Arc<StorageClass>>,
+    /// The attributes' class that the claim names, if it is there.
+    pub attributes: Option<Arc<VolumeAttributesClass>>,
     /// Whether the volume's object is there already.
     pub made: bool,
     /// What the namespace's labels say of whose it is, as parameters.
@@ -47,8 +50,13 @@ pub struct World {
 
 #[derive(Debug, PartialEq)]
 pub enum Action {
-    /// Says that this node is the one; of several that want to be, one's write counts.
-    Choose,
+    /// Says that this node is the one, if it has room; of several that want to be, one's write counts.
+    Choose {
+        parameters: BTreeMap<String, String>,
+        bytes: i64,
+    },
+    /// Leaves the choice of the node to be made anew.
+    GiveBack(String),
     Create {
         request: Box<CreateVolumeRequest>,
         fs_type: String,
@@ -64,18 +72,21 @@ pub enum Action {
 pub fn runner(kit: &Kit, driver: Driver) -> Runner<Provisioner> {
     let (claims, volumes, classes) = (kit.objects::<PersistentVolumeClaim>(), kit.objects::<PersistentVolume>(), kit.objects::<StorageClass>());
     let (namespaces, snapshots, contents) = (kit.objects::<Namespace>(), kit.objects::<VolumeSnapshot>(), kit.objects::<VolumeSnapshotContent>());
+    let attributes = kit.objects::<VolumeAttributesClass>();
     let events = kit.recorder("stor.plasmacloud.io_provisioner");
     let controller = Provisioner {
+        kit: kit.clone(),
         driver,
         claims: claims.clone(),
         volumes: volumes.clone(),
         classes: classes.clone(),
+        attributes: attributes.clone(),
         namespaces: namespaces.clone(),
         snapshots: snapshots.clone(),
         contents: contents.clone(),
         events,
     };
-    let (of_claim, of_snapshot) = (claims.clone(), claims.clone());
+    let (of_claim, of_snapshot, of_attributes) = (claims.clone(), claims.clone(), claims.clone());
     Runner::new(controller)
         .watch(&claims, move |change| {
             // A copy waits for its source to be bound, and its source for the copy to be made.
@@ -85,6 +96,14 @@ pub fn runner(kit: &Kit, driver: Driver) -> Runner<Provisioner> {
             copies.into_iter().chain(copied).chain([change.key.clone()]).collect()
         })
         .watch(&snapshots, move |change| source::of_it(&of_snapshot, &change.key, "VolumeSnapshot"))
+        .watch(&attributes, move |change| {
+            let waits = |claim: &PersistentVolumeClaim| {
+                let spec = claim.spec.as_ref();
+                spec.is_some_and(|spec| spec.volume_name.is_none() && spec.volume_attributes_class_name.as_deref() == Some(&*change.key.name))
+            };
+            let all = if change.key.cluster.is_root() { of_attributes.all() } else { Vec::new() };
+            all.into_iter().filter(|(_, claim)| waits(claim)).map(|(key, _)| key).collect()
+        })
         .needs(&volumes)
         .needs(&classes)
         .needs(&namespaces)
@@ -105,6 +124,8 @@ impl Controller for Provisioner {
         let spec = claim.spec.as_ref()?;
         let root = api_meta::ClusterName::root();
         let class = storage_class::host_class_of(&self.classes, &key.cluster, &claim);
+        let attributes = spec.volume_attributes_class_name.as_ref();
+        let attributes = attributes.and_then(|name| storage_class::host_attributes_class_of(&self.attributes, &key.cluster, &claim, name));
         let made = self.volumes.get(&ObjectKey::new(&key.cluster, "", &persistent_volume::name(&claim))).is_some();
         let namespace = key.cluster.host_object().map_or(&*key.namespace, |(namespace, _)| namespace);
         let labels = self.namespaces.get(&ObjectKey::new(&root, "", namespace)).and_then(|namespace| namespace.metadata.labels.clone()).unwrap_or_default();
@@ -127,7 +148,7 @@ impl Controller for Provisioner {
         let copied = source::of_it(&self.claims, key, "PersistentVolumeClaim")
             .iter()
             .any(|copy| self.claims.get(copy).is_some_and(|copy| copy.status.as_ref().and_then(|status| status.phase.as_deref()) != Some("Bound")));
-        Some(World { facts: self.driver.facts.clone(), key: key.clone(), claim, class, made, owners, source, copied })
+        Some(World { facts: self.driver.facts.clone(), key: key.clone(), claim, class, attributes, made, owners, source, copied })
     }
 
     fn reconcile(world: &World) -> Plan<Action> {
@@ -151,10 +172,16 @@ impl Controller for Provisioner {
                 .into();
         }
         let waits = class.volume_binding_mode.as_deref() == Some("WaitForFirstConsumer");
+        let elsewhere = source::is_elsewhere(&world.source, facts);
         match annotation(SELECTED_NODE) {
             Some(node) if *node != facts.node_name => return Plan::nothing(),
-            None if waits => return Plan::nothing(),
-            None => return vec![Action::Choose].into(),
+            None if waits || elsewhere => return Plan::nothing(),
+            None => {
+                let parameters = class.parameters.iter().flatten().filter(|(name, _)| !name.starts_with(OWN_PREFIX));
+                let parameters = parameters.map(|(name, value)| (name.clone(), value.clone())).collect();
+                return vec![Action::Choose { parameters, bytes: bytes(&requests(spec)) }].into();
+            }
+            Some(node) if elsewhere => return vec![Action::GiveBack(format!("what the volume is to begin with can't be read on node {node:?}"))].into(),
             Some(_) => {}
         }
         let mut plan = Plan::nothing();
@@ -175,12 +202,10 @@ impl Controller for Provisioner {
     async fn act(&self, key: &ObjectKey, action: Action) -> Result<(), Error> {
         let Some(claim) = self.claims.get(key) else { return Ok(()) };
         match action {
-            Action::Choose => {
-                let patch = json!({"metadata": {"annotations": {SELECTED_NODE: self.driver.facts.node_name}}});
-                match self.claims.patch(key, "", &patch, &Preconditions::exactly(&claim.metadata)).await {
-                    Err(error) if !error.is_conflict() => Err(error),
-                    _ => Ok(()),
-                }
+            Action::Choose { parameters, bytes } => self.choose(key, &claim, parameters, bytes).await,
+            Action::GiveBack(why) => {
+                self.failed_to_provision(key, &claim, &why);
+                self.give_back(key, &claim).await
             }
             Action::Refuse(why) => {
                 self.failed_to_provision(key, &claim, &why);
@@ -210,6 +235,12 @@ impl Provisioner {
                 return Err(refused(&status));
             }
         };
+        // A machine says where its own volumes lie, and nobody else's.
+        if facts.topology.as_ref().is_some_and(|here| made.accessible_topology != std::slice::from_ref(here)) {
+            let why = format!("driver {:?} of node {:?} has made volume {:?} elsewhere", facts.name, facts.node_name, made.volume_id);
+            self.failed_to_provision(key, claim, &why);
+            return Err(Error::NotYet(why));
+        }
         let Some(class) = storage_class::host_class_of(&self.classes, &key.cluster, claim) else {
             return Err(Error::NotYet(format!("class {class_name:?} is gone")));
         };
@@ -236,29 +267,22 @@ impl Provisioner {
         let class = claim.spec.as_ref().and_then(|spec| spec.storage_class_name.as_deref()).unwrap_or_default();
         self.events.warning(&key.cluster, claim, "ProvisioningFailed", format!("failed to provision volume with StorageClass {class:?}: {why}"));
     }
+}
 
-    /// Lets the scheduler choose another node where this one has no room.
-    async fn reschedule(&self, key: &ObjectKey, claim: &PersistentVolumeClaim, status: &tonic::Status) -> Result<(), Error> {
-        let class = storage_class::host_class_of(&self.classes, &key.cluster, claim);
-        let chosen_for_pod = class.is_some_and(|class| class.volume_binding_mode.as_deref() == Some("WaitForFirstConsumer"));
-        if status.code() != tonic::Code::ResourceExhausted || !chosen_for_pod {
-            return Ok(());
-        }
-        let patch = json!({"metadata": {"annotations": {SELECTED_NODE: null}}});
-        match self.claims.patch(key, "", &patch, &Preconditions::uid_of(&claim.metadata)).await {
-            Err(error) if !error.is_conflict() && !error.is_not_found() => Err(error),
-            _ => Ok(()),
-        }
-    }
+fn requests(spec: &PersistentVolumeClaimSpec) -> BTreeMap<String, api_meta::Quantity> {
+    controller_kit::pod_resources::parse(spec.resources.as_ref().and_then(|resources| resources.requests.as_ref()))
+}
+
+fn bytes(amounts: &BTreeMap<String, api_meta::Quantity>) -> i64 {
+    amounts.get("storage").map(|amount| amount.units()).unwrap_or_default()
 }
 
 /// What the driver is asked for, or why it can't be asked.
 fn request(world: &World, class: &StorageClass) -> Result<Action, String> {
     let World { facts, claim, .. } = world;
     let spec = claim.spec.clone().unwrap_or_default();
-    let requests = controller_kit::pod_resources::parse(spec.resources.as_ref().and_then(|resources| resources.requests.as_ref()));
+    let requests = requests(&spec);
     let limits = controller_kit::pod_resources::parse(spec.resources.as_ref().and_then(|resources| resources.limits.as_ref()));
-    let bytes = |amounts: &BTreeMap<String, api_meta::Quantity>| amounts.get("storage").map(|amount| amount.units()).unwrap_or_default();
     let (mut parameters, mut fs_type) = (world.owners.clone(), DEFAULT_FS_TYPE.to_owned());
     for (key, value) in class.parameters.iter().flatten() {
         match key.strip_prefix(OWN_PREFIX) {
@@ -287,7 +311,22 @@ fn request(world: &World, class: &StorageClass) -> Result<Action, String> {
         parameters,
         volume_content_source: source,
         accessibility_requirements: here,
+        mutable_parameters: mutable_parameters(world, &spec)?,
         ..Default::default()
     };
     Ok(Action::Create { request: Box::new(request), fs_type })
+}
+
+/// What the class of attributes says that the claim names.
+fn mutable_parameters(world: &World, spec: &PersistentVolumeClaimSpec) -> Result<BTreeMap<String, String>, String> {
+    let World { facts, attributes, .. } = world;
+    let Some(name) = spec.volume_attributes_class_name.as_ref().filter(|name| !name.is_empty()) else { return Ok(BTreeMap::new()) };
+    let class = attributes.as_ref().ok_or_else(|| format!("volumeattributesclass.storage.k8s.io {name:?} not found"))?;
+    if class.driver_name != facts.name {
+        return Err(format!("VolumeAttributesClass {name:?} is of driver {:?}, not {:?}", class.driver_name, facts.name));
+    }
+    if !facts.can(Rpc::ModifyVolume) {
+        return Err(format!("the volumes of driver {:?} have no attributes that could be changed", facts.name));
+    }
+    Ok(class.parameters.clone().unwrap_or_default())
 }

@@ -1,14 +1,23 @@
-//! Resizer: makes volumes larger whose claims ask for more.
+//! Resizer: makes volumes larger whose claims ask for more, and lets go of what can't be (KEP-1790).
+use crate::claim_conditions;
 use crate::deleter::is_here;
-use crate::driver::{Driver, Facts, Rpc, message, refused};
+use crate::driver::{Driver, Facts, Rpc, is_final, is_infeasible, message, refused};
 use crate::persistent_volume::quantity;
+use crate::resize::{self, CONTROLLER_IN_PROGRESS, CONTROLLER_INFEASIBLE, NODE_PENDING, Sizes};
+use crate::slow_retries::SlowRetries;
 use controller_kit::{Controller, Error, Kit, ObjectKey, Objects, Plan, Preconditions, Recorder, Runner, async_trait, pod_resources, whole_seconds};
 use csi::v1::{CapacityRange, ControllerExpandVolumeRequest};
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
-use serde_json::json;
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use parking_lot::Mutex;
+use serde_json::{Value, json};
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
+use std::time::Duration;
 
-/// The condition of a claim whose volume could not be made larger.
+/// The conditions of a claim that are about its size.
+const KINDS: &[&str] = &["Resizing", PENDING, FAILED, "NodeResizeError"];
+const PENDING: &str = "FileSystemResizePending";
 const FAILED: &str = "ControllerResizeError";
 
 pub struct Resizer {
@@ -17,24 +26,38 @@ pub struct Resizer {
     claims: Objects<PersistentVolumeClaim>,
     volumes: Objects<PersistentVolume>,
     events: Recorder,
+    /// Claims whose last expansion the driver has refused for good.
+    refused: Mutex<HashSet<ObjectKey>>,
+    slow: SlowRetries,
 }
 
 pub struct World {
     pub facts: Arc<Facts>,
     pub claim: Arc<PersistentVolumeClaim>,
     pub volume: Arc<PersistentVolume>,
+    /// Whether the driver's last word was a refusal.
+    pub refused: bool,
+    /// How long what was called impossible is not asked for again.
+    pub wait: Option<Duration>,
 }
 
 #[derive(Debug, PartialEq)]
 pub enum Action {
+    /// Says on the claim what is about to be asked for.
+    Begin(i64),
     Expand(Box<ControllerExpandVolumeRequest>),
 }
 
 pub fn runner(kit: &Kit, driver: Driver) -> Runner<Resizer> {
     let (claims, volumes) = (kit.objects::<PersistentVolumeClaim>(), kit.objects::<PersistentVolume>());
     let events = kit.recorder("external-resizer stor.plasmacloud.io");
-    let controller = Resizer { kit: kit.clone(), driver, claims: claims.clone(), volumes: volumes.clone(), events };
+    let (refused, slow) = (Mutex::default(), SlowRetries::default());
+    let controller = Resizer { kit: kit.clone(), driver, claims: claims.clone(), volumes: volumes.clone(), events, refused, slow };
     Runner::new(controller).watch_own(&claims).needs(&volumes)
+}
+
+fn bytes(amounts: Option<&BTreeMap<String, Quantity>>) -> Option<i64> {
+    pod_resources::parse(amounts).get("storage").map(|amount| amount.units())
 }
 
 #[async_trait]
@@ -47,25 +70,47 @@ impl Controller for Resizer {
     }
 
     fn observe(&self, key: &ObjectKey) -> Option<World> {
-        let claim = self.claims.get(key)?;
+        let Some(claim) = self.claims.get(key) else {
+            self.forget(key);
+            return None;
+        };
         let name = claim.spec.as_ref()?.volume_name.as_ref().filter(|name| !name.is_empty())?;
         let volume = self.volumes.get(&ObjectKey::new(&key.cluster, "", name))?;
-        Some(World { facts: self.driver.facts.clone(), claim, volume })
+        let (refused, wait) = (self.refused.lock().contains(key), self.slow.remaining(key, self.kit.clock().instant()));
+        Some(World { facts: self.driver.facts.clone(), claim, volume, refused, wait })
     }
 
     fn reconcile(world: &World) -> Plan<Action> {
-        let World { facts, claim, volume } = world;
+        let World { facts, claim, volume, .. } = world;
         let (Some(wanted), Some(has)) = (&claim.spec, &volume.spec) else { return Plan::nothing() };
         let Some(source) = has.csi.as_ref().filter(|source| source.driver == facts.name) else { return Plan::nothing() };
-        let bound = claim.status.as_ref().and_then(|status| status.phase.as_deref()) == Some("Bound");
-        let asked = pod_resources::parse(wanted.resources.as_ref().and_then(|resources| resources.requests.as_ref())).get("storage").copied();
-        let size = pod_resources::parse(has.capacity.as_ref()).get("storage").copied();
-        let told = pod_resources::parse(claim.status.as_ref().and_then(|status| status.capacity.as_ref())).get("storage").copied();
-        let pending = claim.status.iter().flat_map(|status| status.conditions.iter().flatten()).any(|condition| condition.type_ == "FileSystemResizePending");
-        // A volume that is larger than its claim says was grown by somebody who died before telling the node.
-        let grows = asked > size || (asked > told && !pending);
-        if !bound || !grows || claim.metadata.deletion_timestamp.is_some() || !is_here(facts, volume) || !facts.can(Rpc::ExpandVolume) {
+        let status = claim.status.clone().unwrap_or_default();
+        let owned = has.claim_ref.as_ref().is_none_or(|of| of.uid.is_none() || of.uid == claim.metadata.uid);
+        let (Some(asked), Some(size)) = (bytes(wanted.resources.as_ref().and_then(|resources| resources.requests.as_ref())), bytes(has.capacity.as_ref()))
+        else {
             return Plan::nothing();
+        };
+        let grows = status.phase.as_deref() == Some("Bound") && asked > bytes(status.capacity.as_ref()).unwrap_or_default();
+        if !grows || !owned || claim.metadata.deletion_timestamp.is_some() || !is_here(facts, volume) || !facts.can(Rpc::ExpandVolume) {
+            return Plan::nothing();
+        }
+        let sizes = Sizes {
+            asked,
+            has: size,
+            allocated: bytes(status.allocated_resources.as_ref()),
+            state: resize::state(&status),
+            pending: status.conditions.iter().flatten().any(|condition| condition.type_ == PENDING),
+            refused: world.refused,
+        };
+        let Some(required_bytes) = resize::next(&sizes) else { return Plan::nothing() };
+        let mut plan = Plan::nothing();
+        let begun = sizes.allocated == Some(required_bytes) && !sizes.state.is_empty();
+        if let Some(wait) = world.wait.filter(|_| begun) {
+            plan.look_again(wait);
+            return plan;
+        }
+        if !begun {
+            plan.push(Action::Begin(required_bytes));
         }
         let capability = csi::access::capability(
             has.access_modes.as_deref().unwrap_or_default(),
@@ -74,64 +119,92 @@ impl Controller for Resizer {
             has.mount_options.as_deref().unwrap_or_default(),
             facts.can(Rpc::SingleNodeMultiWriter),
         );
-        let required_bytes = asked.map(|asked| asked.units()).unwrap_or_default();
-        vec![Action::Expand(Box::new(ControllerExpandVolumeRequest {
+        plan.push(Action::Expand(Box::new(ControllerExpandVolumeRequest {
             volume_id: source.volume_handle.clone(),
             capacity_range: Some(CapacityRange { required_bytes, limit_bytes: 0 }),
             volume_capability: Some(capability),
             ..Default::default()
-        }))]
-        .into()
+        })));
+        plan
     }
 
-    async fn act(&self, key: &ObjectKey, Action::Expand(request): Action) -> Result<(), Error> {
-        let Some(world) = self.observe(key) else { return Ok(()) };
-        let World { claim, volume, .. } = world;
-        let name = volume.metadata.name.clone().unwrap_or_default();
-        self.events.normal(&key.cluster, &*claim, "Resizing", format!("External resizer is resizing volume {name}"));
-        let answer = match self.driver.controller.clone().controller_expand_volume(*request).await {
-            Ok(answer) => answer.into_inner(),
-            Err(status) => {
-                let why = format!("resize volume {name:?} by resizer {:?} failed: {}", self.driver.facts.name, message(&status));
-                self.events.warning(&key.cluster, &*claim, "VolumeResizeFailed", &*why);
-                self.tell_failure(key, &claim, &why).await?;
-                return Err(refused(&status));
+    async fn act(&self, key: &ObjectKey, action: Action) -> Result<(), Error> {
+        let Some(World { claim, volume, .. }) = self.observe(key) else { return Ok(()) };
+        match action {
+            Action::Begin(bytes) => {
+                let mut status = self.status(&claim, &[("Resizing", "")], false);
+                status["allocatedResources"] = json!({"storage": quantity(bytes)});
+                status["allocatedResourceStatuses"] = json!({"storage": CONTROLLER_IN_PROGRESS});
+                self.claims.patch(key, "/status", &json!({ "status": status }), &Preconditions::uid_of(&claim.metadata)).await.map(drop)
             }
-        };
-        let capacity = json!({"storage": quantity(answer.capacity_bytes)});
-        let volume_key = ObjectKey::of(&key.cluster, &volume.metadata);
-        self.volumes.patch(&volume_key, "", &json!({"spec": {"capacity": capacity}}), &Preconditions::uid_of(&volume.metadata)).await?;
-        let mut conditions = claim.status.as_ref().and_then(|status| status.conditions.clone()).unwrap_or_default();
-        conditions.retain(|condition| !matches!(condition.type_.as_str(), "Resizing" | "FileSystemResizePending" | FAILED));
-        let mut conditions = json!(conditions);
-        if answer.node_expansion_required {
-            let pending = json!({
-                "type": "FileSystemResizePending", "status": "True", "lastTransitionTime": whole_seconds(self.kit.now()),
-                "message": "Waiting for user to (re-)start a pod to finish file system resize of volume on node.",
-            });
-            conditions.as_array_mut().expect("a list was encoded").push(pending);
-            self.claims.patch(key, "/status", &json!({"status": {"conditions": conditions}}), &Preconditions::uid_of(&claim.metadata)).await?;
-            self.events.normal(&key.cluster, &*claim, "FileSystemResizeRequired", "Require file system resize of volume on node");
-        } else {
-            let status = json!({"status": {"conditions": conditions, "capacity": capacity}});
-            self.claims.patch(key, "/status", &status, &Preconditions::uid_of(&claim.metadata)).await?;
-            self.events.normal(&key.cluster, &*claim, "VolumeResizeSuccessful", "Resize volume succeeded");
+            Action::Expand(request) => self.expand(key, &claim, &volume, *request).await,
         }
-        Ok(())
     }
 }
 
 impl Resizer {
-    /// Says on the claim what keeps its volume from growing: once, as each writing has this controller look again, and what a driver says of
-    /// the room it has left is never the same twice. The events tell the rest.
-    async fn tell_failure(&self, key: &ObjectKey, claim: &PersistentVolumeClaim, why: &str) -> Result<(), Error> {
-        let conditions = claim.status.as_ref().and_then(|status| status.conditions.clone()).unwrap_or_default();
-        if conditions.iter().any(|condition| condition.type_ == FAILED) {
+    fn forget(&self, key: &ObjectKey) {
+        self.refused.lock().remove(key);
+        self.slow.remove(key);
+    }
+
+    /// The claim's conditions, in a status to patch with.
+    fn status(&self, claim: &PersistentVolumeClaim, new: &[(&str, &str)], keep: bool) -> Value {
+        let old = claim.status.as_ref().and_then(|status| status.conditions.as_deref()).unwrap_or_default();
+        json!({"conditions": claim_conditions::merge(old, KINDS, new, keep, &whole_seconds(self.kit.now()))})
+    }
+
+    async fn expand(
+        &self,
+        key: &ObjectKey,
+        claim: &PersistentVolumeClaim,
+        volume: &PersistentVolume,
+        request: ControllerExpandVolumeRequest,
+    ) -> Result<(), Error> {
+        let name = volume.metadata.name.clone().unwrap_or_default();
+        self.events.normal(&key.cluster, claim, "Resizing", format!("External resizer is resizing volume {name}"));
+        let answer = match self.driver.controller.clone().controller_expand_volume(request).await {
+            Ok(answer) => answer.into_inner(),
+            Err(status) => {
+                let why = format!("resize volume {name:?} by resizer {:?} failed: {}", self.driver.facts.name, message(&status));
+                self.events.warning(&key.cluster, claim, "VolumeResizeFailed", &*why);
+                self.tell_failure(key, claim, &status).await?;
+                return Err(refused(&status));
+            }
+        };
+        self.forget(key);
+        let capacity = json!({"storage": quantity(answer.capacity_bytes)});
+        let volume_key = ObjectKey::of(&key.cluster, &volume.metadata);
+        self.volumes.patch(&volume_key, "", &json!({"spec": {"capacity": capacity}}), &Preconditions::uid_of(&volume.metadata)).await?;
+        let uid = Preconditions::uid_of(&claim.metadata);
+        if answer.node_expansion_required {
+            let waits = "Waiting for user to (re-)start a pod to finish file system resize of volume on node.";
+            let mut status = self.status(claim, &[(PENDING, waits)], false);
+            status["allocatedResourceStatuses"] = json!({"storage": NODE_PENDING});
+            self.claims.patch(key, "/status", &json!({ "status": status }), &uid).await?;
+            self.events.normal(&key.cluster, claim, "FileSystemResizeRequired", "Require file system resize of volume on node");
+        } else {
+            let mut status = self.status(claim, &[], false);
+            status["capacity"] = capacity;
+            status["allocatedResourceStatuses"] = Value::Null;
+            self.claims.patch(key, "/status", &json!({ "status": status }), &uid).await?;
+            self.events.normal(&key.cluster, claim, "VolumeResizeSuccessful", "Resize volume succeeded");
+        }
+        Ok(())
+    }
+
+    /// Says on the claim what keeps its volume from growing, if that is sure.
+    async fn tell_failure(&self, key: &ObjectKey, claim: &PersistentVolumeClaim, status: &tonic::Status) -> Result<(), Error> {
+        self.forget(key);
+        if !is_final(status) {
             return Ok(());
         }
-        let mut conditions = json!(conditions);
-        let failed = json!({"type": FAILED, "status": "True", "lastTransitionTime": whole_seconds(self.kit.now()), "message": why});
-        conditions.as_array_mut().expect("a list was encoded").push(failed);
-        self.claims.patch(key, "/status", &json!({"status": {"conditions": conditions}}), &Preconditions::uid_of(&claim.metadata)).await.map(drop)
+        self.refused.lock().insert(key.clone());
+        let mut patch = self.status(claim, &[(FAILED, &format!("failed to expand pvc with {}", message(status)))], true);
+        if is_infeasible(status) {
+            self.slow.add(key, self.kit.clock().instant());
+            patch["allocatedResourceStatuses"] = json!({"storage": CONTROLLER_INFEASIBLE});
+        }
+        self.claims.patch(key, "/status", &json!({ "status": patch }), &Preconditions::uid_of(&claim.metadata)).await.map(drop)
     }
 }

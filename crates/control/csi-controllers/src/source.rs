@@ -1,7 +1,8 @@
 //! Source: what a new volume begins with, a snapshot or another claim's volume, and whether it may.
+use crate::deleter::is_here;
 use crate::driver::{Facts, Rpc};
-use crate::snapshots::{VolumeSnapshot, VolumeSnapshotContent};
 use crate::tenancy;
+use controller_kit::volume_snapshot::{VolumeSnapshot, VolumeSnapshotContent};
 use controller_kit::{Error, ObjectKey, Objects, Preconditions};
 use csi::v1::VolumeContentSource;
 use csi::v1::volume_content_source::{SnapshotSource, Type, VolumeSource};
@@ -50,6 +51,19 @@ pub async fn hold(claims: &Objects<PersistentVolumeClaim>, key: &ObjectKey, hold
     match claims.patch(key, "", &json!({"metadata": {"finalizers": finalizers}}), &Preconditions::exactly(&claim.metadata)).await {
         Err(error) if !error.is_not_found() => Err(error),
         _ => Ok(()),
+    }
+}
+
+/// Whether it can only be read on another node than the driver's.
+pub fn is_elsewhere(source: &Source, facts: &Facts) -> bool {
+    let of_driver = |driver: Option<&str>| facts.topology.is_some() && driver == Some(&facts.name);
+    match source {
+        Source::Claim { volume: Some(volume), .. } => {
+            let driver = volume.spec.as_ref().and_then(|spec| spec.csi.as_ref()).map(|source| &*source.driver);
+            of_driver(driver) && !is_here(facts, volume)
+        }
+        Source::Snapshot { content: Some(content), .. } => of_driver(Some(&content.spec.driver)) && content.node().is_some_and(|node| node != facts.node_name),
+        _ => false,
     }
 }
 

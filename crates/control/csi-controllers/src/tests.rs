@@ -2,7 +2,7 @@
 use crate::driver::{Facts, Rpc};
 use crate::persistent_volume::{FINALIZER, PROVISIONED_BY};
 use crate::source::Source;
-use crate::{attacher, deleter, provisioner, resizer};
+use crate::{attacher, deleter, modifier, provisioner, resizer};
 use api_meta::ClusterName;
 use controller_kit::{Controller, ObjectKey};
 use serde_json::{Value, json};
@@ -16,7 +16,10 @@ fn typed<K: serde::de::DeserializeOwned>(value: Value) -> Arc<K> {
 
 fn merge(into: &mut Value, from: Value) {
     match (into, from) {
-        (Value::Object(into), Value::Object(from)) => from.into_iter().for_each(|(k, v)| merge(into.entry(k).or_insert(Value::Null), v)),
+        (Value::Object(into), Value::Object(from)) => {
+            from.into_iter().for_each(|(k, v)| merge(into.entry(k).or_insert(Value::Null), v));
+            into.retain(|_, value| !value.is_null());
+        }
         (into, from) => *into = from,
     }
 }
@@ -27,6 +30,10 @@ fn with(mut value: Value, change: Value) -> Value {
 }
 
 fn provisions(cluster: &str, claim: Value, class: Value) -> Vec<String> {
+    provisions_from(cluster, claim, class, Source::Nothing)
+}
+
+fn provisions_from(cluster: &str, claim: Value, class: Value, source: Source) -> Vec<String> {
     let base = json!({"metadata": {"name": "data", "namespace": "n", "uid": "u",
         "annotations": {"volume.kubernetes.io/storage-provisioner": "d.example", "volume.kubernetes.io/selected-node": "n1"}},
         "spec": {"storageClassName": "c", "accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}});
@@ -37,13 +44,15 @@ fn provisions(cluster: &str, claim: Value, class: Value) -> Vec<String> {
         key: ObjectKey::new(&cluster, "n", "data"),
         claim: typed(with(base, claim)),
         class: Some(typed(class)),
+        attributes: None,
         made: false,
         owners: [("org_id".to_owned(), "o".to_owned())].into(),
-        source: Source::Nothing,
+        source,
         copied: false,
     };
     let told = provisioner::Provisioner::reconcile(&world).actions.into_iter().map(|action| match action {
-        provisioner::Action::Choose => "choose".to_owned(),
+        provisioner::Action::Choose { parameters, bytes } => format!("choose {bytes} {parameters:?}"),
+        provisioner::Action::GiveBack(why) => why,
         provisioner::Action::Refuse(why) => why,
         provisioner::Action::HoldSource { claim, hold } => format!("hold {claim}: {hold}"),
         provisioner::Action::Create { request, fs_type } => {
@@ -65,6 +74,26 @@ fn a_volume_is_made_for_the_claims_of_this_node_alone() {
     assert_eq!(provisions("root", json!({"spec": {"volumeName": "v"}}), json!({})), [""; 0]);
     let nobody = json!({"metadata": {"annotations": null}});
     assert!(provisions("root", nobody, json!({})).is_empty(), "nobody asked");
+}
+
+#[test]
+fn a_copy_is_made_where_its_source_lies() {
+    let lies_on = |node: &str| {
+        let content = json!({"metadata": {"labels": {"snapshot.storage.kubernetes.io/managed-by": node}}, "spec": {"driver": "d.example"}});
+        Source::Snapshot { name: "s".into(), snapshot: None, content: Some(typed(content)) }
+    };
+    let elsewhere = "what the volume is to begin with can't be read on node \"n1\"";
+    assert_eq!(provisions_from("root", json!({}), json!({}), lies_on("n2")), [elsewhere]);
+    assert_ne!(provisions_from("root", json!({}), json!({}), lies_on("n1")), [elsewhere]);
+    let zone = |zone: &str| json!({"spec": {"nodeAffinity": {"required": {"nodeSelectorTerms": [{"matchExpressions": [{"key": "zone", "operator": "In", "values": [zone]}]}]}}}});
+    let copy_of = |zone: Value| Source::Claim { name: "c".into(), claim: None, volume: Some(typed(volume(zone))) };
+    assert_eq!(provisions_from("root", json!({}), json!({}), copy_of(zone("n2"))), [elsewhere]);
+    // Where no pod chooses the node, only one that can read the source may.
+    let unchosen = json!({"metadata": {"annotations": {"volume.kubernetes.io/selected-node": null}}});
+    let at_once = json!({"volumeBindingMode": "Immediate", "parameters": {"type": "ssd", "csi.storage.k8s.io/fstype": "xfs"}});
+    assert_eq!(provisions_from("root", unchosen.clone(), at_once.clone(), lies_on("n2")), [""; 0]);
+    assert_eq!(provisions_from("root", unchosen.clone(), at_once.clone(), lies_on("n1")), [r#"choose 1073741824 {"type": "ssd"}"#]);
+    assert_eq!(provisions_from("root", unchosen, at_once, copy_of(zone("n1"))), [r#"choose 1073741824 {"type": "ssd"}"#]);
 }
 
 fn volume(change: Value) -> Value {
@@ -136,13 +165,53 @@ fn a_volume_grows_until_its_claim_has_what_it_asks_for() {
             facts: Arc::new(Facts::of_test(ALL)),
             claim: typed(claim),
             volume: typed(volume(json!({"spec": {"capacity": {"storage": size}}, "status": {"phase": "Bound"}}))),
+            refused: false,
+            wait: None,
         };
-        let actions = resizer::Resizer::reconcile(&world).actions;
-        actions.iter().map(|resizer::Action::Expand(request)| request.capacity_range.unwrap().required_bytes).next()
+        let size = |action| match action {
+            resizer::Action::Begin(_) => None,
+            resizer::Action::Expand(request) => Some(request.capacity_range.unwrap().required_bytes),
+        };
+        resizer::Resizer::reconcile(&world).actions.into_iter().find_map(size)
     };
     assert_eq!(decide("1Gi", json!({})), Some(2 << 30));
     assert_eq!(decide("2Gi", json!({})), Some(2 << 30), "the node was not told");
     assert_eq!(decide("2Gi", json!({"status": {"conditions": [{"type": "FileSystemResizePending", "status": "True"}]}})), None);
     assert_eq!(decide("2Gi", json!({"status": {"capacity": {"storage": "2Gi"}}})), None);
     assert_eq!(decide("1Gi", json!({"status": {"phase": "Pending"}})), None);
+}
+
+#[test]
+fn attributes_are_given_when_the_class_is_there_and_given_up_when_it_is_no_longer_named() {
+    let decide = |claim: Value, class: Option<&str>, wait: Option<u64>| -> String {
+        let base = json!({"metadata": {"name": "data", "namespace": "n"}, "spec": {"volumeName": "v", "volumeAttributesClassName": "gold"}, "status": {"phase": "Bound"}});
+        let class = class.map(|driver| typed(json!({"metadata": {"name": "gold"}, "driverName": driver, "parameters": {"a": "b"}})));
+        let facts = Arc::new(Facts::of_test(&[Rpc::ModifyVolume]));
+        let wait = wait.map(std::time::Duration::from_secs);
+        let world = modifier::World { facts, claim: typed(with(base, claim)), volume: typed(volume(json!({}))), class, wait };
+        let told = modifier::Modifier::reconcile(&world).actions.into_iter().map(|action| match action {
+            modifier::Action::Wait => "wait".to_owned(),
+            modifier::Action::Begin => "begin".into(),
+            modifier::Action::Modify { volume_id, parameters } => format!("modify {volume_id} {parameters:?}"),
+            modifier::Action::Refuse(why) => why,
+            modifier::Action::Forget => "forget".into(),
+        });
+        told.collect::<Vec<_>>().join(", ")
+    };
+    let under_way = |state: &str| json!({"status": {"modifyVolumeStatus": {"status": state, "targetVolumeAttributesClassName": "gold"}}});
+    let modify = r#"modify h {"a": "b"}"#;
+    assert_eq!(decide(json!({}), Some("d.example"), None), format!("begin, {modify}"));
+    assert_eq!(decide(json!({}), None, None), "wait");
+    assert_eq!(decide(under_way("Pending"), None, None), "");
+    assert_eq!(decide(under_way("Pending"), Some("d.example"), None), format!("begin, {modify}"));
+    assert_eq!(decide(under_way("InProgress"), Some("d.example"), None), modify);
+    assert_eq!(decide(under_way("Infeasible"), Some("d.example"), Some(60)), "", "it was refused a moment ago");
+    assert_eq!(decide(under_way("Infeasible"), Some("d.example"), None), modify);
+    let another = json!({"spec": {"volumeAttributesClassName": "silver"}});
+    assert_eq!(decide(with(under_way("Infeasible"), another), Some("d.example"), Some(60)), format!("begin, {modify}"));
+    assert_eq!(decide(json!({}), Some("other.example"), None), r#"begin, VolumeAttributesClass "gold" is of driver "other.example", not "d.example""#);
+    assert_eq!(decide(json!({"status": {"currentVolumeAttributesClassName": "gold"}}), Some("d.example"), None), "");
+    let back = json!({"status": {"currentVolumeAttributesClassName": "gold", "modifyVolumeStatus": {"status": "Infeasible"}}});
+    assert_eq!(decide(back, Some("d.example"), None), "forget");
+    assert_eq!(decide(json!({"status": {"phase": "Pending"}}), Some("d.example"), None), "");
 }

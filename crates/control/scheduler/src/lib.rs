@@ -2,6 +2,7 @@
 
 mod amounts;
 mod binding;
+mod claim_users;
 mod core;
 mod filters;
 mod fit_error;

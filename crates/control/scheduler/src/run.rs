@@ -42,6 +42,8 @@ pub async fn run(settings: SchedulerSettings, kit: Kit, shutdown: CancellationTo
             nodes: kit.objects(),
             drivers: kit.objects(),
             capacities: kit.objects(),
+            snapshots: kit.objects(),
+            contents: kit.objects(),
         },
         budgets: kit.objects(),
         bindings: Arc::new(Semaphore::new(settings.bindings)),
@@ -60,6 +62,8 @@ pub async fn run(settings: SchedulerSettings, kit: Kit, shutdown: CancellationTo
             scheduler.storage.nodes.synced(),
             scheduler.storage.drivers.synced(),
             scheduler.storage.capacities.synced(),
+            scheduler.storage.snapshots.synced(),
+            scheduler.storage.contents.synced(),
             scheduler.budgets.synced()
         )
     };

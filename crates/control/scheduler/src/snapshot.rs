@@ -1,4 +1,5 @@
 //! Snapshot: all nodes with their pods, kept up to date change by change, never rebuilt.
+use crate::claim_users::ClaimUsers;
 use crate::spread_tally::{Parts, Spread};
 use crate::tallies::Tallies;
 use crate::term::Term;
@@ -55,6 +56,7 @@ pub struct Snapshot {
     /// Pods that shall run on a node once its victims are gone.
     nominated: HashMap<Arc<str>, Vec<Arc<PodInfo>>>,
     namespaces: NamespaceLabels,
+    claims: ClaimUsers,
     /// INVARIANT: these say of `nodes` and their pods what counting them all would say.
     standing: StandingTerms,
     meant: Mutex<Tallies<Meant>>,
@@ -83,6 +85,10 @@ impl Snapshot {
     }
     pub fn namespaces(&self) -> &NamespaceLabels {
         &self.namespaces
+    }
+    /// Who uses which claim.
+    pub fn claims(&self) -> &ClaimUsers {
+        &self.claims
     }
     /// The affinity terms of pods that are placed.
     pub fn standing(&self) -> &StandingTerms {
@@ -176,12 +182,14 @@ impl Snapshot {
                 name
             }
         };
+        self.claims.add(&info);
         self.placed.insert(info.key.clone(), Placed { node: name, info });
     }
 
     /// True if it was anywhere.
     pub fn remove_pod(&mut self, key: &ObjectKey) -> bool {
         let Some(Placed { node, info }) = self.placed.remove(key) else { return false };
+        self.claims.remove(&info);
         if let Some(at) = self.index_of(&node) {
             self.nodes[at].remove(&info);
             self.count_pod(&info, at, -1);

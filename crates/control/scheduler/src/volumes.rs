@@ -1,6 +1,7 @@
 //! Volumes: what a pod's claims say about where it can run.
 use api_meta::{ClusterName, LabelSelector};
 use controller_kit::node_selector::{self, NodeTerm};
+use controller_kit::volume_snapshot::{VolumeSnapshot, VolumeSnapshotContent};
 use controller_kit::{ObjectKey, Objects, pod_resources, storage_class};
 use k8s_openapi::api::core::v1::{NodeSelectorRequirement, NodeSelectorTerm, PersistentVolume, PersistentVolumeClaim, Pod};
 use k8s_openapi::api::storage::v1::{CSIDriver, CSINode, CSIStorageCapacity, StorageClass};
@@ -47,6 +48,8 @@ pub struct Storage {
     pub nodes: Objects<CSINode>,
     pub drivers: Objects<CSIDriver>,
     pub capacities: Objects<CSIStorageCapacity>,
+    pub snapshots: Objects<VolumeSnapshot>,
+    pub contents: Objects<VolumeSnapshotContent>,
 }
 
 /// The claims a pod names, with those its ephemeral volumes make.
@@ -105,6 +108,7 @@ pub fn look(pod: &Pod, key: &ObjectKey, storage: &Storage) -> Volumes {
                 let class = storage_class::class_of(classes, &key.cluster, &claim);
                 if let Some(class) = class.filter(|class| class.volume_binding_mode.as_deref() == Some("WaitForFirstConsumer")) {
                     found.affinities.extend(nodes_of(&class.provisioner, nodes));
+                    found.affinities.extend(source_of(&claim, key, &class.provisioner, storage));
                     found.room.extend(room(&claim, &class, storage));
                     wanted.insert((class.provisioner.clone(), format!("{}/{}/{name}", key.cluster, key.namespace)));
                     found.waiting.push(name);
@@ -174,6 +178,30 @@ fn nodes_of(provisioner: &str, drivers: &Objects<CSINode>) -> Option<Vec<NodeTer
     // Nodes are the host cluster's.
     let nodes = drivers.list(&ClusterName::root(), None);
     let names: Vec<String> = nodes.iter().filter(|node| has(node)).filter_map(|node| node.metadata.name.clone()).collect();
-    let fields = NodeSelectorRequirement { key: "metadata.name".into(), operator: "In".into(), values: Some(names.clone()) };
-    (!names.is_empty()).then(|| vec![NodeTerm::new(&NodeSelectorTerm { match_fields: Some(vec![fields]), match_expressions: None })])
+    (!names.is_empty()).then(|| vec![named(names)])
+}
+
+fn named(names: Vec<String>) -> NodeTerm {
+    let fields = NodeSelectorRequirement { key: "metadata.name".into(), operator: "In".into(), values: Some(names) };
+    NodeTerm::new(&NodeSelectorTerm { match_fields: Some(vec![fields]), match_expressions: None })
+}
+
+/// The nodes where a driver can read what the volume of a claim is to begin with: a snapshot, or another claim's volume.
+/// `None` where that is not known yet, or does not matter.
+fn source_of(claim: &PersistentVolumeClaim, pod: &ObjectKey, driver: &str, storage: &Storage) -> Option<Vec<NodeTerm>> {
+    let source = claim.spec.as_ref()?.data_source.as_ref()?;
+    let (named_so, of_cluster) = (ObjectKey::new(&pod.cluster, &pod.namespace, &source.name), |name: &str| ObjectKey::new(&pod.cluster, "", name));
+    match source.kind.as_str() {
+        "PersistentVolumeClaim" => {
+            let volume = storage.volumes.get(&of_cluster(storage.claims.get(&named_so)?.spec.as_ref()?.volume_name.as_ref()?))?;
+            let spec = volume.spec.as_ref().filter(|spec| spec.csi.as_ref().is_some_and(|source| source.driver == driver))?;
+            Some(node_selector::terms(spec.node_affinity.as_ref()?.required.as_ref()?))
+        }
+        "VolumeSnapshot" => {
+            let content = storage.snapshots.get(&named_so)?.status.as_ref()?.bound_volume_snapshot_content_name.clone()?;
+            let content = storage.contents.get(&of_cluster(&content)).filter(|content| content.spec.driver == driver)?;
+            Some(vec![named(vec![content.node()?.to_owned()])])
+        }
+        _ => None,
+    }
 }

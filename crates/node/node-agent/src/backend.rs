@@ -189,6 +189,10 @@ impl StreamsBackend for AgentBackend {
         self.context.runtime.port_forward(sandbox_id, ports).await.map_err(failed)
     }
 
+    fn driver(&self, name: &str) -> Option<PathBuf> {
+        self.context.volumes.driver_socket(name)
+    }
+
     async fn summary(&self, cluster: &ClusterName) -> Result<Summary, BackendError> {
         let filter =
             ContainerStatsFilter { label_selector: [(crate::pod::identity::CLUSTER_LABEL.to_owned(), cluster.to_string())].into(), ..Default::default() };

@@ -176,6 +176,11 @@ impl VolumeManager {
         started.map(drop).map_err(|cause| VolumeError::TearDown { path: self.root.clone(), cause })
     }
 
+    /// The socket of a driver that is registered here now.
+    pub fn driver_socket(&self, driver: &str) -> Option<PathBuf> {
+        self.csi.plugins.now(driver).map(|plugin| plugin.socket.clone())
+    }
+
     /// The volumes of drivers that are or may be mounted here, as a node's `status.volumesInUse` names them.
     pub async fn in_use(&self) -> Vec<String> {
         self.csi.in_use().await

@@ -169,7 +169,8 @@ impl PodVolumes {
         let claim = following.current().await?;
         let pod_directory = manager.pod_directory(self.pod.metadata.uid.as_deref().unwrap_or_default());
         let pod_directory = pod_directory.map_err(|error| SetUpError::Refused(error.to_string()))?;
-        manager.csi.grow(manager.clients.cluster(&self.cluster), &pod_directory, &claim).await
+        let now = k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(manager.clock.now());
+        manager.csi.grow(manager.clients.cluster(&self.cluster), now, &pod_directory, &claim).await
     }
 
     async fn write_content(&mut self, manager: &VolumeManager, volume: &Volume, content: &Content<'_>) -> Result<MountedVolume, VolumeError> {

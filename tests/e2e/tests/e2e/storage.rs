@@ -127,6 +127,7 @@ allowVolumeExpansion: true
     kubectl.apply(&claim("copies", ", storageClassName: three-copies"));
     kubectl.until("kubectl describe pvc copies", SOON, |text| text.contains("replication 3 is not possible"));
     kubectl.sh("kubectl delete pvc huge copies --timeout=60s").ok();
+    crate::storage_attributes::change_and_are_protected(&cluster, &kubectl);
 
     // A StatefulSet's claims: one each, which grow.
     kubectl.apply(
@@ -265,12 +266,26 @@ allowVolumeExpansion: true
         text.contains("ProvisioningFailed") && text.contains("failed to provision volume with StorageClass \"now\": rpc error: code = ResourceExhausted")
     });
     kubectl.sh(r#"kubectl patch pvc first -p '{"spec":{"resources":{"requests":{"storage":"512Mi"}}}}'"#).ok();
-    kubectl.until("kubectl describe pvc first", SOON, |text| text.contains("VolumeResizeFailed") && text.contains("code = ResourceExhausted"));
+    kubectl.until("kubectl describe pvc first", SOON, |text| text.contains("VolumeResizeFailed") && text.contains("code = OutOfRange"));
     assert_eq!(kubectl.sh("kubectl get pvc first -o jsonpath='{.status.capacity.storage}'").ok(), "128Mi");
     kubectl.until("kubectl get pvc first -o jsonpath='{.status.conditions[*].type} {.status.conditions[*].message}'", SOON, |text| {
-        text.starts_with("ControllerResizeError") && text.contains("code = ResourceExhausted")
+        text.contains("ControllerResizeError") && text.contains("code = OutOfRange")
     });
+    let told = "kubectl get pvc first -o jsonpath='{.status.allocatedResources.storage} {.status.allocatedResourceStatuses.storage}'";
+    kubectl.until_it_prints(told, "512Mi ControllerResizeInfeasible");
     assert_eq!(volumes(), 1);
+
+    // Who asked for too much may ask for less, and not for less than there is.
+    let ask = |size: &str| kubectl.sh(&format!(r#"kubectl patch pvc first -p '{{"spec":{{"resources":{{"requests":{{"storage":"{size}"}}}}}}}}'"#));
+    assert!(ask("128Mi").err().contains("field can not be less than status.capacity"));
+    ask("144Mi").ok();
+    kubectl.until_it_prints("kubectl get pv -o jsonpath='{.items[*].spec.capacity.storage}'", "144Mi");
+    // A mounted ext4 grows where the machine may do that; else the next pod's start grows it.
+    delete_pod(&kubectl, "user");
+    kubectl.apply(&pod("user", "first"));
+    kubectl.sh(&format!("kubectl wait {READY} pod/user")).ok();
+    kubectl.until_it_prints("kubectl get pvc first -o jsonpath='{.status.capacity.storage}'", "144Mi");
+    kubectl.until_it_prints("kubectl get pvc first -o jsonpath='{.status.allocatedResourceStatuses}{.status.conditions}'", "");
 
     // The claim that waits gets its volume once there is room, by itself.
     kubectl.sh("kubectl delete pod user --timeout=60s && kubectl delete pvc first --timeout=60s").ok();

@@ -6,7 +6,7 @@ use testkit::{Cluster, Tool};
 
 const READY: &str = "--for=condition=Ready --timeout=90s";
 
-fn snapshot(name: &str, of: &str, with: &str) -> String {
+pub fn snapshot(name: &str, of: &str, with: &str) -> String {
     format!(
         r#"
 apiVersion: snapshot.storage.k8s.io/v1
@@ -17,12 +17,12 @@ spec: {{source: {of}{with}}}
     )
 }
 
-fn from(kind: &str, name: &str) -> String {
+pub fn from(kind: &str, name: &str) -> String {
     let group = if kind == "VolumeSnapshot" { "apiGroup: snapshot.storage.k8s.io, " } else { "" };
     format!(", dataSource: {{{group}kind: {kind}, name: {name}}}")
 }
 
-fn runs(kubectl: &Tool, pod: &str) {
+pub fn runs(kubectl: &Tool, pod: &str) {
     kubectl.sh(&format!("kubectl wait {READY} pod/{pod}")).ok();
 }
 

@@ -43,6 +43,9 @@ impl Resource for PersistentVolumeClaims {
     fn validate(new: &Value, old: Option<&Value>) -> FieldErrors {
         volume_validation::claim(new, old)
     }
+    fn validate_part(_subresource: &str, new: &Value, _old: &Value) -> FieldErrors {
+        volume_validation::claim_status(new)
+    }
 }
 
 /// `dataSource` and `dataSourceRef` say the same, unless the reference crosses namespaces.

@@ -79,12 +79,58 @@ pub fn claim(new: &Value, old: Option<&Value>) -> FieldErrors {
         }
     }
     take(&mut rest, before, "volumeAttributesClassName");
+    if spec["volumeAttributesClassName"] != before["volumeAttributesClassName"] && old["status"]["currentVolumeAttributesClassName"].is_set() {
+        let class = spec.field("volumeAttributesClassName");
+        if class.is_null() {
+            errors.forbidden(&class, "update to nil is forbidden when status.currentVolumeAttributesClassName is not nil");
+        } else if class.text().is_empty() {
+            errors.forbidden(&class, "update to an empty string is forbidden when status.currentVolumeAttributesClassName is not nil");
+        }
+    }
     if rest != *before {
         let changes = crate::pod_spec::update::differences(before, &rest);
         errors
             .forbidden(&spec, format!("spec is immutable after creation except resources.requests and volumeAttributesClassName for bound claims\n{changes}"));
     }
     all
+}
+
+const RESIZE_STATUSES: &[&str] =
+    &["ControllerResizeInProgress", "ControllerResizeInfeasible", "NodeResizePending", "NodeResizeInProgress", "NodeResizeInfeasible"];
+
+/// What is new in the status of a PersistentVolumeClaim.
+pub fn claim_status(new: &Value) -> FieldErrors {
+    let mut all = FieldErrors::new();
+    let errors = &mut all;
+    let root = At::root(new);
+    let status = root.field("status");
+    for (_, amount) in status.field("capacity").entries() {
+        resources::quantity(errors, &amount);
+    }
+    // Upstream's path has no `s` at its end.
+    let statuses = At::new(&new["status"]["allocatedResourceStatuses"], "status.allocatedResourceStatus");
+    for (name, state) in statuses.entries() {
+        resource_key(errors, &statuses, name);
+        if !RESIZE_STATUSES.contains(&state.text()) {
+            errors.push(api_meta::FieldError::not_supported(&statuses.path(), name, RESIZE_STATUSES));
+        }
+    }
+    let allocated = status.field("allocatedResources");
+    for (name, amount) in allocated.entries() {
+        if resource_key(errors, &allocated, name) {
+            resources::quantity(errors, &amount);
+        }
+    }
+    all
+}
+
+/// Of Kubernetes' own resources a claim has only storage. Gives whether it may.
+fn resource_key(errors: &mut FieldErrors, at: &At, name: &str) -> bool {
+    if quantities::is_native(name) && name != "storage" {
+        errors.push(api_meta::FieldError::not_supported(&at.path(), name, &["storage"]));
+        return false;
+    }
+    true
 }
 
 /// A PersistentVolume.
@@ -122,7 +168,19 @@ pub fn volume(new: &Value, old: Option<&Value>) -> FieldErrors {
         }
     }
     volume_source(errors, &spec);
+    let class = spec.field("volumeAttributesClassName");
+    if !class.is_null() {
+        if class.text().is_empty() {
+            errors.required(&class, "an empty string is disallowed");
+        }
+        if spec["csi"].is_null() {
+            errors.required(&spec.field("csi"), "has to be specified when using volumeAttributesClassName");
+        }
+    }
     if let Some(old) = old {
+        if class.is_null() && old["spec"]["volumeAttributesClassName"].is_set() {
+            errors.forbidden(&class, "update from non-nil value to nil is forbidden");
+        }
         let (now, before) = (source(&spec), source(&old["spec"]));
         if now != before {
             errors.forbidden(&spec.field("persistentvolumesource"), "spec.persistentvolumesource is immutable after creation");

@@ -151,6 +151,10 @@ fn volumes_and_claims() {
         .refuses(json!({"spec": {"hostPath": null}}), &["spec: Required value: must specify a volume type"])
         .refuses(json!({"spec": {"hostPath": {"path": "/a/../b"}}}), &["spec.hostPath.path: Invalid value: \"/a/../b\": must not contain '..'"])
         .refuses(json!({"spec": {"capacity": null}}), &["spec.capacity: Required value"])
+        .refuses(
+            json!({"spec": {"volumeAttributesClassName": "gold"}}),
+            &["spec.csi: Required value: has to be specified when using volumeAttributesClassName"],
+        )
         .refuses_update(
             json!({"spec": {"hostPath": {"path": "/y"}}}),
             &["spec.persistentvolumesource: Forbidden: spec.persistentvolumesource is immutable after creation"],

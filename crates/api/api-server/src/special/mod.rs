@@ -2,6 +2,7 @@
 mod binding;
 mod connect;
 mod eviction;
+mod node_driver;
 mod node_stream;
 mod proxy;
 mod reviews;

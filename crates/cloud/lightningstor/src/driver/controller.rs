@@ -1,7 +1,7 @@
 //! Controller: volumes made, attached, grown, copied and taken away.
 use super::{Driver, capabilities};
 use crate::server::{signed, unsigned};
-use crate::{Error, NewVolume, Source, TOPOLOGY_KEY, kubernetes, plan};
+use crate::{Attributes, Error, NewVolume, Source, TOPOLOGY_KEY, kubernetes, plan};
 use csi::v1::controller_server::Controller;
 use csi::v1::controller_service_capability::rpc::Type as Rpc;
 use csi::v1::controller_service_capability::{Rpc as RpcCapability, Type as CapabilityType};
@@ -92,9 +92,7 @@ impl Controller for Driver {
         let asked = request.into_inner();
         let name = named("name", asked.name)?;
         capabilities::check_all(&asked.volume_capabilities)?;
-        if !asked.mutable_parameters.is_empty() {
-            return Err(Error::Invalid("volumes of this driver have no attributes that could be changed".into()).into());
-        }
+        let attributes = Attributes::default().with(&asked.mutable_parameters)?;
         let parameters = kubernetes::Parameters::parse(&asked.parameters)?;
         if !self.is_accessible(asked.accessibility_requirements.as_ref()) {
             return Err(Error::ResourceExhausted(format!("the volume is wanted on other nodes than {:?}, where this driver runs", self.node_id)).into());
@@ -109,6 +107,7 @@ impl Controller for Driver {
             org_id: parameters.org_id,
             project_id: parameters.project_id,
             source: source(asked.volume_content_source)?,
+            attributes,
         };
         let volume = self.engine.create(new).await?;
         Ok(Response::new(CreateVolumeResponse { volume: Some(self.told(volume)) }))
@@ -201,6 +200,7 @@ impl Controller for Driver {
             Rpc::VolumeCondition,
             Rpc::GetVolume,
             Rpc::SingleNodeMultiWriter,
+            Rpc::ModifyVolume,
         ];
         let capability = |rpc: Rpc| ControllerServiceCapability { r#type: Some(CapabilityType::Rpc(RpcCapability { r#type: rpc as i32 })) };
         Ok(Response::new(ControllerGetCapabilitiesResponse { capabilities: all.map(capability).into() }))
@@ -234,7 +234,11 @@ impl Controller for Driver {
         let id = named("volume id", asked.volume_id)?;
         let (required, limit) = range(Some(asked.capacity_range.ok_or_else(|| Error::Invalid("the capacity range is missing".into()))?))?;
         let size = plan::size(required, limit)?;
-        let volume = self.engine.expand(&id, size).await?;
+        let volume = self.engine.expand(&id, size).await.map_err(|error| match error {
+            // A volume grows where it lies or not at all: whoever asked may ask for less.
+            Error::ResourceExhausted(why) => Error::OutOfRange(why),
+            other => other,
+        })?;
         if limit > 0 && volume.size_bytes > limit {
             return Err(Error::OutOfRange(format!("the volume has {} bytes already, and volumes don't shrink", volume.size_bytes)).into());
         }
@@ -258,8 +262,10 @@ impl Controller for Driver {
     }
 
     async fn controller_modify_volume(&self, request: Request<ControllerModifyVolumeRequest>) -> Result<Response<ControllerModifyVolumeResponse>, Status> {
-        self.engine.get(&named("volume id", request.into_inner().volume_id)?).await?;
-        Err(Status::unimplemented("volumes of this driver have no attributes that could be changed"))
+        let asked = request.into_inner();
+        let volume = self.engine.get(&named("volume id", asked.volume_id)?).await?;
+        self.engine.modify(&volume.id, volume.attributes.with(&asked.mutable_parameters)?).await?;
+        Ok(Response::new(ControllerModifyVolumeResponse {}))
     }
 }
 

@@ -2,7 +2,7 @@
 use super::Driver;
 use super::capabilities::{self, Capability, Mount};
 use crate::server::signed;
-use crate::{Error, Filesystem, Volume, filesystem, mounts};
+use crate::{Allocation, Error, Filesystem, Volume, filesystem, mounts};
 use csi::v1::node_server::Node;
 use csi::v1::node_service_capability::rpc::Type as Rpc;
 use csi::v1::node_service_capability::{Rpc as RpcCapability, Type as CapabilityType};
@@ -50,6 +50,10 @@ impl Driver {
                 current.filesystem = Some(made);
             }
             let has = current.filesystem.expect("it was there or has just been made");
+            let mut options = options;
+            if current.attributes.allocation == Allocation::Full {
+                options.push("nodiscard".into());
+            }
             make_directory(&point)?;
             let grown = filesystem::mount(&device, &point, has, current.size_bytes, &options)?;
             if grown {

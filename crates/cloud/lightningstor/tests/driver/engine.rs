@@ -165,6 +165,52 @@ async fn what_is_not_possible_is_refused_with_the_reason() {
 }
 
 #[tokio::test]
+async fn attributes_change_while_a_volume_is_in_use_and_last() {
+    let mut rig = Rig::start().await;
+    let with = |parameters: &[(&str, &str)]| parameters.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+    let full = csi::v1::CreateVolumeRequest { mutable_parameters: with(&[("allocation", "full")]), ..create("a", 32, mounts("ext4")) };
+    let id = rig.controller.create_volume(full).await.unwrap().into_inner().volume.unwrap().volume_id;
+    let target = bring_up(&mut rig, &id, mounts("ext4")).await;
+    let device = rig.engine.device(&id).await.unwrap();
+    let queue = |name: &str| std::fs::read_to_string(format!("/sys/block/{}/queue/{name}", device.file_name().unwrap().display())).unwrap().trim().to_owned();
+    let gives_back = || {
+        let table = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+        table.lines().find(|line| line.contains(target.to_str().unwrap())).unwrap().split(',').any(|option| option == "discard")
+    };
+    let bytes = u64::try_from(32 * MIB).unwrap();
+    assert!(rig.engine.allocated(&id).await.unwrap() >= bytes);
+    assert!(!gives_back());
+
+    let modify = |parameters: &[(&str, &str)]| csi::v1::ControllerModifyVolumeRequest {
+        volume_id: id.clone(),
+        mutable_parameters: with(parameters),
+        ..Default::default()
+    };
+    rig.controller.controller_modify_volume(modify(&[("allocation", "thin"), ("readAheadKiB", "64")])).await.unwrap();
+    assert_eq!((queue("read_ahead_kb").as_str(), gives_back()), ("64", true));
+    // What is not named stays, what is unknown changes nothing.
+    rig.controller.controller_modify_volume(modify(&[("allocation", "full")])).await.unwrap();
+    let refused = rig.controller.controller_modify_volume(modify(&[("allocation", "thin"), ("iops", "100")])).await.unwrap_err();
+    assert_eq!((refused.code(), refused.message()), (Code::InvalidArgument, "mutable parameter \"iops\" is none of allocation, readAheadKiB"));
+    assert_eq!((queue("read_ahead_kb").as_str(), gives_back()), ("64", false));
+    let grown = ControllerExpandVolumeRequest {
+        volume_id: id.clone(),
+        capacity_range: Some(CapacityRange { required_bytes: 48 * MIB, limit_bytes: 0 }),
+        ..Default::default()
+    };
+    rig.controller.controller_expand_volume(grown).await.unwrap();
+    assert!(rig.engine.allocated(&id).await.unwrap() >= bytes + bytes / 2);
+    std::fs::write(target.join("file"), "kept").unwrap();
+
+    // A driver that takes the place of this one knows them.
+    let mut rig = rig.again().await;
+    let attributes = rig.engine.get(&id).await.unwrap().attributes;
+    assert_eq!((attributes.allocation, attributes.read_ahead), (lightningstor::Allocation::Full, Some(64)));
+    assert_eq!(std::fs::read_to_string(target.join("file")).unwrap(), "kept");
+    take_down(&mut rig, &id).await;
+}
+
+#[tokio::test]
 async fn the_volume_service_tells_whose_volumes_are_and_what_they_take() {
     let rig = Rig::start().await;
     let service = VolumeServer::new(rig.engine.clone());

@@ -1,4 +1,4 @@
-//! A disk that is too small: what does not fit is refused with ResourceExhausted, changes nothing and leaves nothing.
+//! A disk that is too small: what does not fit is refused, changes nothing and leaves nothing.
 use crate::rig::{MIB, Rig, create, mounts};
 use csi::v1::{CapacityRange, ControllerExpandVolumeRequest, ControllerGetVolumeRequest, CreateSnapshotRequest, DeleteVolumeRequest, GetCapacityRequest};
 use std::fs::OpenOptions;
@@ -19,7 +19,7 @@ async fn what_does_not_fit_is_refused_and_leaves_nothing() {
         ..Default::default()
     };
     let refused = rig.controller.controller_expand_volume(expand(1024)).await.unwrap_err();
-    assert_eq!(refused.code(), Code::ResourceExhausted, "{refused:?}");
+    assert_eq!(refused.code(), Code::OutOfRange, "who asked may ask for less: {refused:?}");
     let asked = ControllerGetVolumeRequest { volume_id: volume.volume_id.clone() };
     assert_eq!(rig.controller.controller_get_volume(asked).await.unwrap().into_inner().volume.unwrap().capacity_bytes, 64 * MIB);
     assert_eq!(rig.controller.controller_expand_volume(expand(96)).await.unwrap().into_inner().capacity_bytes, 96 * MIB);

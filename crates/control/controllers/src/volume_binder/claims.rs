@@ -176,7 +176,10 @@ impl Controller for Claims {
             }
             Action::SetBound(volume) => {
                 let spec = volume.spec.clone().unwrap_or_default();
-                let status = json!({"phase": "Bound", "accessModes": spec.access_modes, "capacity": spec.capacity});
+                let status = json!({
+                    "phase": "Bound", "accessModes": spec.access_modes, "capacity": spec.capacity,
+                    "currentVolumeAttributesClassName": spec.volume_attributes_class_name,
+                });
                 self.claims.patch(key, "/status", &json!({ "status": status }), &Preconditions::uid_of(&claim.metadata)).await?;
             }
             Action::SetPhase(phase) => {

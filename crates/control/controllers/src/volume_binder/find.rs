@@ -41,7 +41,10 @@ pub fn find<'a>(claim: &PersistentVolumeClaim, volumes: &'a [Arc<PersistentVolum
     let free = alive.by_ref().filter(|volume| {
         let phase = volume.status.as_ref().and_then(|status| status.phase.as_deref()).unwrap_or("Pending");
         let unclaimed = volume.spec.as_ref().is_none_or(|spec| spec.claim_ref.is_none());
-        unclaimed && matches!(phase, "Available" | "Pending") && satisfies(volume, claim)
+        let attributes = |name: Option<&String>| name.cloned().unwrap_or_default();
+        let same_attributes = attributes(volume.spec.as_ref().and_then(|spec| spec.volume_attributes_class_name.as_ref()))
+            == attributes(claim.spec.as_ref().and_then(|spec| spec.volume_attributes_class_name.as_ref()));
+        unclaimed && same_attributes && matches!(phase, "Available" | "Pending") && satisfies(volume, claim)
     });
     free.min_by(|a, b| size(a).cmp(&size(b)).then_with(|| a.metadata.name.cmp(&b.metadata.name)))
 }
@@ -68,6 +71,7 @@ mod tests {
             volume("small", "1Gi", json!({})),
             volume("class", "2Gi", json!({"storageClassName": "d"})),
             volume("block", "2Gi", json!({"volumeMode": "Block"})),
+            volume("attributes", "2Gi", json!({"volumeAttributesClassName": "fast"})),
             volume("shared", "2Gi", json!({"accessModes": ["ReadOnlyMany"]})),
             volume("taken", "2Gi", json!({"claimRef": {"name": "data", "namespace": "n", "uid": "other"}})),
         ];
@@ -75,6 +79,6 @@ mod tests {
         assert_eq!(name(&all).as_deref(), Some("fit"));
         all.push(volume("reserved", "5Gi", json!({"claimRef": {"name": "data", "namespace": "n"}})));
         assert_eq!(name(&all).as_deref(), Some("reserved"));
-        assert_eq!(name(&all[2..7]), None);
+        assert_eq!(name(&all[2..8]), None);
     }
 }

@@ -1,4 +1,6 @@
-//! Volume protection: a claim in use by a pod, and a volume bound to a claim, stay until they no longer are.
+//! Volume protection: a claim in use by a pod, a volume bound to a claim, and a class of attributes that either names, stay until they no longer are.
+pub mod attributes_class;
+
 use crate::pods;
 use controller_kit::{Controller, Error, Kind, Kit, ObjectKey, Objects, Plan, Preconditions, Runner, async_trait};
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, Pod};

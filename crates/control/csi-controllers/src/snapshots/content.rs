@@ -1,6 +1,6 @@
 //! Contents: held until the driver has let go, and told when their VolumeSnapshot goes.
-use super::kinds::{VolumeSnapshot, VolumeSnapshotContent};
 use super::{BEING_DELETED, CONTENT_FINALIZER};
+use controller_kit::volume_snapshot::{VolumeSnapshot, VolumeSnapshotContent};
 use controller_kit::{Controller, Error, Kit, ObjectKey, Objects, Plan, Preconditions, Recorder, Runner, async_trait};
 use serde_json::json;
 use std::sync::Arc;

@@ -1,5 +1,5 @@
 //! The definitions of `snapshot.storage.k8s.io/v1`, spelled out as the server would default them.
-use super::kinds::{API_VERSION, GROUP};
+use controller_kit::volume_snapshot::{API_VERSION, GROUP};
 use serde_json::{Value, json};
 
 /// Where upstream agreed on this group.

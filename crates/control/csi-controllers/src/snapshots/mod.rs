@@ -5,14 +5,12 @@
 
 mod content;
 mod definitions;
-mod kinds;
 mod snapshot;
 pub mod snapshotter;
 #[cfg(test)]
 mod tests;
 
 pub use definitions::{class, definitions};
-pub use kinds::{GROUP, VolumeSnapshot, VolumeSnapshotClass, VolumeSnapshotContent};
 
 use controller_kit::{CancellationToken, Kit};
 
@@ -22,8 +20,6 @@ const CONTENT_FINALIZER: &str = "snapshot.storage.kubernetes.io/volumesnapshotco
 const BEING_DELETED: &str = "snapshot.storage.kubernetes.io/volumesnapshot-being-deleted";
 /// On a content whose snapshot the driver was asked for, and may have made without this being known.
 const BEING_CREATED: &str = "snapshot.storage.kubernetes.io/volumesnapshot-being-created";
-/// The node beside whose driver the snapshot is made.
-const MANAGED_BY: &str = "snapshot.storage.kubernetes.io/managed-by";
 
 /// Binds snapshots and contents in all clusters until `shutdown`, whatever drivers there are. Must be called inside a tokio runtime.
 pub async fn run(kit: Kit, shutdown: CancellationToken) {

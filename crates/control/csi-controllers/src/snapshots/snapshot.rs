@@ -1,7 +1,9 @@
 //! Snapshots: given a class and a content, bound to it, told what became of it, and let go of in order.
-use super::kinds::{API_VERSION, ContentSource, ContentSpec, SnapshotError, SnapshotStatus, VolumeSnapshot, VolumeSnapshotClass, VolumeSnapshotContent};
-use super::{BEING_DELETED, MANAGED_BY};
+use super::BEING_DELETED;
 use crate::persistent_volume::quantity;
+use controller_kit::volume_snapshot::{
+    API_VERSION, ContentSource, ContentSpec, MANAGED_BY, SnapshotError, SnapshotStatus, VolumeSnapshot, VolumeSnapshotClass, VolumeSnapshotContent,
+};
 use controller_kit::{
     Controller, Deletion, Error, Kit, ObjectKey, Objects, Plan, Preconditions, Recorder, Runner, async_trait, node_selector, reference, whole_seconds,
 };

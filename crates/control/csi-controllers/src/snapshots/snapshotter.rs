@@ -1,8 +1,8 @@
 //! Snapshotter: has the driver of this node make and delete the snapshots that contents ask for.
-use super::kinds::{ContentStatus, SnapshotError, VolumeSnapshotClass, VolumeSnapshotContent};
-use super::{BEING_CREATED, BEING_DELETED, CONTENT_FINALIZER, MANAGED_BY};
+use super::{BEING_CREATED, BEING_DELETED, CONTENT_FINALIZER};
 use crate::driver::{Driver, Facts, Rpc, message, refused};
 use crate::tenancy;
+use controller_kit::volume_snapshot::{ContentStatus, MANAGED_BY, SnapshotError, VolumeSnapshotClass, VolumeSnapshotContent};
 use controller_kit::{Controller, Error, Kit, ObjectKey, Objects, Plan, Preconditions, Recorder, Runner, async_trait, whole_seconds};
 use csi::v1::{CreateSnapshotRequest, DeleteSnapshotRequest, ListSnapshotsRequest, Snapshot};
 use serde_json::{Value, json};
@@ -74,8 +74,7 @@ impl Controller for Snapshotter {
     fn reconcile(world: &World) -> Plan<Action> {
         let World { key, facts, content, class } = world;
         let mut plan = Plan::nothing();
-        let node = content.metadata.labels.as_ref().and_then(|labels| labels.get(MANAGED_BY));
-        let is_ours = content.spec.driver == facts.name && node.is_none_or(|node| *node == facts.node_name);
+        let is_ours = content.spec.driver == facts.name && content.node().is_none_or(|node| node == facts.node_name);
         if !is_ours || !facts.can(Rpc::CreateDeleteSnapshot) {
             return plan;
         }
@@ -157,11 +156,16 @@ impl Controller for Snapshotter {
                 let request = ListSnapshotsRequest { snapshot_id: handle.clone(), ..Default::default() };
                 let found = self.driver.controller.clone().list_snapshots(request).await.map_err(|status| refused(&status))?.into_inner();
                 match found.entries.into_iter().find_map(|entry| entry.snapshot) {
-                    Some(snapshot) => self.tell(key, &content, &snapshot).await,
-                    // Of several nodes another may have it.
-                    None if self.driver.facts.topology.is_some() && content.metadata.labels.as_ref().is_none_or(|labels| !labels.contains_key(MANAGED_BY)) => {
-                        Ok(())
+                    Some(snapshot) => {
+                        if self.driver.facts.topology.is_some() && content.node().is_none() {
+                            // What is made of it can only be made here.
+                            let patch = json!({"metadata": {"labels": {MANAGED_BY: self.driver.facts.node_name}}});
+                            self.contents.patch(key, "", &patch, &uid).await?;
+                        }
+                        self.tell(key, &content, &snapshot).await
                     }
+                    // Of several nodes another may have it.
+                    None if self.driver.facts.topology.is_some() && content.node().is_none() => Ok(()),
                     None => self.refuse(key, &content, &format!("snapshot {handle:?} not found")).await,
                 }
             }

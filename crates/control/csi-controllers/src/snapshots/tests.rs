@@ -1,9 +1,9 @@
 //! What is decided about snapshots, over worlds of values.
-use super::kinds::{VolumeSnapshot, VolumeSnapshotClass, VolumeSnapshotContent};
 use super::{BEING_CREATED, BEING_DELETED, CONTENT_FINALIZER, content, snapshot, snapshotter};
 use crate::driver::{Facts, Rpc};
 use crate::source::{self, Source};
 use api_meta::ClusterName;
+use controller_kit::volume_snapshot::{VolumeSnapshot, VolumeSnapshotClass, VolumeSnapshotContent};
 use controller_kit::{Controller, ObjectKey};
 use serde_json::{Value, json};
 use std::sync::Arc;

@@ -3,11 +3,13 @@ use super::Filter;
 use crate::fit_error::Rejection;
 use crate::volumes::claim_names;
 use crate::{NodeInfo, Plugin, PodInfo, Snapshot, Volumes};
+use controller_kit::ObjectKey;
+use std::collections::HashSet;
 
 pub struct VolumeRestrictions<'a> {
     pod: &'a PodInfo,
     exclusive: &'a [String],
-    /// How many uses of such a claim there are, on all nodes.
+    /// How many pods use such a claim, on all nodes.
     uses: i64,
 }
 
@@ -15,9 +17,8 @@ pub fn prepare<'a>(pod: &'a PodInfo, volumes: &'a Volumes, snapshot: &Snapshot) 
     if volumes.exclusive.is_empty() {
         return None;
     }
-    let mut filter = VolumeRestrictions { pod, exclusive: &volumes.exclusive, uses: 0 };
-    filter.uses = snapshot.nodes().iter().flat_map(|node| &node.pods).filter(|other| filter.conflicts(other)).count().try_into().unwrap_or(i64::MAX);
-    Some(filter)
+    let users: HashSet<&ObjectKey> = volumes.exclusive.iter().flat_map(|claim| snapshot.claims().others(pod, claim)).collect();
+    Some(VolumeRestrictions { pod, exclusive: &volumes.exclusive, uses: users.len().try_into().unwrap_or(i64::MAX) })
 }
 
 impl VolumeRestrictions<'_> {
@@ -61,6 +62,11 @@ mod tests {
         assert!(snapshot.nodes().iter().all(|node| filter.check(node).is_err()), "no node is free of it");
         filter.imagine(&first, &snapshot.nodes()[0], -1);
         assert!(filter.check(&snapshot.nodes()[1]).is_ok());
+        // Who goes takes the use along, whoever still asks for itself is in nobody's way.
+        let mut snapshot = snapshot;
+        assert!(prepare(&first, &volumes, &snapshot).unwrap().check(&snapshot.nodes()[0]).is_ok());
+        snapshot.remove_pod(&first.key);
+        assert!(prepare(&second, &volumes, &snapshot).unwrap().check(&snapshot.nodes()[0]).is_ok());
         let other = Volumes { exclusive: vec!["other".into()], ..Default::default() };
         assert!(prepare(&pod("third", user("other")), &other, &snapshot).unwrap().check(&snapshot.nodes()[0]).is_ok());
     }

@@ -33,6 +33,9 @@ pub trait StreamsBackend: Send + Sync + 'static {
     /// CRI `PortForward`: the URL of the runtime's stream.
     async fn port_forward(&self, sandbox_id: &str, ports: Vec<i32>) -> Result<String, BackendError>;
 
+    /// The socket of a CSI driver that is registered on this node.
+    fn driver(&self, name: &str) -> Option<PathBuf>;
+
     /// Resource use of the node and of one cluster's pods.
     async fn summary(&self, cluster: &ClusterName) -> Result<Summary, BackendError>;
 }

@@ -12,6 +12,7 @@ use super::runtime_stream::{self, STREAM_PROTOCOL};
 use super::tunnel::{self, PortChannels};
 use super::volume_metrics;
 use super::web_socket::{self, UpgradeKind};
+use api_meta::TUNNEL_PROTOCOL;
 use bytes::Bytes;
 use clock::Clock;
 use futures::StreamExt;
@@ -26,6 +27,7 @@ use k8s_openapi::api::core::v1::Pod;
 use pki::Subject;
 use std::convert::Infallible;
 use std::sync::Arc;
+use tokio::net::UnixStream;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
@@ -73,6 +75,7 @@ impl Handler {
             Route::Exec(path) => self.exec(&path, &query, request).await,
             Route::Attach(path) => self.attach(&path, &query, request).await,
             Route::PortForward(path) => self.port_forward(&path, &query, request).await,
+            Route::Driver(name) => self.driver(&name, request).await,
         }
     }
 
@@ -160,17 +163,29 @@ impl Handler {
         Ok(web_socket_response(&accept, protocol.name))
     }
 
+    /// Leads the API server to a driver's socket.
+    async fn driver(&self, name: &str, mut request: Request<Incoming>) -> Result<Response<Body>, Refusal> {
+        if request.headers().get(UPGRADE).is_none_or(|protocol| protocol != TUNNEL_PROTOCOL) {
+            return Err(Refusal::bad_request(format!("Upgrade request required: {TUNNEL_PROTOCOL}")));
+        }
+        let socket =
+            self.backend.driver(name).ok_or_else(|| Refusal::not_found(format!("driver name {name} not found in the list of registered CSI drivers")))?;
+        let mut driver = UnixStream::connect(&socket).await.map_err(|error| Refusal::internal(format!("connecting to driver {name}: {error}")))?;
+        self.on_upgrade(hyper::upgrade::on(&mut request), |mut server| async move {
+            if let Err(error) = tokio::io::copy_bidirectional(&mut server, &mut driver).await {
+                tracing::debug!(%error, "a connection to a CSI driver broke off");
+            }
+        });
+        Ok(switching(TUNNEL_PROTOCOL))
+    }
+
     /// Joins a client that speaks SPDY to the runtime, which does so too.
     async fn tunnel(&self, url: &str, mut request: Request<Incoming>) -> Result<Response<Body>, Refusal> {
         let protocols: Vec<HeaderValue> = request.headers().get_all(STREAM_PROTOCOL).iter().cloned().collect();
         let runtime = runtime_stream::connect(url, &protocols).await?;
-        let mut response = text(StatusCode::SWITCHING_PROTOCOLS, "");
-        let headers = response.headers_mut();
-        headers.remove(CONTENT_TYPE);
-        headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
-        headers.insert(UPGRADE, HeaderValue::from_static(runtime_stream::SPDY));
+        let mut response = switching(runtime_stream::SPDY);
         if let Some(protocol) = &runtime.protocol {
-            headers.insert(STREAM_PROTOCOL, protocol.clone());
+            response.headers_mut().insert(STREAM_PROTOCOL, protocol.clone());
         }
         self.on_upgrade(hyper::upgrade::on(&mut request), |io| tunnel::splice(io, runtime));
         Ok(response)
@@ -250,12 +265,19 @@ fn has_terminal(pod: &Pod, container: &str) -> bool {
     })
 }
 
-fn web_socket_response(accept: &str, protocol: &'static str) -> Response<Body> {
+/// The answer after which a connection speaks something else.
+fn switching(protocol: &'static str) -> Response<Body> {
     let mut response = text(StatusCode::SWITCHING_PROTOCOLS, "");
     let headers = response.headers_mut();
     headers.remove(CONTENT_TYPE);
     headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
-    headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+    headers.insert(UPGRADE, HeaderValue::from_static(protocol));
+    response
+}
+
+fn web_socket_response(accept: &str, protocol: &'static str) -> Response<Body> {
+    let mut response = switching("websocket");
+    let headers = response.headers_mut();
     headers.insert(SEC_WEBSOCKET_ACCEPT, accept.parse().expect("base64 is a header's value"));
     if !protocol.is_empty() {
         headers.insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(protocol));

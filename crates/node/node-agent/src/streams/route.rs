@@ -6,13 +6,21 @@ use percent_encoding::percent_decode_str;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Route {
     Healthz,
-    Pods { cluster: ClusterName },
-    Summary { cluster: ClusterName },
-    Metrics { cluster: ClusterName },
+    Pods {
+        cluster: ClusterName,
+    },
+    Summary {
+        cluster: ClusterName,
+    },
+    Metrics {
+        cluster: ClusterName,
+    },
     Logs(ContainerPath),
     Exec(ContainerPath),
     Attach(ContainerPath),
     PortForward(PodPath),
+    /// The socket of a CSI driver, for the controllers of its volumes.
+    Driver(String),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,6 +61,8 @@ impl Route {
             ["containerLogs", namespace, name, container] => Self::Logs(ContainerPath { pod: pod(namespace, name, None), container: container.into() }),
             ["portForward", namespace, name] => Self::PortForward(pod(namespace, name, None)),
             ["portForward", namespace, name, uid] => Self::PortForward(pod(namespace, name, Some(uid))),
+            // Drivers are the node's, never a cluster's.
+            ["v1-k8shost", "csi", driver] if cluster.is_root() => Self::Driver(driver.into()),
             [verb @ ("exec" | "attach"), namespace, name, container] => of_container(verb, pod(namespace, name, None), container),
             [verb @ ("exec" | "attach"), namespace, name, uid, container] => of_container(verb, pod(namespace, name, Some(uid)), container),
             _ => return None,
@@ -66,7 +76,7 @@ impl Route {
             Self::Metrics { .. } => "metrics",
             Self::Healthz => "healthz",
             Self::Pods { .. } => "pods",
-            Self::Logs(_) | Self::Exec(_) | Self::Attach(_) | Self::PortForward(_) => "proxy",
+            Self::Logs(_) | Self::Exec(_) | Self::Attach(_) | Self::PortForward(_) | Self::Driver(_) => "proxy",
         }
     }
 }
@@ -93,6 +103,8 @@ mod tests {
         assert_eq!((tenant.pod.cluster.as_str(), tenant.pod.uid.as_deref(), tenant.container.as_str()), ("team-a", Some("u"), "c"));
         assert!(matches!(Route::parse("/clusters/x/stats/summary"), Some(Route::Summary { .. })));
         assert!(matches!(Route::parse("/portForward/n/p"), Some(Route::PortForward(_))));
+        assert_eq!(Route::parse(&format!("{}d.example", api_meta::DRIVER_PATH)), Some(Route::Driver("d.example".into())));
+        assert_eq!(Route::parse(&format!("/clusters/team-a{}d.example", api_meta::DRIVER_PATH)), None);
         for nothing in ["/", "/exec", "/clusters/A_b/pods", "/clusters/x", "/containerLogs/n/p", "/containerLogs//p/c", "/containerLogs/n/..%2Fp/c"] {
             assert_eq!(Route::parse(nothing), None, "{nothing}");
         }

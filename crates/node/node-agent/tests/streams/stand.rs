@@ -145,6 +145,9 @@ impl StreamsBackend for Backend {
     fn sandbox(&self, _: &ClusterName, _: &Pod) -> Option<String> {
         Some(self.sandbox.clone())
     }
+    fn driver(&self, _: &str) -> Option<PathBuf> {
+        None
+    }
     async fn log_path(&self, container_id: &str) -> Result<PathBuf, BackendError> {
         Ok(self.runtime.container_status(container_id).await.map_err(failed)?.log_path.into())
     }

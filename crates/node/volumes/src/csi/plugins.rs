@@ -5,7 +5,7 @@ use csi::v1::node_service_capability::rpc::Type as Rpc;
 use csi::v1::{NodeGetCapabilitiesRequest, NodeGetInfoRequest, NodeGetInfoResponse};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -17,6 +17,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// A driver's node service.
 #[derive(Debug)]
 pub struct Plugin {
+    pub socket: PathBuf,
     pub node: NodeClient<Channel>,
     pub info: NodeGetInfoResponse,
     rpcs: Vec<Rpc>,
@@ -29,7 +30,7 @@ impl Plugin {
         let info = node.node_get_info(NodeGetInfoRequest {}).await?.into_inner();
         let capabilities = node.node_get_capabilities(NodeGetCapabilitiesRequest {}).await?.into_inner().capabilities;
         let rpcs = capabilities.into_iter().filter_map(|capability| capability.r#type.map(|CapabilityType::Rpc(rpc)| rpc.r#type()));
-        Ok(Self { node, info, rpcs: rpcs.collect() })
+        Ok(Self { socket: socket.to_owned(), node, info, rpcs: rpcs.collect() })
     }
 
     pub fn can(&self, rpc: Rpc) -> bool {

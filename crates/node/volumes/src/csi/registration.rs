@@ -23,6 +23,8 @@ use tokio::io::unix::AsyncFd;
 
 const RETRY: Duration = Duration::from_millis(500);
 const SLOWEST_RETRY: Duration = Duration::from_secs(30);
+/// A driver that has not come back this long after the agent's start is gone.
+const BACK_WITHIN: Duration = Duration::from_secs(10);
 const NODE_IDS: &str = "csi.volume.kubernetes.io/nodeid";
 
 /// Follows the registry until the volumes are dropped.
@@ -64,13 +66,21 @@ struct Registrar {
 impl Registrar {
     async fn run(mut self, events: AsyncFd<Watched>) {
         let mut wait = RETRY;
+        let back_by = tokio::time::Instant::now() + BACK_WITHIN;
+        let mut told_of_gone = false;
         loop {
-            let settled = match self.look().await {
+            let mut settled = match self.look().await {
                 Some(settled) => settled,
                 None => return,
             };
+            if !told_of_gone && back_by.elapsed() > Duration::ZERO {
+                let Some(volumes) = self.volumes.upgrade() else { return };
+                told_of_gone = self.tell(&volumes).await;
+                settled &= told_of_gone;
+            }
             let pause = async { if settled { std::future::pending::<()>().await } else { tokio::time::sleep(wait).await } };
             tokio::select! {
+                () = tokio::time::sleep_until(back_by), if !told_of_gone && back_by.elapsed().is_zero() => {}
                 ready = events.readable() => {
                     let Ok(mut ready) = ready else { return };
                     // What happened is seen in the directory; only that something did matters here.

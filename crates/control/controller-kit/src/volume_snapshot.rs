@@ -8,6 +8,8 @@ use std::collections::BTreeMap;
 
 pub const GROUP: &str = "snapshot.storage.k8s.io";
 pub const API_VERSION: &str = "snapshot.storage.k8s.io/v1";
+/// The label of a content that says beside which node's driver it is made, and lies.
+pub const MANAGED_BY: &str = "snapshot.storage.kubernetes.io/managed-by";
 
 macro_rules! kind {
     ($name:ident, $plural:literal, $scope:ident) => {
@@ -108,6 +110,13 @@ pub struct ContentSpec {
     pub source: ContentSource,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub source_volume_mode: Option<String>,
+}
+
+impl VolumeSnapshotContent {
+    /// The node whose disk it lies on; none where that is not known, or matters to nobody.
+    pub fn node(&self) -> Option<&str> {
+        self.metadata.labels.as_ref()?.get(MANAGED_BY).map(String::as_str)
+    }
 }
 
 /// The volume to make a snapshot of, or the snapshot there is.
