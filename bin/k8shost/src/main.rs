@@ -18,6 +18,7 @@ mod node;
 mod notify;
 mod pod_network;
 mod renewal;
+mod review_webhook;
 mod secrets_encrypt;
 mod secrets_keys;
 mod server;
@@ -26,7 +27,6 @@ mod service_alone;
 mod storage;
 mod store_source;
 mod token;
-mod token_webhook;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;

@@ -1,5 +1,6 @@
 //! ApiServer: what the pipeline works with.
 use crate::aggregation::{self, Aggregation};
+use crate::configuration_files;
 use crate::convert::Converter;
 use crate::custom::{self, Definitions};
 use crate::documents::Documents;
@@ -183,6 +184,7 @@ impl ApiServer {
             ready: AtomicBool::new(false),
         });
         server.load_tenants().await.map_err(|error| api_meta::Status::internal(format!("loading the virtual clusters: {error}")))?;
+        configuration_files::follow(&server);
         tokio::spawn(custom::follow(server.clone()));
         tokio::spawn(aggregation::follow(server.clone(), found));
         Ok(server)
