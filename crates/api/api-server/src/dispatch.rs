@@ -131,7 +131,7 @@ impl ApiServer {
             record.impersonated(&user);
         }
         if !record.is_long_running() {
-            match self.seat(&route, &user, &parts.method, tenant.is_some()).await {
+            match self.seat(&route, &query, &user, &parts.method, tenant.is_some()).await {
                 Some(place) => record.hold(place),
                 None => return Ok(inflight::too_many()),
             }

@@ -63,6 +63,7 @@ mod update;
 mod view;
 mod watch;
 mod watch_stream;
+mod work;
 mod write;
 
 pub use aggregation::{FRONT_PROXY, FrontProxy};

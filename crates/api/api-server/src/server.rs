@@ -13,6 +13,7 @@ use crate::metrics::Metrics;
 use crate::policy::{self, Policy};
 use crate::server_options::ServerOptions;
 use crate::tenants::Tenants;
+use crate::work::WorkFigures;
 use api_admission::AdmissionChain;
 use api_auth::{Authentication, Authorizer, User};
 use api_meta::ClusterName;
@@ -121,6 +122,7 @@ pub struct ApiServer {
     pub(crate) tenancy: Tenancy,
     pub(crate) inflight: Arc<Inflight>,
     pub(crate) turnstile: Arc<Turnstile>,
+    pub(crate) work: Arc<WorkFigures>,
     pub(crate) metrics: Metrics,
     /// Whether what must exist before anybody is served exists (`/readyz`).
     pub(crate) ready: AtomicBool,
@@ -177,6 +179,7 @@ impl ApiServer {
             shutdown,
             inflight: Inflight::new(options.max_reads, options.max_changes),
             turnstile,
+            work: Arc::default(),
             metrics: Metrics::new(),
             options,
             tenants: tenancy.tenants.clone(),
