@@ -2,7 +2,7 @@
 use anyhow::{Context, Result, anyhow};
 use api_admission::AdmissionChain;
 use api_server::audit::{Audit, LogFile, LogFileSettings, Policy};
-use api_server::{SecretsEncryption, ServerOptions};
+use api_server::{ConfigurationFile, SecretsEncryption, ServerOptions};
 use clock::Clock;
 use jiff::SignedDuration;
 use std::path::PathBuf;
@@ -33,6 +33,8 @@ pub struct ApiArguments {
     pub audiences: Vec<String>,
     /// `service-account-jwks-uri`; this server's own unless set.
     pub jwks_uri: Option<String>,
+    pub authentication_config: Option<PathBuf>,
+    pub authorization_config: Option<PathBuf>,
     pub token_webhook: Option<PathBuf>,
     pub token_webhook_ttl: Duration,
     /// `enable-admission-plugins`, besides those that are on by default.
@@ -59,6 +61,8 @@ impl Default for ApiArguments {
             issuer: None,
             audiences: Vec::new(),
             jwks_uri: None,
+            authentication_config: None,
+            authorization_config: None,
             token_webhook: None,
             token_webhook_ttl: Duration::from_secs(120),
             enabled_plugins: Vec::new(),
@@ -115,6 +119,8 @@ impl ApiArguments {
             "service-account-issuer" => self.issuer = Some(value.to_owned()).filter(|issuer| !issuer.is_empty()),
             "service-account-jwks-uri" => self.jwks_uri = Some(value.to_owned()).filter(|uri| !uri.is_empty()),
             "api-audiences" => self.audiences = value.split(',').map(str::trim).filter(|text| !text.is_empty()).map(str::to_owned).collect(),
+            "authentication-config" => self.authentication_config = Some(path()?),
+            "authorization-config" => self.authorization_config = Some(path()?),
             "authentication-token-webhook-config-file" => self.token_webhook = Some(path()?),
             "authentication-token-webhook-cache-ttl" => self.token_webhook_ttl = duration(value)?,
             "authentication-token-webhook-version" if value == "v1" => {}
@@ -129,6 +135,9 @@ impl ApiArguments {
     /// What the API server is told of these.
     pub fn server_options(&self, audit: Option<Arc<Audit>>, encryption: Arc<dyn SecretsEncryption>) -> ServerOptions {
         ServerOptions {
+            // What was read from these is told by who read it.
+            authentication_config: None,
+            authorization_config: None,
             // What is not upstream's is not told by its arguments.
             extension: None,
             front_proxy: None,
@@ -143,6 +152,15 @@ impl ApiArguments {
             extend_tokens: self.extend_tokens,
             longest_token: self.longest_token,
         }
+    }
+
+    /// The configuration files, read.
+    pub fn configuration_file(path: Option<&PathBuf>) -> Result<Option<ConfigurationFile>> {
+        let read = |path: &PathBuf| {
+            let text = std::fs::read_to_string(path).with_context(|| format!("configuration file {path:?}"))?;
+            Ok(ConfigurationFile { path: path.clone(), text })
+        };
+        path.map(read).transpose()
     }
 
     /// The audit log, opened.
@@ -162,16 +180,18 @@ fn list(text: &str) -> impl Iterator<Item = String> + '_ {
     text.split(',').map(str::trim).filter(|name| !name.is_empty()).map(str::to_owned)
 }
 
-const KNOWN: [&str; 22] = [
+const KNOWN: [&str; 24] = [
     "api-audiences",
     "audit-log-maxage",
     "audit-log-maxbackup",
     "audit-log-maxsize",
     "audit-log-path",
     "audit-policy-file",
+    "authentication-config",
     "authentication-token-webhook-cache-ttl",
     "authentication-token-webhook-config-file",
     "authentication-token-webhook-version",
+    "authorization-config",
     "disable-admission-plugins",
     "enable-admission-plugins",
     "enable-priority-and-fairness",

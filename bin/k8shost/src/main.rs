@@ -19,6 +19,7 @@ mod notify;
 mod own_driver;
 mod pod_network;
 mod renewal;
+mod review_webhook;
 mod secrets_encrypt;
 mod secrets_keys;
 mod server;
@@ -27,7 +28,6 @@ mod service_alone;
 mod storage;
 mod store_source;
 mod token;
-mod token_webhook;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;

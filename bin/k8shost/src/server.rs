@@ -7,14 +7,14 @@ use crate::iam_service::{self, OwnTls};
 use crate::notify::notify;
 use crate::own_driver::OwnDriver;
 use crate::renewal::{Shown, renewal};
+use crate::review_webhook::{self, RemoteReviewer, RemoteReviewers};
 use crate::secrets_keys::SecretsKeys;
 use crate::server_hosting::ServerHosting;
 use crate::storage::Storage;
 use crate::store_source::StoreSource;
-use crate::token_webhook::RemoteReviewer;
 use crate::{balancing, cloud_apis, joining, kubeconfig, node};
-use anyhow::{Context, Result};
-use api_auth::{Authentication, Authorizer, RbacIndex, ServiceAccountTokens, TokenWebhook};
+use anyhow::{Context, Result, anyhow};
+use api_auth::{Authentication, Authorizer, JwtAuthentication, RbacIndex, ServiceAccountTokens, TokenWebhook};
 use api_meta::{ClusterName, GroupResource};
 use api_server::{
     ApiServer, Bootstrap, FrontProxy, Joining, Kinds, NamedCertificates, NodeConnector, NodeMirrors, ServerOptions, Settings, Snapshots, Tenancy, Tenants,
@@ -197,9 +197,12 @@ async fn storage(settings: &ServerSettings, has_node: bool, server: &Arc<ApiServ
 /// The arguments given, after those that have a setting of their own.
 fn api_arguments_of(settings: &ServerSettings) -> Vec<(String, String)> {
     let mut all = vec![("authentication-token-webhook-cache-ttl".to_owned(), settings.authentication_token_webhook_cache_ttl.clone())];
-    if let Some(file) = &settings.authentication_token_webhook_config_file {
-        all.push(("authentication-token-webhook-config-file".to_owned(), file.display().to_string()));
-    }
+    let files = [
+        ("authentication-token-webhook-config-file", &settings.authentication_token_webhook_config_file),
+        ("authentication-config", &settings.authentication_config),
+        ("authorization-config", &settings.authorization_config),
+    ];
+    all.extend(files.into_iter().filter_map(|(name, file)| Some((name.to_owned(), file.as_ref()?.display().to_string()))));
     all.extend(settings.kube_apiserver_arg.iter().cloned());
     all
 }
@@ -208,7 +211,7 @@ fn api_arguments_of(settings: &ServerSettings) -> Vec<(String, String)> {
 async fn api_server(
     settings: &ServerSettings,
     arguments: &ApiArguments,
-    options: ServerOptions,
+    mut options: ServerOptions,
     (certificates, shown): (&Certificates, &Shown),
     store: Arc<dyn Store>,
     kinds: Arc<Kinds>,
@@ -228,8 +231,19 @@ async fn api_server(
     }
     let audiences = tokens.default_audiences(&ClusterName::root());
     let mut authentication = Authentication::with_clock(certificates.client_ca.certificate_pem(), Arc::new(tokens), clock.clone())?.with_issuer(iam);
+    options.authentication_config = ApiArguments::configuration_file(arguments.authentication_config.as_ref())?;
+    if let Some(file) = &options.authentication_config {
+        let jwt = JwtAuthentication::new(&file.text, vec![issuer], clock.clone());
+        authentication = authentication.with_jwt(jwt.map_err(|why| anyhow!("authentication-config {:?}: {why}", file.path))?);
+    }
+    options.authorization_config = ApiArguments::configuration_file(arguments.authorization_config.as_ref())?;
+    let mut authorizer = Authorizer::new(Arc::new(RbacIndex::default()));
+    if let Some(file) = &options.authorization_config {
+        let configured = authorizer.with_configuration(&file.text, Box::new(RemoteReviewers), clock.clone()).await;
+        authorizer = configured.map_err(|why| anyhow!("authorization-config {:?}: {why}", file.path))?;
+    }
     if let Some(file) = &arguments.token_webhook {
-        let reviewer = RemoteReviewer::of_kubeconfig(file).await?;
+        let reviewer = RemoteReviewer::of_kubeconfig(file, review_webhook::TIMEOUT).await?;
         authentication = authentication.with_webhook(TokenWebhook::new(Box::new(reviewer), arguments.token_webhook_ttl, audiences, clock.clone()));
     }
     let node_tls = pki::client_config_renewable(certificates.client_ca.certificate_pem(), shown.node_client.clone())?;
@@ -237,7 +251,7 @@ async fn api_server(
         store,
         kinds,
         authentication,
-        authorizer: Arc::new(Authorizer::new(Arc::new(RbacIndex::default()))),
+        authorizer: Arc::new(authorizer),
         admission: ApiArguments::of(&settings.kube_apiserver_arg)?.admission()?,
         clock,
         service_cidr: settings.service_cidr,

@@ -109,7 +109,20 @@ fn serve(stream: TcpStream, tls: Arc<rustls::ServerConfig>, garden: &Mutex<Garde
             None if header("transfer-encoding").is_some() => chunks(&mut stream)?,
             None => Vec::new(),
         };
+        let upgrade = header("upgrade").map(str::to_owned);
         asked.lock().ok()?.push(Asked { method: method.clone(), path: path.clone(), headers });
+        if let Some(protocol) = upgrade {
+            // From here on it says back in capitals what it hears.
+            let head = format!("HTTP/1.1 101 Switching Protocols\r\nconnection: Upgrade\r\nupgrade: {protocol}\r\n\r\n");
+            stream.get_mut().write_all(head.as_bytes()).ok()?;
+            stream.get_mut().flush().ok()?;
+            let mut byte = [0];
+            while stream.read(&mut byte).ok()? > 0 {
+                stream.get_mut().write_all(&byte.map(|byte| byte.to_ascii_uppercase())).ok()?;
+                stream.get_mut().flush().ok()?;
+            }
+            return None;
+        }
         let (code, answer) = garden.lock().ok()?.answer(&method, path.split('?').next()?, &body);
         let answer = answer.to_string();
         let head = format!("HTTP/1.1 {code} X\r\ncontent-type: application/json\r\nx-from: garden\r\ncontent-length: {}\r\n\r\n", answer.len());
@@ -141,6 +154,7 @@ impl Garden {
         match (method, &parts[..]) {
             ("GET", ["apis", "garden.example.com", "v1"]) => (200, discovery()),
             ("GET", ["openapi", "v3", "apis", "garden.example.com", "v1"]) => (200, document()),
+            ("GET", ["openapi", "v2"]) => (200, document_v2()),
             ("GET", ["apis", _, _, "namespaces", _, "flowers"] | ["apis", _, _, "flowers"]) => {
                 let items: Vec<&Value> = self.flowers.values().collect();
                 let metadata = json!({ "resourceVersion": self.revision.to_string() });
@@ -179,6 +193,19 @@ fn discovery() -> Value {
         { "name": "flowers", "singularName": "flower", "namespaced": true, "kind": "Flower", "verbs": verbs, "shortNames": ["fl"] },
         { "name": "flowers/status", "singularName": "", "namespaced": true, "kind": "Flower", "verbs": ["get"] },
     ] })
+}
+
+/// What it says of itself and, as every server does, of what others say too.
+fn document_v2() -> Value {
+    let kind = json!([{ "group": "garden.example.com", "version": "v1", "kind": "Flower" }]);
+    let reference = json!({ "$ref": "#/definitions/com.example.garden.v1.Flower" });
+    let get = json!({ "x-kubernetes-action": "get", "x-kubernetes-group-version-kind": kind[0], "responses": { "200": { "description": "OK", "schema": reference } } });
+    let meta = json!({ "type": "object", "description": "Another's idea of metadata." });
+    let flower = json!({ "type": "object", "description": "Something that blooms.", "x-kubernetes-group-version-kind": kind,
+        "properties": { "metadata": { "$ref": "#/definitions/io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta" }, "color": { "type": "string" } } });
+    json!({ "swagger": "2.0", "info": { "title": "garden", "version": "1" },
+        "paths": { "/apis/garden.example.com/v1/namespaces/{namespace}/flowers/{name}": { "get": get }, "/api/v1/pods": { "get": {} }, "/made/up": {} },
+        "definitions": { "com.example.garden.v1.Flower": flower, "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta": meta, "unused": {} } })
 }
 
 fn document() -> Value {

@@ -244,6 +244,21 @@ impl Api {
         shown.map(|certificate| certificate.to_vec()).ok_or_else(|| io::Error::other("no certificate was shown"))
     }
 
+    /// Asks for another protocol on the connection, says something in it and gives the answer's code and `heard` bytes of what comes back.
+    ///
+    /// # Errors
+    /// The connection broke off.
+    pub fn upgrade(&self, ask: &Ask, say: &[u8], heard: usize) -> io::Result<(u16, Vec<u8>)> {
+        let mut stream = self.connect()?;
+        stream.get_mut().write_all(&self.request(ask, "Upgrade"))?;
+        let (code, _) = head_of(&mut stream)?;
+        stream.get_mut().write_all(say)?;
+        stream.get_mut().flush()?;
+        let mut back = vec![0; heard];
+        stream.read_exact(&mut back)?;
+        Ok((code, back))
+    }
+
     /// A connection that is kept for many requests.
     #[track_caller]
     pub fn connection(&self) -> Connection {

@@ -101,7 +101,8 @@ impl State {
         let ok = |body: Value| (200, String::new(), body);
         let refused = |error: &str| (400, String::new(), json!({ "error": error }));
         match (method, path) {
-            ("GET", "/.well-known/openid-configuration") => ok(json!({
+            // The second is for those who are told where to look.
+            ("GET", "/.well-known/openid-configuration" | "/elsewhere") => ok(json!({
                 "issuer": issuer, "authorization_endpoint": format!("{issuer}/authorize"), "token_endpoint": format!("{issuer}/token"),
                 "device_authorization_endpoint": format!("{issuer}/device"), "jwks_uri": format!("{issuer}/jwks"),
             })),

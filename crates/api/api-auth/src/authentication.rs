@@ -1,6 +1,6 @@
 //! Authentication: from a client certificate or a bearer token to a User.
 use crate::tokens::{Claims, Reference};
-use crate::{AuthError, ServiceAccountTokens, TokenWebhook, User, bootstrap_token};
+use crate::{AuthError, JwtAuthentication, ServiceAccountTokens, TokenWebhook, User, bootstrap_token};
 use api_meta::{ClusterName, GroupResource, Object};
 use api_resource::Lookup;
 use aws_lc_rs::digest;
@@ -40,12 +40,13 @@ type Fingerprint = (ClusterName, [u8; 32]);
 /// The user of a certificate, its serial number, and the second since 1970 that it expires at.
 type Remembered = (Arc<User>, Arc<str>, i64);
 
-/// Certificates, service account tokens, bootstrap tokens, and whatever a webhook knows. A cluster takes only its own of either.
+/// Certificates, service account tokens, bootstrap tokens, tokens of configured issuers, and whatever a webhook knows. A cluster takes only its own of either.
 pub struct Authentication {
     authorities: RwLock<HashMap<ClusterName, Arc<dyn ClientCertVerifier>>>,
     certificates: Mutex<HashMap<Fingerprint, Remembered>>,
     tokens: Arc<ServiceAccountTokens>,
     issuer: Option<Arc<dyn TokenIssuer>>,
+    jwt: Option<JwtAuthentication>,
     webhook: Option<TokenWebhook>,
     clock: Arc<dyn Clock>,
 }
@@ -65,7 +66,7 @@ impl Authentication {
     }
 
     pub fn with_clock(client_ca_pem: &str, tokens: Arc<ServiceAccountTokens>, clock: Arc<dyn Clock>) -> Result<Self, AuthError> {
-        let authentication = Self { authorities: RwLock::default(), certificates: Mutex::default(), tokens, issuer: None, webhook: None, clock };
+        let authentication = Self { authorities: RwLock::default(), certificates: Mutex::default(), tokens, issuer: None, jwt: None, webhook: None, clock };
         authentication.add_authority(&ClusterName::root(), client_ca_pem)?;
         Ok(authentication)
     }
@@ -75,6 +76,18 @@ impl Authentication {
     pub fn with_issuer(mut self, issuer: Arc<dyn TokenIssuer>) -> Self {
         self.issuer = Some(issuer);
         self
+    }
+
+    /// Takes tokens of the issuers of a configuration file too, in the host cluster.
+    #[must_use]
+    pub fn with_jwt(mut self, jwt: JwtAuthentication) -> Self {
+        self.jwt = Some(jwt);
+        self
+    }
+
+    /// What the configuration file says, if there is one.
+    pub fn jwt(&self) -> Option<&JwtAuthentication> {
+        self.jwt.as_ref()
     }
 
     /// Asks `webhook` about tokens that nobody else knows.
@@ -169,10 +182,7 @@ impl Authentication {
             }
             let user = match bootstrap_token::authenticate(cluster, token, now, lookup).await.map_err(AuthError::Lookup)? {
                 Some(user) => Some(user),
-                None => match &self.webhook {
-                    Some(webhook) => webhook.authenticate(cluster, token).await?,
-                    None => None,
-                },
+                None => self.foreign(cluster, token).await?,
             };
             // These know nothing of audiences: their tokens are for the API server.
             let wanted = if audiences.is_empty() { own.clone() } else { audiences.to_vec() };
@@ -183,6 +193,24 @@ impl Authentication {
         check_bound_objects(cluster, &claims, now, lookup).await?;
         let wanted = if audiences.is_empty() { self.tokens.default_audiences(cluster) } else { audiences.to_vec() };
         Ok(Some((user_of(&claims), wanted.into_iter().filter(|audience| claims.aud.contains(audience)).collect())))
+    }
+
+    /// The user of a token of somebody elsewhere. What one refuses another may know.
+    async fn foreign(&self, cluster: &ClusterName, token: &str) -> Result<Option<User>, AuthError> {
+        let of_issuer = match &self.jwt {
+            // Whom an issuer knows is no user of other clusters.
+            Some(jwt) if cluster.is_root() => jwt.authenticate(token).await,
+            _ => Ok(None),
+        };
+        match (of_issuer, &self.webhook) {
+            (Ok(Some(user)), _) => Ok(Some(user)),
+            (Ok(None), Some(webhook)) => webhook.authenticate(cluster, token).await,
+            (Err(refused), Some(webhook)) => match webhook.authenticate(cluster, token).await {
+                Ok(Some(user)) => Ok(Some(user)),
+                _ => Err(refused),
+            },
+            (of_issuer, None) => of_issuer,
+        }
     }
 }
 

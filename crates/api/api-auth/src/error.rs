@@ -28,6 +28,8 @@ pub enum AuthError {
     Invalidated(String),
     #[error("the token webhook: {0}")]
     Webhook(String),
+    #[error("{0}")]
+    Jwt(String),
     #[error("reading an object the token is bound to: {0}")]
     Lookup(api_meta::Status),
 }

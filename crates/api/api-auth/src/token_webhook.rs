@@ -1,43 +1,26 @@
 //! TokenWebhook: asks somebody else who a bearer token belongs to (`TokenReview`), and remembers the answer for a while.
-use crate::{AuthError, User};
+use crate::remembered::{Remembered, fingerprint};
+use crate::{AuthError, Reviewer, User};
 use api_meta::ClusterName;
-use async_trait::async_trait;
-use aws_lc_rs::digest;
 use clock::Clock;
-use parking_lot::Mutex;
 use serde_json::{Value, json};
-use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
-
-/// Answers remembered.
-const REMEMBERED: usize = 4096;
-
-/// Sends a TokenReview of `authentication.k8s.io/v1` and gives what comes back.
-#[async_trait]
-pub trait TokenReviewer: Send + Sync + 'static {
-    /// An error: there is no answer to be had, whatever the reason.
-    async fn review(&self, review: Value) -> Result<Value, String>;
-}
-
-type Fingerprint = [u8; 32];
-/// The answer, and when it is forgotten.
-type Remembered = (Option<User>, Instant);
+use std::time::Duration;
 
 /// Answers for the host cluster only: its users are not those of other clusters.
 pub struct TokenWebhook {
-    reviewer: Box<dyn TokenReviewer>,
+    reviewer: Box<dyn Reviewer>,
     ttl: Duration,
     /// What a token must be for.
     audiences: Vec<String>,
     clock: Arc<dyn Clock>,
-    remembered: Mutex<HashMap<Fingerprint, Remembered>>,
+    remembered: Remembered<Option<User>>,
 }
 
 impl TokenWebhook {
     /// Answers are remembered for `ttl`, those that refuse too; failures are not.
-    pub fn new(reviewer: Box<dyn TokenReviewer>, ttl: Duration, audiences: Vec<String>, clock: Arc<dyn Clock>) -> Self {
-        Self { reviewer, ttl, audiences, clock, remembered: Mutex::default() }
+    pub fn new(reviewer: Box<dyn Reviewer>, ttl: Duration, audiences: Vec<String>, clock: Arc<dyn Clock>) -> Self {
+        Self { reviewer, ttl, audiences, clock, remembered: Remembered::default() }
     }
 
     /// The user of a token; `None` for one the other side does not know.
@@ -48,28 +31,17 @@ impl TokenWebhook {
         if !cluster.is_root() {
             return Ok(None);
         }
-        let mut fingerprint = [0; 32];
-        fingerprint.copy_from_slice(digest::digest(&digest::SHA256, token.as_bytes()).as_ref());
-        let now = self.clock.instant();
-        if let Some((user, end)) = self.remembered.lock().get(&fingerprint)
-            && now < *end
-        {
-            return Ok(user.clone());
+        let (asked, now) = (fingerprint(token.as_bytes()), self.clock.instant());
+        if let Some(user) = self.remembered.get(&asked, now) {
+            return Ok(user);
         }
         let review = json!({
             "kind": "TokenReview", "apiVersion": "authentication.k8s.io/v1", "metadata": {},
             "spec": { "token": token, "audiences": self.audiences },
         });
-        let answer = self.reviewer.review(review).await.map_err(AuthError::Webhook)?;
+        let answer = self.reviewer.review(review).await.map_err(|error| AuthError::Webhook(error.to_string()))?;
         let user = read(&answer, &self.audiences)?;
-        let mut remembered = self.remembered.lock();
-        if remembered.len() >= REMEMBERED {
-            remembered.retain(|_, (_, end)| now < *end);
-            if remembered.len() >= REMEMBERED {
-                remembered.clear();
-            }
-        }
-        remembered.insert(fingerprint, (user.clone(), now + self.ttl));
+        self.remembered.keep(asked, user.clone(), now, now + self.ttl);
         Ok(user)
     }
 }
@@ -100,21 +72,22 @@ fn read(review: &Value, wanted: &[String]) -> Result<Option<User>, AuthError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ReviewError;
     use clock::ManualClock;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     /// Knows one token, and fails on another.
     struct Known(Arc<AtomicUsize>);
 
-    #[async_trait]
-    impl TokenReviewer for Known {
-        async fn review(&self, mut review: Value) -> Result<Value, String> {
+    #[async_trait::async_trait]
+    impl Reviewer for Known {
+        async fn review(&self, mut review: Value) -> Result<Value, ReviewError> {
             self.0.fetch_add(1, Ordering::Relaxed);
             review["status"] = match review["spec"]["token"].as_str().unwrap() {
                 "good" => json!({"authenticated": true, "user": {"username": "eve", "uid": "7", "groups": ["devs"], "extra": {"a": ["b"]}}}),
                 "elsewhere" => json!({"authenticated": true, "audiences": ["vault"], "user": {"username": "eve"}}),
                 "odd" => json!({"authenticated": false, "error": "it is odd"}),
-                "down" => return Err("nobody there".into()),
+                "down" => return Err(ReviewError::Other("nobody there".into())),
                 _ => json!({}),
             };
             Ok(review)

@@ -11,6 +11,7 @@ const SERVICE_ACCOUNT: &str = "system:serviceaccount:";
 pub struct Flow {
     pub(crate) schema: Arc<FlowSchema>,
     pub(crate) level_uid: String,
+    limited: bool,
     distinguisher: String,
 }
 
@@ -29,6 +30,11 @@ impl Flow {
     /// The name of its PriorityLevelConfiguration.
     pub fn level(&self) -> &str {
         &self.schema.level
+    }
+
+    /// Whether its level has so many seats and no more.
+    pub fn is_limited(&self) -> bool {
+        self.limited
     }
 
     /// What decides which queues it may wait in.
@@ -52,8 +58,10 @@ impl Configuration {
             Distinguisher::ByUser => request.user.username.clone(),
             Distinguisher::ByNamespace => request.namespace.to_owned(),
         };
-        let level_uid = self.levels.get(&schema.level).map(|level| level.uid.clone()).unwrap_or_default();
-        Some(Flow { schema: schema.clone(), level_uid, distinguisher })
+        let level = self.levels.get(&schema.level);
+        let level_uid = level.map(|level| level.uid.clone()).unwrap_or_default();
+        let limited = level.is_some_and(|level| level.limited.is_some());
+        Some(Flow { schema: schema.clone(), level_uid, limited, distinguisher })
     }
 }
 

@@ -3,6 +3,7 @@ use crate::classify::Flow;
 use crate::configuration::Configuration;
 use crate::queues::{Place, Queues};
 use crate::seats::{Seats, is_free, share_out};
+use crate::work::{Cost, Work};
 use api_auth::Attributes;
 use clock::Clock;
 use parking_lot::{Mutex, RwLock};
@@ -14,7 +15,7 @@ use tokio::sync::oneshot;
 /// Sorts requests and seats them.
 pub struct Fairness {
     clock: Arc<dyn Clock>,
-    /// Requests of limited levels served at the same time, of all together.
+    /// Of all limited levels together.
     seats: u32,
     configuration: RwLock<Arc<Configuration>>,
     hall: Mutex<Hall>,
@@ -47,7 +48,9 @@ pub struct Figures {
     pub level: String,
     /// Its share of all seats.
     pub nominal: u32,
+    /// Requests that run, and the seats that they and those that have just ended take.
     pub executing: u32,
+    pub seats: u32,
     pub waiting: usize,
 }
 
@@ -60,6 +63,7 @@ struct Hall {
 
 struct Level {
     seats: Seats,
+    executing: u32,
     queues: Option<Queues>,
     /// Told apart from a level of the same name and another shape.
     generation: u64,
@@ -70,6 +74,7 @@ struct Level {
 struct Grant {
     /// `None`: it did not wait in a queue.
     place: Option<Place>,
+    work: Work,
     generation: u64,
     since: Instant,
 }
@@ -105,9 +110,9 @@ impl Fairness {
                 Some(level) if level.queues.as_ref().map(Queues::shape) == shape.as_ref() => level,
                 other => {
                     let queues = shape.map(|shape| Queues::new(shape, seats.nominal, now));
-                    let used = other.as_ref().map_or(0, |level| level.seats.used);
+                    let (used, executing) = other.as_ref().map_or((0, 0), |level| (level.seats.used, level.executing));
                     let generation = other.as_ref().map_or(0, |level| level.generation + 1);
-                    let mut level = Level { seats: Seats { used, ..seats }, queues, generation };
+                    let mut level = Level { seats: Seats { used, ..seats }, executing, queues, generation };
                     if let Some(mut other) = other {
                         hall.seat_all(&mut other, &mut level, now);
                     }
@@ -122,7 +127,7 @@ impl Fairness {
         }
         // Those of levels that are gone wait for nobody any more.
         for mut level in old.into_values() {
-            let mut gone = Level { seats: Seats::default(), queues: None, generation: level.generation + 1 };
+            let mut gone = Level { seats: Seats::default(), executing: 0, queues: None, generation: level.generation + 1 };
             hall.seat_all(&mut level, &mut gone, now);
         }
         hall.call(now);
@@ -135,9 +140,9 @@ impl Fairness {
         configuration.classify(request)
     }
 
-    /// A seat for a request of this flow; it waits no longer than `patience` for it. `None`: its level is exempt, it needs none.
-    pub async fn enter(self: &Arc<Self>, flow: &Flow, patience: Duration) -> Result<Option<Seat>, Refusal> {
-        let (turn, place, called) = match self.hall.lock().ask(flow, self.clock.instant())? {
+    /// A seat, or as many as it costs, for a request of this flow; it waits no longer than `patience`. `None`: its level is exempt, it needs none.
+    pub async fn enter(self: &Arc<Self>, flow: &Flow, cost: Cost, patience: Duration) -> Result<Option<Seat>, Refusal> {
+        let (turn, place, called) = match self.hall.lock().ask(flow, cost, self.clock.instant())? {
             None => return Ok(None),
             Some(Asked::Given(grant)) => return Ok(Some(self.seat(flow, grant))),
             Some(Asked::Waits { turn, place, called }) => (turn, place, called),
@@ -159,7 +164,8 @@ impl Fairness {
         let figures = hall.levels.iter().map(|(name, level)| Figures {
             level: name.clone(),
             nominal: level.seats.nominal,
-            executing: level.seats.used,
+            executing: level.executing,
+            seats: level.seats.used,
             waiting: level.queues.as_ref().map_or(0, Queues::waiting),
         });
         figures.collect()
@@ -167,28 +173,28 @@ impl Fairness {
 }
 
 impl Hall {
-    fn is_free(&self, name: &str) -> bool {
+    fn is_free(&self, name: &str, wanted: u32) -> bool {
         let Some(level) = self.levels.get(name) else { return true };
-        is_free(&level.seats, self.levels.iter().filter(|(of, _)| *of != name).map(|(_, level)| &level.seats))
+        is_free(&level.seats, self.levels.iter().filter(|(of, _)| *of != name).map(|(_, level)| &level.seats), wanted)
     }
 
-    fn ask(&mut self, flow: &Flow, now: Instant) -> Result<Option<Asked>, Refusal> {
-        let free = self.is_free(flow.level());
+    fn ask(&mut self, flow: &Flow, cost: Cost, now: Instant) -> Result<Option<Asked>, Refusal> {
+        let Some(work) = self.levels.get(flow.level()).map(|level| cost.work(level.seats.nominal)) else { return Ok(None) };
+        let free = self.is_free(flow.level(), work.seats);
         let Some(level) = self.levels.get_mut(flow.level()) else { return Ok(None) };
         let Some(queues) = level.queues.as_mut() else {
-            if !free {
-                return Err(Refusal::NoSeat);
-            }
-            level.seats.used += 1;
-            return Ok(Some(Asked::Given(Grant { place: None, generation: level.generation, since: now })));
+            return if free { Ok(Some(Asked::Given(level.take(None, work, now)))) } else { Err(Refusal::NoSeat) };
         };
         let turn = self.next_turn;
-        let place = queues.join(flow.hash(), turn, now).ok_or(Refusal::QueueFull)?;
+        let alone = queues.waiting() == 0;
+        let place = queues.join(flow.hash(), turn, work, now).ok_or(Refusal::QueueFull)?;
         self.next_turn += 1;
-        // Nobody waits while a seat is free, so it is this one that goes.
-        if free && let Some((_, place)) = queues.next(now) {
-            level.seats.used += 1;
-            return Ok(Some(Asked::Given(Grant { place: Some(place), generation: level.generation, since: now })));
+        // Others may wait for more seats than are free: who comes after them doesn't go before.
+        if free
+            && alone
+            && let Some((_, work, place)) = queues.next(now)
+        {
+            return Ok(Some(Asked::Given(level.take(Some(place), work, now))));
         }
         let (call, called) = oneshot::channel();
         self.waiting.insert(turn, call);
@@ -203,45 +209,84 @@ impl Hall {
         let names: Vec<String> =
             self.levels.iter().filter(|(_, level)| level.queues.as_ref().is_some_and(|queues| queues.waiting() > 0)).map(|(name, _)| name.clone()).collect();
         for name in names {
-            while self.is_free(&name) {
+            while let Some(wanted) = self.levels.get(&name).and_then(|level| level.queues.as_ref()?.next_seats()) {
+                if !self.is_free(&name, wanted) {
+                    break;
+                }
                 let Some(level) = self.levels.get_mut(&name) else { break };
-                let Some((turn, place)) = level.queues.as_mut().and_then(|queues| queues.next(now)) else { break };
-                let grant = Grant { place: Some(place), generation: level.generation, since: now };
-                level.seats.used += 1;
+                let Some((turn, work, place)) = level.queues.as_mut().and_then(|queues| queues.next(now)) else { break };
+                let grant = level.take(Some(place), work, now);
                 // Who went away in this moment gives its seat back.
                 if self.waiting.remove(&turn).is_none_or(|call| call.send(grant).is_err()) {
+                    self.answered(&name);
                     self.end(&name, grant, now);
                 }
             }
         }
     }
 
+    /// A request has been answered. It may keep its seats for a while.
+    fn answered(&mut self, name: &str) {
+        if let Some(level) = self.levels.get_mut(name) {
+            level.executing = level.executing.saturating_sub(1);
+        }
+    }
+
+    /// The seats of a request are free again.
     fn end(&mut self, name: &str, grant: Grant, now: Instant) {
         let Some(level) = self.levels.get_mut(name) else { return };
-        level.seats.used = level.seats.used.saturating_sub(1);
+        level.seats.used = level.seats.used.saturating_sub(grant.work.seats);
         if let (Some(queues), Some(place)) = (level.queues.as_mut().filter(|_| grant.generation == level.generation), grant.place) {
-            queues.end(place, now.saturating_duration_since(grant.since).as_secs_f64(), now);
+            // What came afterwards is counted by the work itself.
+            let took = now.saturating_duration_since(grant.since).saturating_sub(grant.work.afterwards);
+            queues.end(place, grant.work, took.as_secs_f64(), now);
         }
     }
 
     /// Everybody who waits at `old` gets a seat at `new`.
     fn seat_all(&mut self, old: &mut Level, new: &mut Level, now: Instant) {
         let Some(queues) = old.queues.as_mut() else { return };
-        while let Some((turn, _)) = queues.next(now) {
-            let grant = Grant { place: None, generation: new.generation, since: now };
+        while let Some((turn, work, _)) = queues.next(now) {
+            let grant = Grant { place: None, work, generation: new.generation, since: now };
             if self.waiting.remove(&turn).is_some_and(|call| call.send(grant).is_ok()) {
-                new.seats.used += 1;
+                new.seats.used += work.seats;
+                new.executing += 1;
             }
         }
     }
 }
 
+impl Level {
+    /// Takes the seats of a request that begins.
+    fn take(&mut self, place: Option<Place>, work: Work, now: Instant) -> Grant {
+        self.seats.used += work.seats;
+        self.executing += 1;
+        Grant { place, work, generation: self.generation, since: now }
+    }
+}
+
+impl Fairness {
+    /// Gives the seats of an answered request back, and calls whom there are seats for now.
+    fn give_back(&self, level: &str, grant: Grant) {
+        let now = self.clock.instant();
+        let mut hall = self.hall.lock();
+        hall.end(level, grant, now);
+        hall.call(now);
+    }
+}
+
 impl Drop for Seat {
     fn drop(&mut self) {
-        let now = self.fairness.clock.instant();
-        let mut hall = self.fairness.hall.lock();
-        hall.end(&self.level, self.grant, now);
-        hall.call(now);
+        self.fairness.hall.lock().answered(&self.level);
+        let afterwards = self.grant.work.afterwards;
+        let runtime = (!afterwards.is_zero()).then(tokio::runtime::Handle::try_current).and_then(Result::ok);
+        let Some(runtime) = runtime else { return self.fairness.give_back(&self.level, self.grant) };
+        // Its watchers are still being told.
+        let (fairness, level, grant) = (self.fairness.clone(), std::mem::take(&mut self.level), self.grant);
+        runtime.spawn(async move {
+            tokio::time::sleep(afterwards).await;
+            fairness.give_back(&level, grant);
+        });
     }
 }
 
@@ -262,7 +307,10 @@ impl Drop for Waiter<'_> {
             if let Some(queues) = hall.levels.get_mut(self.level).and_then(|level| level.queues.as_mut()) {
                 queues.leave(self.turn, self.place, now);
             }
+            // It may have been what others waited behind.
+            hall.call(now);
         } else if let Ok(grant) = self.called.try_recv() {
+            hall.answered(self.level);
             hall.end(self.level, grant, now);
             hall.call(now);
         }
@@ -321,28 +369,28 @@ mod tests {
     async fn a_level_without_queues_refuses_what_it_has_no_seat_for() {
         let fairness = fairness(6);
         let flow = flow(&fairness, "a", "refused");
-        let held = [fairness.enter(&flow, LONG).await.unwrap(), fairness.enter(&flow, LONG).await.unwrap()];
-        assert_eq!(fairness.enter(&flow, LONG).await.err(), Some(Refusal::NoSeat));
+        let held = [fairness.enter(&flow, Cost::Usual, LONG).await.unwrap(), fairness.enter(&flow, Cost::Usual, LONG).await.unwrap()];
+        assert_eq!(fairness.enter(&flow, Cost::Usual, LONG).await.err(), Some(Refusal::NoSeat));
         drop(held);
-        assert!(fairness.enter(&flow, LONG).await.is_ok());
+        assert!(fairness.enter(&flow, Cost::Usual, LONG).await.is_ok());
     }
 
     #[tokio::test(start_paused = true)]
     async fn who_waits_is_called_or_told_that_it_has_waited_long_enough() {
         let fairness = fairness(3);
         let (a, masters) = (flow(&fairness, "a", "queued"), flow(&fairness, "a", api_auth::MASTERS));
-        let held = fairness.enter(&a, LONG).await.unwrap();
+        let held = fairness.enter(&a, Cost::Usual, LONG).await.unwrap();
         assert!(held.is_some());
-        assert!(fairness.enter(&masters, LONG).await.unwrap().is_none(), "the exempt wait for nobody");
-        assert_eq!(fairness.enter(&a, Duration::from_secs(1)).await.err(), Some(Refusal::TimeOut));
+        assert!(fairness.enter(&masters, Cost::Usual, LONG).await.unwrap().is_none(), "the exempt wait for nobody");
+        assert_eq!(fairness.enter(&a, Cost::Usual, Duration::from_secs(1)).await.err(), Some(Refusal::TimeOut));
         let (waiting, of) = (fairness.clone(), a.clone());
-        let second = tokio::spawn(async move { waiting.enter(&of, LONG).await.map(|seat| seat.is_some()) });
+        let second = tokio::spawn(async move { waiting.enter(&of, Cost::Usual, LONG).await.map(|seat| seat.is_some()) });
         let (waiting, of) = (fairness.clone(), a.clone());
-        let third = tokio::spawn(async move { waiting.enter(&of, LONG).await.map(|seat| seat.is_some()) });
+        let third = tokio::spawn(async move { waiting.enter(&of, Cost::Usual, LONG).await.map(|seat| seat.is_some()) });
         while fairness.figures().iter().map(|level| level.waiting).sum::<usize>() < 2 {
             tokio::task::yield_now().await;
         }
-        assert_eq!(fairness.enter(&a, LONG).await.err(), Some(Refusal::QueueFull));
+        assert_eq!(fairness.enter(&a, Cost::Usual, LONG).await.err(), Some(Refusal::QueueFull));
         third.abort();
         assert!(third.await.is_err_and(|error| error.is_cancelled()));
         assert_eq!(fairness.figures().iter().map(|level| level.waiting).sum::<usize>(), 1, "who goes away leaves its queue");
@@ -355,9 +403,9 @@ mod tests {
     async fn who_waits_outlives_a_change_of_the_configuration() {
         let fairness = fairness(3);
         let a = flow(&fairness, "a", "queued");
-        let held = fairness.enter(&a, LONG).await.unwrap();
+        let held = fairness.enter(&a, Cost::Usual, LONG).await.unwrap();
         let (waiting, of) = (fairness.clone(), a.clone());
-        let second = tokio::spawn(async move { waiting.enter(&of, LONG).await.map(|seat| seat.is_some()) });
+        let second = tokio::spawn(async move { waiting.enter(&of, Cost::Usual, LONG).await.map(|seat| seat.is_some()) });
         while fairness.figures().iter().map(|level| level.waiting).sum::<usize>() < 1 {
             tokio::task::yield_now().await;
         }
@@ -365,5 +413,41 @@ mod tests {
         assert_eq!(second.await.unwrap(), Ok(true), "its level is gone: nobody is left to wait for");
         drop(held);
         assert!(fairness.figures().iter().all(|level| level.executing == 0 && level.waiting == 0));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_costs_more_takes_more_seats_and_keeps_them_while_watchers_are_told() {
+        let fairness = fairness(100);
+        let a = flow(&fairness, "a", "queued");
+        let figures = || fairness.figures().into_iter().find(|level| level.level == "queued").unwrap();
+        let nominal = figures().nominal;
+        let most = (f64::from(nominal) * 0.15).ceil() as u32;
+        assert!(most > 1, "{nominal}");
+        let list = fairness.enter(&a, Cost::List { bytes: 1 << 30 }, LONG).await.unwrap();
+        assert_eq!((figures().executing, figures().seats), (1, most));
+        drop(list);
+        assert_eq!((figures().executing, figures().seats), (0, 0));
+        let write = fairness.enter(&a, Cost::Write { watchers: 10 * u64::from(most) }, LONG).await.unwrap();
+        assert_eq!((figures().executing, figures().seats), (1, most));
+        drop(write);
+        assert_eq!((figures().executing, figures().seats), (0, most), "its watchers are being told");
+        tokio::time::sleep(Duration::from_millis(6)).await;
+        assert_eq!(figures().seats, 0);
+        // A wide one waits for all its seats, and who comes later does not go before it.
+        let mut held = Vec::new();
+        while figures().seats < nominal {
+            held.push(fairness.enter(&a, Cost::Usual, LONG).await.unwrap());
+        }
+        let (waiting, of) = (fairness.clone(), a.clone());
+        let wide = tokio::spawn(async move { waiting.enter(&of, Cost::List { bytes: 1 << 30 }, LONG).await });
+        while figures().waiting < 1 {
+            tokio::task::yield_now().await;
+        }
+        held.pop();
+        assert_eq!((figures().waiting, figures().seats), (1, nominal - 1));
+        assert_eq!(fairness.enter(&a, Cost::Usual, Duration::from_secs(1)).await.err(), Some(Refusal::TimeOut));
+        held.clear();
+        assert!(wide.await.unwrap().unwrap().is_some());
+        assert_eq!((figures().waiting, figures().seats, figures().executing), (0, 0, 0));
     }
 }

@@ -6,7 +6,9 @@ mod configuration;
 mod fairness;
 mod queues;
 mod seats;
+mod work;
 
 pub use classify::Flow;
 pub use configuration::{Configuration, ConfigurationKind};
 pub use fairness::{Fairness, Figures, Refusal, Seat};
+pub use work::Cost;

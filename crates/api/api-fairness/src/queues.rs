@@ -1,9 +1,10 @@
 //! Queues: fair queues of one priority level, each of some flows; in the order of virtual finish times, as if seats were shared by bits.
 use crate::configuration::Queuing;
+use crate::work::Work;
 use std::collections::VecDeque;
 use std::time::Instant;
 
-/// How long a request is thought to take before it is known, in seconds.
+/// How long a request is thought to take before it is known, in seconds, not counting what it keeps its seats for afterwards.
 const GUESS: f64 = 0.003;
 
 /// Those that wait, and how much each queue has had. A turn is the number of a request.
@@ -22,8 +23,11 @@ pub(crate) struct Queues {
 
 #[derive(Debug, Default)]
 struct Queue {
-    waiting: VecDeque<u64>,
+    waiting: VecDeque<(u64, Work)>,
+    /// Seats of those that run.
     executing: u32,
+    /// Seats that those who wait will take.
+    wanted: u32,
     /// The virtual time at which its first request begins.
     starts: f64,
 }
@@ -56,10 +60,10 @@ impl Queues {
         self.updated = now;
         let (mut active, mut wanted) = (0.0, 0.0);
         for queue in &self.queues {
-            let wants = queue.executing as usize + queue.waiting.len();
+            let wants = queue.executing + queue.wanted;
             if wants > 0 {
                 active += 1.0;
-                wanted += wants as f64;
+                wanted += f64::from(wants);
             }
         }
         if active > 0.0 {
@@ -89,9 +93,9 @@ impl Queues {
     }
 
     /// Puts a request into the shortest queue of its flow's hand; `None` when that is full.
-    pub fn join(&mut self, hash: u64, turn: u64, now: Instant) -> Option<Place> {
+    pub fn join(&mut self, hash: u64, turn: u64, work: Work, now: Instant) -> Option<Place> {
         self.advance(now);
-        let shortest = self.hand(hash).into_iter().min_by_key(|index| self.queues[*index].waiting.len() + self.queues[*index].executing as usize)?;
+        let shortest = self.hand(hash).into_iter().min_by_key(|index| self.queues[*index].wanted + self.queues[*index].executing)?;
         let queue = &mut self.queues[shortest];
         if queue.waiting.len() >= self.shape.queue_length_limit {
             return None;
@@ -100,44 +104,64 @@ impl Queues {
             // Who had nothing to do has saved nothing up.
             queue.starts = self.virtual_time;
         }
-        queue.waiting.push_back(turn);
+        queue.waiting.push_back((turn, work));
+        queue.wanted += work.seats;
         self.waiting += 1;
         Some(Place(shortest))
     }
 
+    /// The queue whose first request would be done first.
+    fn first(&self) -> Option<usize> {
+        let count = self.queues.len();
+        let order = (0..count).map(|step| (self.robin + 1 + step) % count);
+        let done = |index: usize| self.queues[index].waiting.front().map(|(_, work)| self.queues[index].starts + work.seat_seconds(GUESS));
+        let order = order.filter_map(|index| Some((index, done(index)?)));
+        order.min_by(|(_, one), (_, other)| one.total_cmp(other)).map(|(index, _)| index)
+    }
+
+    /// The seats that the request needs that goes next.
+    pub fn next_seats(&self) -> Option<u32> {
+        if self.waiting == 0 {
+            return None;
+        }
+        self.queues[self.first()?].waiting.front().map(|(_, work)| work.seats)
+    }
+
     /// The request that goes next.
-    pub fn next(&mut self, now: Instant) -> Option<(u64, Place)> {
+    pub fn next(&mut self, now: Instant) -> Option<(u64, Work, Place)> {
         if self.waiting == 0 {
             return None;
         }
         self.advance(now);
-        let count = self.queues.len();
-        let order = (0..count).map(|step| (self.robin + 1 + step) % count).filter(|index| !self.queues[*index].waiting.is_empty());
-        let index = order.min_by(|one, other| self.queues[*one].starts.total_cmp(&self.queues[*other].starts))?;
+        let index = self.first()?;
         self.robin = index;
-        self.waiting -= 1;
         let queue = &mut self.queues[index];
-        queue.executing += 1;
-        queue.starts += GUESS;
-        queue.waiting.pop_front().map(|turn| (turn, Place(index)))
+        let (turn, work) = queue.waiting.pop_front()?;
+        self.waiting -= 1;
+        queue.wanted -= work.seats;
+        queue.executing += work.seats;
+        queue.starts += work.seat_seconds(GUESS);
+        Some((turn, work, Place(index)))
     }
 
     /// Somebody no longer waits. Whether it was still there.
     pub fn leave(&mut self, turn: u64, place: Place, now: Instant) -> bool {
         self.advance(now);
-        let waiting = &mut self.queues[place.0].waiting;
-        let Some(at) = waiting.iter().position(|one| *one == turn) else { return false };
-        waiting.remove(at);
-        self.waiting -= 1;
+        let queue = &mut self.queues[place.0];
+        let Some(at) = queue.waiting.iter().position(|(one, _)| *one == turn) else { return false };
+        if let Some((_, work)) = queue.waiting.remove(at) {
+            queue.wanted -= work.seats;
+            self.waiting -= 1;
+        }
         true
     }
 
     /// A request has ended after `took` seconds: what it was thought to take is put right.
-    pub fn end(&mut self, place: Place, took: f64, now: Instant) {
+    pub fn end(&mut self, place: Place, work: Work, took: f64, now: Instant) {
         self.advance(now);
         let Some(queue) = self.queues.get_mut(place.0) else { return };
-        queue.executing = queue.executing.saturating_sub(1);
-        queue.starts += took - GUESS;
+        queue.executing = queue.executing.saturating_sub(work.seats);
+        queue.starts += work.seat_seconds(took) - work.seat_seconds(GUESS);
     }
 }
 
@@ -150,6 +174,8 @@ mod tests {
     fn now() -> Instant {
         clock::SystemClock.instant()
     }
+
+    const ONE: Work = Work { seats: 1, afterwards: Duration::ZERO };
 
     fn shape(queues: usize, hand_size: usize, queue_length_limit: usize) -> Queuing {
         Queuing { queues, hand_size, queue_length_limit }
@@ -175,15 +201,15 @@ mod tests {
         let (busy, quiet) = (0, 1);
         assert_ne!(queues.hand(busy), queues.hand(quiet));
         for turn in 0..100 {
-            queues.join(busy, turn, start).unwrap();
+            queues.join(busy, turn, ONE, start).unwrap();
         }
         let mut at = start;
         for _ in 0..10 {
-            let (_, place) = queues.next(at).unwrap();
+            let (_, _, place) = queues.next(at).unwrap();
             at += Duration::from_millis(10);
-            queues.end(place, 0.01, at);
+            queues.end(place, ONE, 0.01, at);
         }
-        queues.join(quiet, 1000, at).unwrap();
+        queues.join(quiet, 1000, ONE, at).unwrap();
         let first_two = [queues.next(at).unwrap().0, queues.next(at).unwrap().0];
         assert!(first_two.contains(&1000), "{first_two:?}");
     }
@@ -193,12 +219,12 @@ mod tests {
         let start = now();
         let mut queues = Queues::new(shape(2, 1, 1000), 1, start);
         for turn in 0..300 {
-            queues.join(0, turn, start).unwrap();
-            queues.join(1, 1000 + turn, start).unwrap();
+            queues.join(0, turn, ONE, start).unwrap();
+            queues.join(1, 1000 + turn, ONE, start).unwrap();
         }
         let (mut at, mut slow, mut quick) = (start, 0, 0);
         for _ in 0..200 {
-            let (turn, place) = queues.next(at).unwrap();
+            let (turn, _, place) = queues.next(at).unwrap();
             let took = if turn < 1000 { 0.03 } else { 0.01 };
             if turn < 1000 {
                 slow += 1
@@ -206,20 +232,40 @@ mod tests {
                 quick += 1
             }
             at += Duration::from_secs_f64(took);
-            queues.end(place, took, at);
+            queues.end(place, ONE, took, at);
         }
         assert!((145..=155).contains(&quick) && (45..=55).contains(&slow), "{quick} quick, {slow} slow");
+    }
+
+    #[test]
+    fn wide_requests_count_as_many() {
+        let start = now();
+        let mut queues = Queues::new(shape(2, 1, 1000), 4, start);
+        let wide = Work { seats: 4, afterwards: Duration::ZERO };
+        for turn in 0..100 {
+            queues.join(0, turn, wide, start).unwrap();
+            queues.join(1, 1000 + turn, ONE, start).unwrap();
+        }
+        let (mut at, mut seats) = (start, [0, 0]);
+        for _ in 0..50 {
+            assert_eq!(queues.next_seats().is_some(), queues.waiting() > 0);
+            let (turn, work, place) = queues.next(at).unwrap();
+            seats[usize::from(turn >= 1000)] += work.seats;
+            at += Duration::from_millis(10);
+            queues.end(place, work, 0.01, at);
+        }
+        assert!(seats[0].abs_diff(seats[1]) <= 4, "{seats:?}");
     }
 
     #[test]
     fn a_full_queue_takes_nobody_and_who_leaves_makes_room() {
         let start = now();
         let mut queues = Queues::new(shape(1, 1, 2), 1, start);
-        let place = queues.join(7, 1, start).unwrap();
-        queues.join(7, 2, start).unwrap();
-        assert_eq!(queues.join(7, 3, start), None);
+        let place = queues.join(7, 1, ONE, start).unwrap();
+        queues.join(7, 2, ONE, start).unwrap();
+        assert_eq!(queues.join(7, 3, ONE, start), None);
         assert!(queues.leave(1, place, start) && !queues.leave(1, place, start));
-        assert!(queues.join(7, 3, start).is_some());
+        assert!(queues.join(7, 3, ONE, start).is_some());
         assert_eq!([queues.next(start).unwrap().0, queues.next(start).unwrap().0], [2, 3]);
         assert!(queues.next(start).is_none());
     }

@@ -1,7 +1,7 @@
-//! Seats: how many requests of each level run at a time, and what idle levels lend to busy ones.
+//! Seats: how much of each level runs at a time, and what idle levels lend to busy ones.
 use crate::configuration::{Configuration, Limited};
 
-/// A limited level's seats. One seat is one request that runs.
+/// A limited level's seats. A request that runs takes one of them, or more if it costs more.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Seats {
     /// Its own, from its share of all.
@@ -27,17 +27,17 @@ pub(crate) fn share_out(configuration: &Configuration, all: u32) -> Vec<(String,
     seats.collect()
 }
 
-/// Whether one of these levels may have another seat.
+/// Whether one of these levels may have so many seats more.
 ///
 /// Own seats are free unless lent: then they come back as those who have them end. Others' are free as long as each level
 /// keeps what it doesn't lend.
-pub(crate) fn is_free<'s>(own: &Seats, others: impl Iterator<Item = &'s Seats> + Clone) -> bool {
+pub(crate) fn is_free<'s>(own: &Seats, others: impl Iterator<Item = &'s Seats> + Clone, wanted: u32) -> bool {
     let all: u32 = own.nominal + others.clone().map(|level| level.nominal).sum::<u32>();
-    if own.used < own.nominal {
-        return own.used + others.map(|level| level.used).sum::<u32>() < all;
+    if own.used + wanted <= own.nominal {
+        return own.used + others.map(|level| level.used).sum::<u32>() + wanted <= all;
     }
     let kept: u32 = others.map(|level| level.used.max(level.nominal - level.lendable)).sum();
-    own.used < own.nominal + own.borrowable && own.used + kept < all
+    own.used + wanted <= own.nominal + own.borrowable && own.used + kept + wanted <= all
 }
 
 #[cfg(test)]
@@ -64,15 +64,16 @@ mod tests {
     fn what_is_not_lent_is_always_free_and_what_is_borrowed_is_bounded() {
         let mut busy = Seats { nominal: 2, lendable: 0, borrowable: 3, used: 0 };
         let mut idle = Seats { nominal: 4, lendable: 3, borrowable: 9, used: 0 };
-        while is_free(&busy, [idle].iter()) {
+        while is_free(&busy, [idle].iter(), 1) {
             busy.used += 1;
         }
         assert_eq!(busy.used, 5, "two of its own and three borrowed");
-        assert!(is_free(&idle, [busy].iter()), "what it doesn't lend is there");
+        assert!(is_free(&idle, [busy].iter(), 1), "what it doesn't lend is there");
         idle.used = 1;
-        assert!(!is_free(&idle, [busy].iter()), "the rest is lent for now");
+        assert!(!is_free(&idle, [busy].iter(), 1), "the rest is lent for now");
         busy.used = 4;
-        assert!(is_free(&idle, [busy].iter()), "and comes back");
-        assert!(!is_free(&busy, [Seats { used: 2, ..idle }].iter()), "before anybody borrows again");
+        assert!(is_free(&idle, [busy].iter(), 1), "and comes back");
+        assert!(!is_free(&idle, [busy].iter(), 3), "but no three at once");
+        assert!(!is_free(&busy, [Seats { used: 2, ..idle }].iter(), 1), "before anybody borrows again");
     }
 }

@@ -131,7 +131,7 @@ impl ApiServer {
             record.impersonated(&user);
         }
         if !record.is_long_running() {
-            match self.seat(&route, &user, &parts.method, tenant.is_some()).await {
+            match self.seat(&route, &query, &user, &parts.method, tenant.is_some()).await {
                 Some(place) => record.hold(place),
                 None => return Ok(inflight::too_many()),
             }
@@ -142,7 +142,7 @@ impl ApiServer {
         match &route.target {
             Target::Path => {
                 if !open {
-                    self.authorize_path(&route, &user, &parts.method, record)?;
+                    self.authorize_path(&route, &user, &parts.method, record).await?;
                 }
                 if let Some((extension, _)) = extended {
                     let incoming = incoming.take().ok_or_else(|| Status::internal("the request's body is gone"))?;
@@ -165,7 +165,7 @@ impl ApiServer {
             }
             Target::Resource(resource) => {
                 let attributes = resource.attributes(&route.cluster, &user, special::verb(resource));
-                self.allow(&attributes, record)?;
+                self.allow(&attributes, parts.uri.path(), record).await?;
                 if !matches!(resource.verb, "get" | "list" | "watch") && !route.cluster.is_root() && !is_component(parts) && !special::is_review(resource) {
                     self.check_paused(&route.cluster, &user, &resource.group, &resource.resource, &resource.name)?;
                 }
@@ -235,21 +235,31 @@ impl ApiServer {
         match bearer {
             Some(token) if let Some(joiner) = self.joiner(cluster, token) => Ok(Arc::new(joiner)),
             Some(token) => self.authentication.bearer(cluster, token, self).await.map_err(refused)?.map(Arc::new).ok_or_else(Status::unauthorized),
-            None if open => Ok(Arc::new(User::anonymous())),
+            None if self.lets_in_anonymous(cluster, parts.uri.path(), open) => Ok(Arc::new(User::anonymous())),
             None => Err(Status::unauthorized()),
         }
     }
 
-    fn authorize_path(&self, route: &Route, user: &User, method: &Method, record: &RequestRecord) -> Result<(), Status> {
-        self.allow(&path_attributes(route, user, &method.as_str().to_ascii_lowercase()), record)
+    /// Whether who says nothing of themselves may ask. The configuration file has the word about all but what has to be open for machines to join.
+    fn lets_in_anonymous(&self, cluster: &ClusterName, path: &str, open: bool) -> bool {
+        let told = self.authentication.jwt().filter(|_| cluster.is_root()).and_then(|jwt| jwt.anonymous(path));
+        match told {
+            Some(told) if health::is_open(path) || !open => told,
+            _ => open,
+        }
     }
 
-    fn allow(&self, attributes: &Attributes, record: &RequestRecord) -> Result<(), Status> {
-        let decision = self.authorizer.authorize(attributes);
+    async fn authorize_path(&self, route: &Route, user: &User, method: &Method, record: &RequestRecord) -> Result<(), Status> {
+        self.allow(&path_attributes(route, user, &method.as_str().to_ascii_lowercase()), &route.path, record).await
+    }
+
+    async fn allow(&self, attributes: &Attributes<'_>, uri: &str, record: &RequestRecord) -> Result<(), Status> {
+        let (decision, error) = self.authorizer.decide(attributes).await;
         record.decided(&decision);
-        match decision {
-            Decision::Allow(_) => Ok(()),
-            decision => Err(forbidden(attributes, decision.reason())),
+        match (decision, error) {
+            (Decision::Allow(_), _) => Ok(()),
+            (_, Some(error)) => Err(Status::internal(format!("Internal Server Error: {uri:?}: {error}"))),
+            (decision, None) => Err(forbidden(attributes, decision.reason())),
         }
     }
 

@@ -1,10 +1,11 @@
 //! Fairness: a seat for each request, by the FlowSchemas and priority levels of the host cluster.
 use crate::ApiServer;
 use crate::inflight::{Inflight, Permit};
+use crate::query::Query;
 use crate::route::{Route, Target};
 use crate::{request_record, special};
 use api_auth::{AUTHENTICATED, User};
-use api_fairness::{Configuration, ConfigurationKind, Fairness, Figures, Flow, Refusal, Seat};
+use api_fairness::{Configuration, ConfigurationKind, Cost, Fairness, Figures, Flow, Refusal, Seat};
 use api_meta::{ClusterName, Object};
 use clock::Clock;
 use http::{HeaderMap, HeaderValue, Method};
@@ -117,16 +118,15 @@ impl Turnstile {
     }
 
     /// A seat, at once or after a wait; `None` for one too many.
-    async fn enter(&self, inflight: &Arc<Inflight>, changes: bool, privileged: bool, classify: impl FnOnce(&Fairness) -> Option<Flow>) -> Option<Place> {
+    async fn enter(&self, inflight: &Arc<Inflight>, changes: bool, privileged: bool, flow: Option<(Flow, Cost)>) -> Option<Place> {
         let Self::Fair { fairness, rejected, patience, .. } = self else {
             return Some(Place { _permit: inflight.enter(changes, privileged)?, _seat: None, flow: None });
         };
-        let flow = classify(fairness);
         let seat = match &flow {
-            Some(flow) => fairness.enter(flow, *patience).await.map_err(|refusal| count(rejected, flow, refusal)).ok()?,
+            Some((flow, cost)) => fairness.enter(flow, *cost, *patience).await.map_err(|refusal| count(rejected, flow, refusal)).ok()?,
             None => None,
         };
-        Some(Place { _permit: inflight.count(changes), _seat: seat, flow })
+        Some(Place { _permit: inflight.count(changes), _seat: seat, flow: flow.map(|(flow, _)| flow) })
     }
 
     /// How full the levels are, and whom they have refused.
@@ -149,6 +149,8 @@ impl Turnstile {
             "Number of requests in execution stage in the API Priority and Fairness subsystem",
             |level| level.executing.into(),
         );
+        let help = "Concurrency (number of seats) occupied by the currently executing (initial stage for a WATCH, any stage otherwise) requests";
+        gauge("apiserver_flowcontrol_current_executing_seats", help, |level| level.seats.into());
         let waiting = Family::<LevelLabels, Gauge>::default();
         for level in &figures {
             waiting.get_or_create(&LevelLabels { priority_level: level.level.clone() }).set(count(level.waiting));
@@ -180,7 +182,7 @@ impl Place {
 impl ApiServer {
     /// The request's place among those that are served; `None` for one too many. What this server's parts do for a cluster is sorted by
     /// who they are, what a cluster's own users do by the cluster.
-    pub(crate) async fn seat(&self, route: &Route, user: &User, method: &Method, of_tenant: bool) -> Option<Place> {
+    pub(crate) async fn seat(&self, route: &Route, query: &Query, user: &User, method: &Method, of_tenant: bool) -> Option<Place> {
         let changes = !matches!(*method, Method::GET | Method::HEAD);
         let privileged = !of_tenant && user.in_group(api_auth::MASTERS);
         let classify = |fairness: &Fairness| {
@@ -196,6 +198,15 @@ impl ApiServer {
                 Target::Path => fairness.classify(&request_record::path_attributes(route, user, &method.as_str().to_ascii_lowercase())),
             }
         };
-        self.turnstile.enter(&self.inflight, changes, privileged, classify).await
+        let flow = match &*self.turnstile {
+            Turnstile::Fair { fairness, .. } => classify(fairness),
+            Turnstile::Limits => None,
+        };
+        // Who waits for nobody is not worth an estimate.
+        let flow = match flow {
+            Some(flow) if flow.is_limited() => Some((flow, self.cost(route, query).await)),
+            flow => flow.map(|flow| (flow, Cost::Usual)),
+        };
+        self.turnstile.enter(&self.inflight, changes, privileged, flow).await
     }
 }

@@ -32,7 +32,11 @@ pub fn document(path: &str, protobuf: bool, kinds: &[Kind], backends: &[Arc<Back
     Ok(match path {
         "/openapi/v2" => {
             let served: Vec<Served> = kinds.iter().map(|kind| served(kind, true)).collect();
-            let (document, tag) = (openapi::v2_document(&served, RELEASE), openapi::hash(&served));
+            let (mut document, mut tag) = (openapi::v2_document(&served, RELEASE), openapi::hash(&served));
+            if let Some(merged) = merged(&document, backends).map_err(Status::internal)? {
+                document = merged;
+                tag = hash(&document);
+            }
             if !protobuf {
                 return Ok(Some(Document { varies: true, ..json(document, tag) }));
             }
@@ -72,6 +76,19 @@ pub fn document(path: &str, protobuf: bool, kinds: &[Kind], backends: &[Arc<Back
             openapi::v3_document(&served, group, version, RELEASE).map(|bytes| json(bytes, tag))
         }
     })
+}
+
+/// Our v2 document with those of aggregated servers in it; `None` when there are none.
+fn merged(own: &[u8], backends: &[Arc<Backend>]) -> serde_json::Result<Option<Vec<u8>>> {
+    let others: Vec<_> = backends.iter().filter_map(|backend| Some((backend, backend.state().document_v2?))).collect();
+    if others.is_empty() {
+        return Ok(None);
+    }
+    let mut document = serde_json::from_slice(own)?;
+    for (Backend { group, version, .. }, other) in others.iter().map(|(backend, other)| (&***backend, other)) {
+        openapi::merge_v2(&mut document, other, &format!("/apis/{group}/{version}"));
+    }
+    serde_json::to_vec(&document).map(Some)
 }
 
 /// `whole`: with the schemas, which an index has no need of.

@@ -1,5 +1,6 @@
 //! ApiServer: what the pipeline works with.
 use crate::aggregation::{self, Aggregation};
+use crate::configuration_files;
 use crate::convert::Converter;
 use crate::custom::{self, Definitions};
 use crate::documents::Documents;
@@ -12,6 +13,7 @@ use crate::metrics::Metrics;
 use crate::policy::{self, Policy};
 use crate::server_options::ServerOptions;
 use crate::tenants::Tenants;
+use crate::work::WorkFigures;
 use api_admission::AdmissionChain;
 use api_auth::{Authentication, Authorizer, PeerCertificate, User};
 use api_meta::ClusterName;
@@ -120,6 +122,7 @@ pub struct ApiServer {
     pub(crate) tenancy: Tenancy,
     pub(crate) inflight: Arc<Inflight>,
     pub(crate) turnstile: Arc<Turnstile>,
+    pub(crate) work: Arc<WorkFigures>,
     pub(crate) metrics: Metrics,
     /// Whether what must exist before anybody is served exists (`/readyz`).
     pub(crate) ready: AtomicBool,
@@ -176,6 +179,7 @@ impl ApiServer {
             shutdown,
             inflight: Inflight::new(options.max_reads, options.max_changes),
             turnstile,
+            work: Arc::default(),
             metrics: Metrics::new(),
             options,
             tenants: tenancy.tenants.clone(),
@@ -183,6 +187,7 @@ impl ApiServer {
             ready: AtomicBool::new(false),
         });
         server.load_tenants().await.map_err(|error| api_meta::Status::internal(format!("loading the virtual clusters: {error}")))?;
+        configuration_files::follow(&server);
         tokio::spawn(custom::follow(server.clone()));
         tokio::spawn(aggregation::follow(server.clone(), found));
         Ok(server)

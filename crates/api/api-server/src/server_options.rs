@@ -5,6 +5,7 @@ use api_auth::User;
 use async_trait::async_trait;
 use http::Method;
 use serde_json::Value;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,7 +29,18 @@ pub trait Extension: Send + Sync + 'static {
     async fn answer(&self, user: &User, peer: &str, method: &Method, path: &str, body: &[u8]) -> (u16, Value);
 }
 
+/// A file that is read again when it changes, and what it said when the server was made from it.
+#[derive(Clone, Debug)]
+pub struct ConfigurationFile {
+    pub path: PathBuf,
+    pub text: String,
+}
+
 pub struct ServerOptions {
+    /// What the server's [`Authentication`](api_auth::Authentication) was made from (`authentication-config`).
+    pub authentication_config: Option<ConfigurationFile>,
+    /// What the server's [`Authorizer`](api_auth::Authorizer) was made from (`authorization-config`).
+    pub authorization_config: Option<ConfigurationFile>,
     /// `None`: this server has no paths but its own.
     pub extension: Option<Arc<dyn Extension>>,
     /// How aggregated servers know this one; `None`: none are asked.
@@ -58,6 +70,8 @@ pub struct ServerOptions {
 impl Default for ServerOptions {
     fn default() -> Self {
         Self {
+            authentication_config: None,
+            authorization_config: None,
             extension: None,
             front_proxy: None,
             encryption: None,

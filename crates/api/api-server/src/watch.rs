@@ -75,6 +75,7 @@ impl ApiServer {
             next_bookmark: now + BOOKMARK_EVERY,
             ended: false,
             shutdown: self.shutdown.clone(),
+            _watching: self.work.watching(context.cluster, kind.names().resource(), context.namespace(kind)),
             sent: self.metrics.watch_events(&kind.names().group, &kind.names().version, &kind.names().plural),
             retired: kind.retired().cloned().unwrap_or_default(),
             gone: self.tenants.get(context.cluster).map(|tenant| tenant.gone.clone()).unwrap_or_default(),

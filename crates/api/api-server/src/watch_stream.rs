@@ -7,6 +7,7 @@ use crate::node_reads::network_view;
 use crate::stored::{encode_frame, encode_frame_of, frame, stored};
 use crate::table::Renderer;
 use crate::tenants::Tenants;
+use crate::work::Watching;
 use api_meta::{ClusterName, FieldSelector, LabelSelector};
 use bytes::Bytes;
 use clock::Clock;
@@ -71,6 +72,8 @@ pub struct Watch {
     pub last_bookmark: Option<Instant>,
     pub next_bookmark: Instant,
     pub ended: bool,
+    /// Counts it as long as it lasts.
+    pub _watching: Watching,
     /// Counts events.
     pub sent: Counter<u64, AtomicU64>,
     pub shutdown: tokio_util::sync::CancellationToken,

@@ -61,6 +61,20 @@ pub fn dns1035_label(value: &str) -> Vec<String> {
     errors
 }
 
+/// Why `path` is no path with a domain in front (`example.com/controller`); empty when it is one.
+pub fn domain_prefixed_path(path: &str) -> Vec<String> {
+    match path.split_once('/') {
+        Some((domain, rest)) if !domain.is_empty() && !rest.is_empty() => {
+            let mut reasons = dns1123_subdomain(domain);
+            if !rest.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"/-._~%!$&'()*+,;=:".contains(&byte)) {
+                reasons.push("Invalid path (regex used for validation is '[A-Za-z0-9/\\-._~%!$&'()*+,;=:]+')".into());
+            }
+            reasons
+        }
+        _ => vec!["must be a domain-prefixed path (such as \"acme.io/foo\")".into()],
+    }
+}
+
 /// Why `value` can't be one segment of a path (RBAC names); empty when it can.
 pub fn path_segment(value: &str) -> Vec<String> {
     if value == "." || value == ".." {

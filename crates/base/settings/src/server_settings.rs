@@ -66,6 +66,8 @@ pub struct ServerSettings {
     pub write_kubeconfig_mode: u32,
     /// `None`: a containerd of our own. Always with a scheme: `unix:///run/containerd/containerd.sock`.
     pub container_runtime_endpoint: Option<String>,
+    pub authentication_config: Option<PathBuf>,
+    pub authorization_config: Option<PathBuf>,
     pub authentication_token_webhook_config_file: Option<PathBuf>,
     /// A duration, as the API server's arguments are written.
     pub authentication_token_webhook_cache_ttl: String,
@@ -292,6 +294,8 @@ impl Layers {
             write_kubeconfig: self.needed("write-kubeconfig")?.into(),
             write_kubeconfig_mode: self.mode("write-kubeconfig-mode")?,
             container_runtime_endpoint: self.endpoint()?,
+            authentication_config: self.text("authentication-config")?.map(Into::into),
+            authorization_config: self.text("authorization-config")?.map(Into::into),
             authentication_token_webhook_config_file: self.text("authentication-token-webhook-config-file")?.map(Into::into),
             authentication_token_webhook_cache_ttl: self.needed("authentication-token-webhook-cache-ttl")?.into(),
             iam_listen: self.socket_address("iam-listen")?,

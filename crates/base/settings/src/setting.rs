@@ -83,6 +83,13 @@ pub const SERVER: &[Setting] = &[
     Setting::text("write-kubeconfig", "FILE", "/etc/k8shost/kubeconfig.yaml", "Where the admin's kubeconfig is written"),
     Setting::text("write-kubeconfig-mode", "MODE", "0600", "Mode of that file, octal"),
     Setting::text("container-runtime-endpoint", "ENDPOINT", "", "CRI socket of a container runtime to use [default: a containerd of our own]"),
+    Setting::text(
+        "authentication-config",
+        "FILE",
+        "",
+        "AuthenticationConfiguration: whose JSON Web Tokens are taken, and where nobody need say who they are; followed",
+    ),
+    Setting::text("authorization-config", "FILE", "", "AuthorizationConfiguration: which authorizers are asked, in which order; followed"),
     Setting::text("authentication-token-webhook-config-file", "FILE", "", "Kubeconfig of a webhook that knows bearer tokens (TokenReview)"),
     Setting::text("authentication-token-webhook-cache-ttl", "DURATION", "2m0s", "How long that webhook's answers are remembered"),
     Setting::text("iam-listen", "ADDRESS", "", "Where IAM answers by itself too, over HTTPS and gRPC, such as 0.0.0.0:3000 [default: only with the API]"),

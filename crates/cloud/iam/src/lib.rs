@@ -7,7 +7,6 @@ mod directory;
 mod engine;
 mod error;
 mod grpc;
-mod https;
 pub mod kinds;
 mod kubernetes;
 mod oidc;

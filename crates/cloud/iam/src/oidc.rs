@@ -1,9 +1,9 @@
 //! Oidc: users who log in at a provider elsewhere (OpenID Connect Core 1.0): its keys by discovery, its claims as users.
-use crate::https::Https;
 use anyhow::{Context, Result, ensure};
 use aws_lc_rs::digest;
 use clock::Clock;
 use cloud_api::{JwksVerifier, TokenError};
+use https::Https;
 use parking_lot::Mutex;
 use serde::Deserialize;
 use serde_json::Value;

@@ -180,7 +180,7 @@ impl Tenant {
     }
 
     /// p99 in ms of a read at a time, by a thread of its own, so that no other load of this process comes into it.
-    async fn reads(self: &Arc<Self>, api: &Api) -> Result<f64> {
+    pub async fn reads(self: &Arc<Self>, api: &Api) -> Result<f64> {
         let (tenant, port) = (self.clone(), api.server.port);
         let thread = tokio::task::spawn_blocking(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;

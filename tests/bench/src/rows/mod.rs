@@ -4,6 +4,7 @@ mod cluster_pods;
 mod clusters;
 mod create;
 pub mod dns;
+mod fairness;
 mod memory;
 mod pods;
 mod projects;
@@ -33,6 +34,7 @@ pub const ALL: &[(&str, Measure)] = &[
     ("read", read::measure),
     ("watch", watch::measure),
     ("scheduler", scheduler::measure),
+    ("fairness", fairness::measure),
     ("clusters", clusters::measure),
     ("turns", turns::measure),
     ("scale", scale::measure),

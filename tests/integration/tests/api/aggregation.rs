@@ -93,6 +93,22 @@ fn an_aggregated_group_is_served_as_if_it_were_ours() {
     let index = api.get("/openapi/v3").ok();
     let place = index["paths"]["apis/garden.example.com/v1"]["serverRelativeURL"].as_str().unwrap();
     assert_eq!(api.get(place).ok()["components"]["schemas"]["com.example.garden.v1.Flower"]["description"], "Something that blooms.");
+    // Its v2 document is part of ours, as far as it is about its own paths.
+    let whole = api.get("/openapi/v2").ok();
+    let (definitions, paths) = (&whole["definitions"], whole["paths"].as_object().unwrap());
+    assert!(paths.contains_key(&format!("{}/{{name}}", FLOWERS.replace("default", "{namespace}"))) && !paths.contains_key("/made/up"));
+    assert!(!paths["/api/v1/pods"]["get"]["responses"].is_null() && definitions["unused"].is_null());
+    let meta = "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta";
+    assert_eq!(definitions["com.example.garden.v1.Flower"]["properties"]["metadata"]["$ref"], format!("#/definitions/{meta}_v2"));
+    assert_eq!(definitions[format!("{meta}_v2")]["description"], "Another's idea of metadata.");
+    assert_ne!(definitions[meta]["description"], definitions[format!("{meta}_v2")]["description"]);
+    // A connection may become another protocol's.
+    let upgrade =
+        Ask::new("GET", &format!("{FLOWERS}/rose/smell?deeply=1")).header("upgrade", "websocket").header("sec-websocket-protocol", "v5.channel.k8s.io");
+    assert_eq!(api.upgrade(&upgrade, b"what a rose", 11).unwrap(), (101, b"WHAT A ROSE".to_vec()));
+    let last = sample.asked().into_iter().rfind(|asked| asked.path.contains("smell")).unwrap();
+    assert_eq!((last.all("upgrade"), last.all("sec-websocket-protocol"), last.all("x-remote-user").len()), (vec!["websocket"], vec!["v5.channel.k8s.io"], 1));
+
     let kubectl = server.tool();
     assert!(kubectl.k("get flowers -o name").ok().contains("flower.garden.example.com/rose"));
     assert!(kubectl.k("get fl rose -o jsonpath={.color}").ok().contains("red"));

@@ -123,6 +123,19 @@ fn flow_schemas_say_who_waits_and_who_is_refused() {
         format!("apiserver_flowcontrol_rejected_requests_total{{flow_schema=\"eve\",priority_level=\"tight\",reason=\"concurrency-limit\"}} {}", refused.len());
     assert!(page.contains(&counted), "{page}");
 
+    // A change that many watch takes its seat until they have been told, longer than its answer.
+    let mut writes = eve.connection();
+    let mut write = |name: &str| {
+        let ask = Ask::new("POST", CONFIG_MAPS).json(&config_map(name, &json!({})));
+        writes.send(&ask).code
+    };
+    let unwatched: Vec<u16> = (0..10).map(|n| write(&format!("unwatched-{n}"))).collect();
+    assert!(unwatched.iter().filter(|code| **code == 201).count() >= 8, "{unwatched:?}");
+    let watches: Vec<_> = (0..100).map(|_| api.watch(&format!("{CONFIG_MAPS}?watch=1"))).collect();
+    assert_eq!([write("watched-0"), write("watched-1")], [201, 429]);
+    assert!(api.get("/metrics").text().contains("apiserver_flowcontrol_current_executing_seats{priority_level=\"tight\"}"));
+    drop(watches);
+
     let queue = json!({"spec": {"limited": {"limitResponse": {"type": "Queue", "queuing": {"queues": 4, "handSize": 1, "queueLengthLimit": 50}}}}});
     api.patch("merge", &format!("{FLOW_CONTROL}/prioritylevelconfigurations/tight"), &queue).ok();
     let codes: Vec<u16> = crowd(&eve, "waits").iter().map(|reply| reply.code).collect();

@@ -8,6 +8,8 @@ mod aggregation;
 mod apply;
 mod at_rest;
 mod audit;
+mod authentication_config;
+mod authorization_config;
 mod cluster_life;
 mod clusters;
 mod credentials;

@@ -1,5 +1,6 @@
 //! Rules for names that the base vocabulary has no need of: ports, variables, headers, hosts, paths.
 use api_meta::names;
+pub use api_meta::names::domain_prefixed_path;
 
 /// An IANA service name, as container ports have: "http", "metrics-2".
 pub fn port_name(name: &str) -> Vec<String> {
@@ -54,20 +55,6 @@ pub fn fully_qualified(name: &str) -> Vec<String> {
         reasons.push("should be a domain with at least three segments separated by dots".into());
     }
     reasons
-}
-
-/// A path with a domain in front: `example.com/controller`.
-pub fn domain_prefixed_path(path: &str) -> Vec<String> {
-    match path.split_once('/') {
-        Some((domain, rest)) if !domain.is_empty() && !rest.is_empty() => {
-            let mut reasons = names::dns1123_subdomain(domain);
-            if !rest.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"/-._~%!$&'()*+,;=:".contains(&byte)) {
-                reasons.push("Invalid path (regex used for validation is '[A-Za-z0-9/\\-._~%!$&'()*+,;=:]+')".into());
-            }
-            reasons
-        }
-        _ => vec!["must be a domain-prefixed path (such as \"acme.io/foo\")".into()],
-    }
 }
 
 /// An identifier of the C kind.

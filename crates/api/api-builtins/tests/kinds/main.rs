@@ -7,6 +7,7 @@ mod columns;
 mod core;
 mod others;
 mod pods;
+mod protobuf;
 mod registry;
 mod suite;
 mod tables;

@@ -3,12 +3,14 @@
 //! They are made when asked for and not kept: the prose of the built-in kinds stays compressed in the binary.
 
 mod definitions;
+mod merge;
 mod operations;
 mod parameters;
 mod v2;
 pub mod v2_protobuf;
 mod v3;
 
+pub use merge::merge_v2;
 pub use v2::document as v2_document;
 pub use v3::{document as v3_document, index as v3_index};
 

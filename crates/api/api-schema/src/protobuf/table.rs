@@ -161,7 +161,7 @@ fn form(name: &str) -> Form {
         "io.k8s.apimachinery.pkg.util.intstr.IntOrString" => Form::IntOrString,
         "io.k8s.apimachinery.pkg.runtime.RawExtension" | "io.k8s.apimachinery.pkg.apis.meta.v1.FieldsV1" => Form::Raw,
         _ => match name.rsplit('.').next().unwrap_or_default() {
-            "ExtraValue" => Form::Texts,
+            "AttestationValue" | "ExtraValue" => Form::Texts,
             "Json" => Form::Raw,
             "JsonSchemaPropsOrArray" => Form::SchemaOrList,
             "JsonSchemaPropsOrBool" => Form::SchemaOrBool,

@@ -101,7 +101,8 @@ impl ApiServer {
         let resources = self.ask_for(backend, &format!("/apis/{group}/{version}")).await.map_err(failed)?;
         // Not every server describes itself; it serves all the same.
         let document = self.ask_for(backend, &format!("/openapi/v3/apis/{group}/{version}")).await.ok();
-        Ok(State { available: true, resources: Some(Arc::new(resources)), document: document.map(Arc::new) })
+        let document_v2 = self.ask_for(backend, "/openapi/v2").await.ok().filter(Value::is_object);
+        Ok(State { available: true, resources: Some(Arc::new(resources)), document: document.map(Arc::new), document_v2: document_v2.map(Arc::new) })
     }
 
     /// A document of an aggregated server, asked for by this server itself.

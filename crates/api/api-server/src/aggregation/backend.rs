@@ -35,6 +35,8 @@ pub struct State {
     pub resources: Option<Arc<Value>>,
     /// Its own OpenAPI v3 document of the version, if it has one.
     pub document: Option<Arc<Value>>,
+    /// Its own OpenAPI v2 document, if it has one.
+    pub document_v2: Option<Arc<Value>>,
 }
 
 impl Backend {
@@ -83,7 +85,8 @@ impl Backend {
     /// Whether this changes what discovery says.
     pub fn set_state(&self, state: State) -> bool {
         let mut known = self.state.write();
-        let changed = known.available != state.available || known.resources != state.resources || known.document != state.document;
+        let documents = known.document != state.document || known.document_v2 != state.document_v2;
+        let changed = known.available != state.available || known.resources != state.resources || documents;
         *known = state;
         changed
     }

@@ -3,7 +3,7 @@ use super::Backend;
 use crate::ApiServer;
 use crate::body::{self, Answer, Body};
 use crate::protobuf::PassedOn;
-use crate::special::{DIAL_TIMEOUT, HOP_BY_HOP, exchange};
+use crate::special::{DIAL_TIMEOUT, HOP_BY_HOP, exchange, joined};
 use api_admission::{Dial, service_endpoint};
 use api_auth::User;
 use api_meta::Status;
@@ -41,8 +41,22 @@ impl ApiServer {
             request.headers_mut().append(name, value.clone());
         }
         speak_for(user, request.headers_mut()).map_err(Status::internal)?;
-        let (mut parts, body) =
-            self.ask_backend(backend, request).await.map_err(|why| Status::service_unavailable(format!("error trying to reach service: {why}")))?.into_parts();
+        // A connection that is to become another protocol's (WebSocket, SPDY) is the client's and the other server's from then on.
+        let upgrade = wanted_upgrade(&parts.headers);
+        if let Some(protocol) = &upgrade {
+            request.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
+            request.headers_mut().insert(header::UPGRADE, protocol.clone());
+        }
+        let asked = self.ask_backend(backend, request).await;
+        let mut answer = asked.map_err(|why| Status::service_unavailable(format!("error trying to reach service: {why}")))?;
+        if upgrade.is_some() && answer.status() == StatusCode::SWITCHING_PROTOCOLS {
+            let (client, other) = (hyper::upgrade::on(Request::from_parts(parts.clone(), ())), hyper::upgrade::on(&mut answer));
+            tokio::spawn(joined(client, other));
+            let (mut parts, _) = answer.into_parts();
+            parts.extensions.insert(PassedOn);
+            return Ok(Answer::from_parts(parts, body::full(Bytes::new())));
+        }
+        let (mut parts, body) = answer.into_parts();
         for name in HOP_BY_HOP {
             parts.headers.remove(name);
         }
@@ -73,6 +87,13 @@ impl ApiServer {
         let stream = TlsConnector::from(tls).connect(name, stream).await.map_err(|error| format!("tls: {error}"))?;
         exchange(stream, request).await.map_err(|error| error.to_string())
     }
+}
+
+/// The protocol that a client wants the connection to become.
+fn wanted_upgrade(headers: &HeaderMap) -> Option<HeaderValue> {
+    let connection = headers.get_all(header::CONNECTION).iter().filter_map(|value| value.to_str().ok());
+    let asked = connection.flat_map(|value| value.split(',')).any(|option| option.trim().eq_ignore_ascii_case("upgrade"));
+    headers.get(header::UPGRADE).filter(|_| asked).cloned()
 }
 
 /// Says in whose name a request comes.

@@ -8,7 +8,7 @@ mod proxy;
 mod reviews;
 mod token;
 
-pub(crate) use node_stream::DIAL_TIMEOUT;
+pub(crate) use node_stream::{DIAL_TIMEOUT, joined};
 pub(crate) use proxy::{HOP_BY_HOP, exchange};
 
 use crate::ApiServer;

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use http::{HeaderValue, Method, Request, StatusCode, header, request::Parts};
 use http_body_util::{BodyExt, Empty};
 use hyper::client::conn::http1::SendRequest;
+use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value;
@@ -64,15 +65,7 @@ impl ApiServer {
             return Ok(Answer::from_parts(parts, body));
         }
         let node_side = hyper::upgrade::on(&mut answer);
-        tokio::spawn(async move {
-            let (client, node) = match tokio::try_join!(upgrade, node_side) {
-                Ok(both) => both,
-                Err(error) => return tracing::debug!(%error, "a stream could not be upgraded"),
-            };
-            if let Err(error) = tokio::io::copy_bidirectional(&mut TokioIo::new(client), &mut TokioIo::new(node)).await {
-                tracing::debug!(%error, "a stream broke off");
-            }
-        });
+        tokio::spawn(joined(upgrade, node_side));
         let (parts, _) = answer.into_parts();
         Ok(Answer::from_parts(parts, body::full(Bytes::new())))
     }
@@ -114,6 +107,17 @@ impl ApiServer {
             (Some(address), Some(port)) => Ok(SocketAddr::new(address, port)),
             _ => Err(Status::internal(format!("node {name:?} has no address to reach it at"))),
         }
+    }
+}
+
+/// Copies between two connections once both have changed their protocol, until they end.
+pub(crate) async fn joined(one: OnUpgrade, other: OnUpgrade) {
+    let (one, other) = match tokio::try_join!(one, other) {
+        Ok(both) => both,
+        Err(error) => return tracing::debug!(%error, "a stream could not be upgraded"),
+    };
+    if let Err(error) = tokio::io::copy_bidirectional(&mut TokioIo::new(one), &mut TokioIo::new(other)).await {
+        tracing::debug!(%error, "a stream broke off");
     }
 }
 

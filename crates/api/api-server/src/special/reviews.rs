@@ -19,9 +19,9 @@ impl ApiServer {
         let status = match context.route.resource.as_str() {
             "selfsubjectreviews" => json!({ "userInfo": user_info(context.user) }),
             "tokenreviews" => self.token_review(context, &review).await?,
-            "selfsubjectaccessreviews" => self.access(context, context.user, &review["spec"])?,
-            "subjectaccessreviews" => self.access(context, &subject(&review)?, &review["spec"])?,
-            "localsubjectaccessreviews" => self.local_access(context, &review)?,
+            "selfsubjectaccessreviews" => self.access(context, context.user, &review["spec"]).await?,
+            "subjectaccessreviews" => self.access(context, &subject(&review)?, &review["spec"]).await?,
+            "localsubjectaccessreviews" => self.local_access(context, &review).await?,
             "selfsubjectrulesreviews" => self.rules(context, &review)?,
             _ => return Err(Status::no_such_resource()),
         };
@@ -43,7 +43,7 @@ impl ApiServer {
         }
     }
 
-    fn local_access(&self, context: &Context<'_>, review: &Value) -> Result<Value, Status> {
+    async fn local_access(&self, context: &Context<'_>, review: &Value) -> Result<Value, Status> {
         let user = subject(review)?;
         let invalid = |error: FieldError| Err(Status::invalid("authorization.k8s.io", "LocalSubjectAccessReview", "", &vec![error]));
         let sent = &review["spec"]["resourceAttributes"];
@@ -55,10 +55,10 @@ impl ApiServer {
         if path.is_object() {
             return invalid(FieldError::invalid(&FieldPath::new("spec.nonResourceAttributes"), path.clone(), "disallowed on this kind of request"));
         }
-        self.access(context, &user, &review["spec"])
+        self.access(context, &user, &review["spec"]).await
     }
 
-    fn access(&self, context: &Context<'_>, user: &User, spec: &Value) -> Result<Value, Status> {
+    async fn access(&self, context: &Context<'_>, user: &User, spec: &Value) -> Result<Value, Status> {
         let (resource, path) = (&spec["resourceAttributes"], &spec["nonResourceAttributes"]);
         let invalid = |error: FieldError| Err(Status::invalid("authorization.k8s.io", review_kind(&context.route.resource), "", &vec![error]));
         if resource.is_object() && path.is_object() {
@@ -91,12 +91,17 @@ impl ApiServer {
             name: &name,
             path: &path,
         };
-        Ok(match self.authorizer.authorize(&attributes) {
+        let (decision, error) = self.authorizer.decide(&attributes).await;
+        let mut status = match decision {
             Decision::Allow(reason) => json!({ "allowed": true, "reason": reason }),
             Decision::Deny(reason) => json!({ "allowed": false, "denied": true, "reason": reason }),
             Decision::NoOpinion(reason) if reason.is_empty() => json!({ "allowed": false }),
             Decision::NoOpinion(reason) => json!({ "allowed": false, "reason": reason }),
-        })
+        };
+        if let Some(error) = error {
+            status["evaluationError"] = error.into();
+        }
+        Ok(status)
     }
 
     fn rules(&self, context: &Context<'_>, review: &Value) -> Result<Value, Status> {
@@ -106,9 +111,8 @@ impl ApiServer {
         }
         let (mut resource_rules, mut path_rules) = (Vec::new(), Vec::new());
         let mut resolved = self.authorizer.rbac().rules_for(context.cluster, context.user, namespace);
-        if context.user.node().is_some() {
-            resolved.errors.insert(0, "node authorizer does not support user rule resolution".into());
-        }
+        let unresolvable = self.authorizer.unresolvable(context.cluster, context.user);
+        resolved.errors.splice(0..0, unresolvable.into_iter().map(str::to_owned));
         for rule in resolved.rules {
             if !rule.resources.is_empty() {
                 let mut entry = json!({ "verbs": rule.verbs, "apiGroups": rule.api_groups, "resources": rule.resources });

@@ -1,10 +1,10 @@
 //! Logging in at a provider elsewhere: by a browser on this machine (RFC 8252, PKCE), or by a code that is typed in on another (RFC 8628).
-use crate::https::{Https, encoded};
 use crate::oidc::discover;
 use anyhow::{Context, Result, bail, ensure};
 use aws_lc_rs::digest;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use https::{Https, encoded};
 use percent_encoding::percent_decode_str;
 use serde_json::Value;
 use std::time::Duration;

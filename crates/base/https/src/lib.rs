@@ -1,4 +1,4 @@
-//! Https: what is asked of providers of logins elsewhere, as JSON, with bounds to what they may answer.
+//! Https: what is asked of others over TLS, as JSON, with bounds to what they may answer.
 use anyhow::{Context, Result, bail};
 use bytes::Bytes;
 use http::{Request, header};

@@ -1,0 +1,88 @@
+//! Webhooks that answer reviews, by their kubeconfigs: reviews are sent to the very address that one names.
+use anyhow::{Context, Result};
+use api_auth::{ReviewError, Reviewer, Reviewers};
+use api_client::kube;
+use async_trait::async_trait;
+use serde_json::Value;
+use std::path::Path;
+use std::time::Duration;
+
+/// Upstream's: five tries, the first pause half a second, each half as long again, when the other side is troubled.
+const TRIES: u32 = 5;
+const FIRST_PAUSE: Duration = Duration::from_millis(500);
+/// What is given to a webhook whose configuration says nothing of it.
+pub const TIMEOUT: Duration = Duration::from_secs(10);
+
+pub struct RemoteReviewer {
+    client: kube::Client,
+    /// The path of the address.
+    path: String,
+    timeout: Duration,
+}
+
+/// Makes them of kubeconfigs.
+pub struct RemoteReviewers;
+
+impl RemoteReviewer {
+    /// Reads the file; whether somebody answers shows at the first review.
+    pub async fn of_kubeconfig(file: &Path, timeout: Duration) -> Result<Self> {
+        let read = async {
+            let config = kube::config::Kubeconfig::read_from(file)?;
+            let mut config = kube::Config::from_custom_kubeconfig(config, &Default::default()).await?;
+            let path = config.cluster_url.path_and_query().map_or("/", |path| path.as_str()).to_owned();
+            let mut parts = config.cluster_url.into_parts();
+            parts.path_and_query = Some(http::uri::PathAndQuery::from_static("/"));
+            config.cluster_url = http::Uri::from_parts(parts)?;
+            config.connect_timeout = Some(timeout);
+            config.read_timeout = Some(timeout);
+            Ok::<_, anyhow::Error>(Self { client: kube::Client::try_from(config)?, path, timeout })
+        };
+        read.await.with_context(|| format!("webhook {file:?}"))
+    }
+
+    async fn ask(&self, review: &Value) -> Result<Value, Asked> {
+        let request = http::Request::post(&self.path).header(http::header::CONTENT_TYPE, "application/json").body(review.to_string().into_bytes());
+        let request = request.map_err(|error| Asked::Failed(error.to_string()))?;
+        match tokio::time::timeout(self.timeout, self.client.request(request)).await {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(kube::Error::Api(status))) if matches!(status.code, 429 | 500 | 504) => Err(Asked::Troubled(status.to_string())),
+            Ok(Err(error)) => Err(Asked::Failed(format!("{:#}", anyhow::Error::from(error)))),
+            Err(_) => Err(Asked::Late),
+        }
+    }
+}
+
+/// Why one try gave no answer.
+enum Asked {
+    /// Another may.
+    Troubled(String),
+    Failed(String),
+    Late,
+}
+
+#[async_trait]
+impl Reviewer for RemoteReviewer {
+    async fn review(&self, review: Value) -> Result<Value, ReviewError> {
+        let mut pause = FIRST_PAUSE;
+        for last in (0..TRIES).map(|n| n + 1 == TRIES) {
+            match self.ask(&review).await {
+                Ok(answer) => return Ok(answer),
+                Err(Asked::Troubled(_)) if !last => {
+                    tokio::time::sleep(pause).await;
+                    pause = pause.mul_f32(1.5);
+                }
+                Err(Asked::Troubled(why) | Asked::Failed(why)) => return Err(ReviewError::Other(why)),
+                Err(Asked::Late) => return Err(ReviewError::Timeout(format!("no answer within {:?}", self.timeout))),
+            }
+        }
+        Err(ReviewError::Other("no answer".into()))
+    }
+}
+
+#[async_trait]
+impl Reviewers for RemoteReviewers {
+    async fn of_kubeconfig(&self, file: &Path, timeout: Duration) -> Result<Box<dyn Reviewer>, String> {
+        let reviewer = RemoteReviewer::of_kubeconfig(file, timeout).await.map_err(|error| format!("{error:#}"))?;
+        Ok(Box::new(reviewer))
+    }
+}

@@ -1,0 +1,72 @@
+//! Fairness: a quiet tenant's reads while 200 clients of another ask for all they can (Must show 3).
+use crate::api::{Api, directory};
+use crate::figure::{Budget, Figure};
+use crate::http1::request;
+use crate::rows::clusters::{self, Tenant};
+use anyhow::{Result, bail, ensure};
+use futures::future::try_join_all;
+use serde_json::json;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+const CLIENTS: usize = 200;
+const OBJECTS: usize = 500;
+const OBJECT_BYTES: usize = 2_000;
+const MAPS: &str = "/api/v1/namespaces/default/configmaps";
+const BUDGET: f64 = 2.0;
+
+pub fn measure() -> Result<Vec<Figure>> {
+    let directory = directory()?;
+    super::runtime()?.block_on(async {
+        let api = Api::start(&directory.path().join("data")).await?;
+        api.namespace(clusters::NAMESPACE).await?;
+        let (noisy, quiet) = (clusters::create(&api, 0).await?, clusters::create(&api, 1).await?);
+        fill(&api, &noisy).await?;
+        let alone = quiet.reads(&api).await?;
+        let stop = AtomicBool::new(false);
+        let load = try_join_all((0..CLIENTS).map(|_| misbehave(&api, &noisy, &stop)));
+        let beside = async {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            let beside = quiet.reads(&api).await;
+            stop.store(true, Ordering::Relaxed);
+            beside
+        };
+        let (answered, beside) = tokio::join!(load, beside);
+        let (served, refused) = answered?.into_iter().fold((0, 0), |(served, refused), (good, bad)| (served + good, refused + bad));
+        let beside = beside?;
+        let detail =
+            format!("{alone:.2} ms alone, {beside:.2} ms beside lists of {OBJECTS} objects, of which {served} were answered and {refused} told to come again");
+        Ok(vec![Figure::new(
+            format!("p99 of a quiet tenant's reads beside {CLIENTS} misbehaving clients"),
+            beside / alone,
+            "x",
+            Budget::AtMost(BUDGET),
+            detail,
+        )])
+    })
+}
+
+async fn fill(api: &Api, tenant: &Tenant) -> Result<()> {
+    let mut connection = tenant.connect(api).await?;
+    for number in 0..OBJECTS {
+        let map = json!({ "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": format!("m{number}") }, "data": { "k": "v".repeat(OBJECT_BYTES) } });
+        let answer = connection.exchange(&request("POST", &format!("{}{MAPS}", tenant.place), &serde_json::to_vec(&map)?)).await?;
+        ensure!(answer.status == 201, "a config map got {}", answer.status);
+    }
+    Ok(())
+}
+
+/// Lists everything again and again, and does not wait when it is told to; gives how often it was answered, and how often not.
+async fn misbehave(api: &Api, tenant: &Tenant, stop: &AtomicBool) -> Result<(usize, usize)> {
+    let mut connection = tenant.connect(api).await?;
+    let ask = request("GET", &format!("{}{MAPS}", tenant.place), b"");
+    let (mut served, mut refused) = (0, 0);
+    while !stop.load(Ordering::Relaxed) {
+        match connection.drain(&ask).await?.status {
+            200 => served += 1,
+            429 => refused += 1,
+            other => bail!("a list got {other}"),
+        }
+    }
+    Ok((served, refused))
+}
