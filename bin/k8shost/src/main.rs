@@ -17,6 +17,7 @@ mod lightningstor_alone;
 mod node;
 mod notify;
 mod pod_network;
+mod prismnet_alone;
 mod renewal;
 mod secrets_encrypt;
 mod secrets_keys;

@@ -21,9 +21,11 @@ pub mod peers;
 mod plan;
 mod pod_clusters;
 pub mod policy;
+pub mod proto;
 mod server;
 mod settings;
 mod sources;
+pub mod switching;
 
 pub use address_file::AddressFile;
 pub use address_pool::{AddressPool, Lease};
