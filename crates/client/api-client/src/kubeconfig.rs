@@ -31,7 +31,9 @@ pub fn client_of_kubeconfig(config: kube::Config, file: &Path) -> Result<kube::C
     let mut files = vec![file.to_owned()];
     let named = [&user.client_certificate, &user.client_key];
     files.extend(named.into_iter().flatten().map(PathBuf::from));
-    if issued(&user)?.is_none() {
+    // What is reached by a way of its own keeps the certificate that it began with.
+    let own_way = config.tls_server_name.is_some() || config.proxy_url.is_some() || !config.headers.is_empty();
+    if own_way || issued(&user)?.is_none() {
         return Ok(kube::Client::try_from(config)?);
     }
     let place = file.to_owned();

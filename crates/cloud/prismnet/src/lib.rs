@@ -21,6 +21,7 @@ pub mod peers;
 mod plan;
 mod pod_clusters;
 pub mod policy;
+mod program;
 pub mod proto;
 mod server;
 mod settings;

@@ -1,4 +1,5 @@
 //! Certificates of every component are renewed before they end, while it is used; a test moves the clock.
+#![allow(clippy::unwrap_used, reason = "a test that panics has failed")]
 use crate::SOON;
 use crate::service_alone::{Alone, Issuer, Reach, outside, with_token};
 use api_client::Clients;

@@ -1,11 +1,13 @@
 //! Keeper: the records on disk, and the kernel led to what they mean before anybody is answered.
 use super::plan::{SwitchingSettings, namespace_of, port, rules};
-use super::records::Records;
+use super::records::{INTERFACE, Records};
 use crate::netlink::Netlink;
+use crate::plan::host_interface;
+use crate::program::run;
 use crate::{Engine, Error, NativeEngine, NetworkNamespace, nft, node};
 use cloud_api::Refusal;
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 use std::sync::Arc;
 use tokio::sync::Mutex;
 use tonic::Status;
@@ -99,10 +101,10 @@ impl Keeper {
 }
 
 /// Node ends of ports that are new.
-fn made(before: &Records, next: &Records) -> std::collections::BTreeSet<String> {
+fn made(before: &Records, next: &Records) -> BTreeSet<String> {
     let is_new = |id: &&String| !before.ports.get(*id).is_some_and(|port| port.attached);
     let attached = next.ports.iter().filter(|(_, port)| port.attached).map(|(id, _)| id);
-    attached.filter(is_new).map(|id| crate::plan::host_interface(id, super::records::INTERFACE)).collect()
+    attached.filter(is_new).map(|id| host_interface(id, INTERFACE)).collect()
 }
 
 fn write(file: &Path, records: &Records) -> Result<(), Error> {
@@ -146,7 +148,5 @@ fn delete_namespace(name: &str) -> Result<(), Error> {
 }
 
 fn ip(arguments: &[&str]) -> Result<(), Error> {
-    let failed = |why: String| Error::Program { program: "ip", why };
-    let output = Command::new("ip").args(arguments).stdin(Stdio::null()).output().map_err(|error| failed(error.to_string()))?;
-    if output.status.success() { Ok(()) } else { Err(failed(String::from_utf8_lossy(&output.stderr).trim().to_owned())) }
+    run("ip", &arguments.iter().map(|&argument| argument.to_owned()).collect::<Vec<_>>())
 }
