@@ -2,6 +2,7 @@
 use anyhow::{Context, Result};
 use api_server::FRONT_PROXY;
 use clock::Clock;
+use jiff::Timestamp;
 use pki::{CertificateAuthority, Issued, LeafRequest, SigningKey};
 use std::net::IpAddr;
 use std::path::Path;
@@ -9,10 +10,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
-
-const DAY: Duration = Duration::from_secs(24 * 3600);
-/// After a renewal that failed.
-const LOOK_AGAIN: Duration = Duration::from_secs(60);
 
 /// Everything that proves who a part of this server is.
 pub struct Certificates {
@@ -80,11 +77,10 @@ impl Certificates {
         Ok(Self { server_ca, client_ca, serving, admin, node_client, node_serving, front_proxy_ca, front_proxy_client, service_account_key })
     }
 
-    /// How long until one of them is to be issued again; a day at most, as clocks are set right now and then.
-    pub fn renewed_after(&self, now: jiff::Timestamp) -> Duration {
+    /// When the first of them is to be issued again.
+    pub fn renewed_from(&self) -> Result<Timestamp> {
         let all = [&self.serving, &self.admin, &self.node_client, &self.node_serving, &self.front_proxy_client];
-        let first = all.iter().filter_map(|issued| pki::renewal_of(&issued.certificate_pem).ok()).min().unwrap_or(now);
-        let left = Duration::from_secs(first.as_second().saturating_sub(now.as_second()).max(0).unsigned_abs());
-        left.clamp(LOOK_AGAIN, DAY)
+        let times: Vec<_> = all.iter().map(|issued| pki::renewal_of(&issued.certificate_pem)).collect::<Result<_, _>>()?;
+        Ok(times.into_iter().min().unwrap_or(Timestamp::MAX))
     }
 }

@@ -75,6 +75,8 @@ enum Command {
     Flashdns(Box<crate::flashdns_alone::FlashdnsArgs>),
     /// Serve volumes alone, by the gRPC API and by CSI
     Lightningstor(Box<crate::lightningstor_alone::LightningstorArgs>),
+    /// Serve logical switches and their ports alone, by the gRPC API
+    Prismnet(Box<crate::prismnet_alone::PrismnetArgs>),
     /// Encryption of Secrets at rest
     SecretsEncrypt {
         #[command(subcommand)]
@@ -114,6 +116,7 @@ pub fn main() -> ExitCode {
         Command::Fiberlb(args) => crate::fiberlb_alone::main(*args),
         Command::Flashdns(args) => crate::flashdns_alone::main(*args),
         Command::Lightningstor(args) => crate::lightningstor_alone::main(*args),
+        Command::Prismnet(args) => crate::prismnet_alone::main(*args),
         Command::SecretsEncrypt { command } => crate::secrets_encrypt::main(command),
         Command::Completion { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "k8shost", &mut std::io::stdout());

@@ -1,8 +1,9 @@
 //! `k8shost iam-server`: IAM alone, for API servers that ask it over HTTPS; its directory is a k8shost's.
 use crate::notify::notify;
+use crate::service_alone::CertificateArgs;
 use anyhow::{Context, Result, ensure};
 use api_cache::RemoteSource;
-use api_client::kube;
+use api_client::{client_of_kubeconfig, kube};
 use api_server::audit::{LogFile, LogFileSettings};
 use clap::Args;
 use clock::{Clock, SystemClock};
@@ -23,12 +24,11 @@ pub struct IamServerArgs {
     /// Where to listen
     #[arg(long, value_name = "ADDRESS", default_value = "0.0.0.0:3000")]
     listen: SocketAddr,
-    /// This server's certificate
-    #[arg(long, value_name = "FILE")]
-    tls_cert_file: PathBuf,
-    /// Its key
-    #[arg(long, value_name = "FILE")]
-    tls_private_key_file: PathBuf,
+    /// Where, unless one is given, the certificate and its authority are kept
+    #[arg(long, value_name = "DIRECTORY", default_value = "/var/lib/k8shost/iam-server")]
+    data_dir: PathBuf,
+    #[command(flatten)]
+    certificate: CertificateArgs,
     /// The authority of the certificates of those who may ask for reviews
     #[arg(long, value_name = "FILE")]
     client_ca_file: PathBuf,
@@ -63,8 +63,7 @@ async fn run(args: &IamServerArgs) -> Result<()> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let text = |path: &Path| std::fs::read_to_string(path).with_context(|| format!("file {path:?}"));
     let authority = text(&args.client_ca_file)?;
-    // Whoever renews the certificate puts it into its files.
-    let shown = pki::CertificateFiles::open(&args.tls_cert_file, &args.tls_private_key_file).context("the certificate")?;
+    let shown = args.certificate.shown("iam-server", &args.data_dir, clock.clone())?;
     let tls = pki::server_config_renewable(shown, &[&authority], &[b"h2", b"http/1.1"])?;
     let shared_secret = args.shared_secret_file.as_deref().map(shared_secret).transpose()?;
     let settings = IamSettings { shared_secret, reviews_per_second: args.reviews_per_second, ..IamSettings::default() };
@@ -73,7 +72,7 @@ async fn run(args: &IamServerArgs) -> Result<()> {
     let mut config = kube::Config::from_custom_kubeconfig(kubeconfig, &Default::default()).await?;
     // Watches last for as long as the server lets them.
     config.read_timeout = None;
-    let client = kube::Client::try_from(config)?;
+    let client = client_of_kubeconfig(config, &args.kubeconfig).with_context(|| format!("kubeconfig {:?}", args.kubeconfig))?;
     iam::install(&client).await.context("installing the definitions of IAM")?;
     let log = LogFileSettings { path: args.audit_log_path.clone(), max_age: 0, max_backups: 5, max_size: 100 };
     let log = LogFile::open(log, clock.clone()).context("the log of decisions")?;

@@ -18,6 +18,7 @@ mod node;
 mod notify;
 mod own_driver;
 mod pod_network;
+mod prismnet_alone;
 mod renewal;
 mod review_webhook;
 mod secrets_encrypt;

@@ -1,10 +1,11 @@
 //! Webhooks that answer reviews, by their kubeconfigs: reviews are sent to the very address that one names.
 use anyhow::{Context, Result};
 use api_auth::{ReviewError, Reviewer, Reviewers};
-use api_client::kube;
+use api_client::{client_of_kubeconfig, has_code, kube};
 use async_trait::async_trait;
 use serde_json::Value;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::RwLock;
 use std::time::Duration;
 
 /// Upstream's: five tries, the first pause half a second, each half as long again, when the other side is troubled.
@@ -14,7 +15,8 @@ const FIRST_PAUSE: Duration = Duration::from_millis(500);
 pub const TIMEOUT: Duration = Duration::from_secs(10);
 
 pub struct RemoteReviewer {
-    client: kube::Client,
+    kubeconfig: PathBuf,
+    client: RwLock<kube::Client>,
     /// The path of the address.
     path: String,
     timeout: Duration,
@@ -26,30 +28,47 @@ pub struct RemoteReviewers;
 impl RemoteReviewer {
     /// Reads the file; whether somebody answers shows at the first review.
     pub async fn of_kubeconfig(file: &Path, timeout: Duration) -> Result<Self> {
-        let read = async {
-            let config = kube::config::Kubeconfig::read_from(file)?;
-            let mut config = kube::Config::from_custom_kubeconfig(config, &Default::default()).await?;
-            let path = config.cluster_url.path_and_query().map_or("/", |path| path.as_str()).to_owned();
-            let mut parts = config.cluster_url.into_parts();
-            parts.path_and_query = Some(http::uri::PathAndQuery::from_static("/"));
-            config.cluster_url = http::Uri::from_parts(parts)?;
-            config.connect_timeout = Some(timeout);
-            config.read_timeout = Some(timeout);
-            Ok::<_, anyhow::Error>(Self { client: kube::Client::try_from(config)?, path, timeout })
-        };
-        read.await.with_context(|| format!("webhook {file:?}"))
+        let (client, path) = connect(file).await?;
+        Ok(Self { kubeconfig: file.to_owned(), client: RwLock::new(client), path, timeout })
     }
 
     async fn ask(&self, review: &Value) -> Result<Value, Asked> {
         let request = http::Request::post(&self.path).header(http::header::CONTENT_TYPE, "application/json").body(review.to_string().into_bytes());
         let request = request.map_err(|error| Asked::Failed(error.to_string()))?;
-        match tokio::time::timeout(self.timeout, self.client.request(request)).await {
+        let client = self.client.read().expect("no holder of this lock panics").clone();
+        match tokio::time::timeout(self.timeout, client.request(request)).await {
             Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(error)) if has_code(&error, 401) => {
+                self.connect_anew().await;
+                Err(Asked::Failed(format!("{:#}", anyhow::Error::from(error))))
+            }
             Ok(Err(kube::Error::Api(status))) if matches!(status.code, 429 | 500 | 504) => Err(Asked::Troubled(status.to_string())),
             Ok(Err(error)) => Err(Asked::Failed(format!("{:#}", anyhow::Error::from(error)))),
             Err(_) => Err(Asked::Late),
         }
     }
+
+    /// What the connection began with is no good any more: the next one shows what the files hold now.
+    async fn connect_anew(&self) {
+        match connect(&self.kubeconfig).await {
+            Ok((client, _)) => *self.client.write().expect("no holder of this lock panics") = client,
+            Err(error) => tracing::warn!("a webhook's connection could not be made anew: {error:#}"),
+        }
+    }
+}
+
+/// A client of the address in the file, and the path there.
+async fn connect(file: &Path) -> Result<(kube::Client, String)> {
+    let read = async {
+        let config = kube::config::Kubeconfig::read_from(file)?;
+        let mut config = kube::Config::from_custom_kubeconfig(config, &Default::default()).await?;
+        let path = config.cluster_url.path_and_query().map_or("/", |path| path.as_str()).to_owned();
+        let mut parts = config.cluster_url.into_parts();
+        parts.path_and_query = Some(http::uri::PathAndQuery::from_static("/"));
+        config.cluster_url = http::Uri::from_parts(parts)?;
+        anyhow::Ok((client_of_kubeconfig(config, file)?, path))
+    };
+    read.await.with_context(|| format!("webhook {file:?}"))
 }
 
 /// Why one try gave no answer.

@@ -139,7 +139,9 @@ async fn run(settings: ServerSettings) -> Result<()> {
     let source = Arc::new(StoreSource::new(store.clone(), kinds));
     let mut tasks = components(&settings, &certificates, &server, source.clone(), &clock, (balancing, &iam, shown.serving.clone()), &shutdown).await?;
     tasks.extend(compaction(&api_arguments, &store, &shutdown));
-    tasks.push(tokio::spawn(renewal(settings.clone(), node_address, port, certificates.clone(), shown.clone(), clock.clone(), shutdown.clone())));
+    let renewing = renewal(settings.clone(), node_address, port, certificates.renewed_from()?, shown.clone(), clock.clone());
+    let until = shutdown.clone();
+    tasks.push(tokio::spawn(async move { until.run_until_cancelled(renewing).await.unwrap_or(()) }));
     let storage = if settings.is_disabled("lightningstor") { None } else { Some(storage(&settings, agent.is_some(), &server, &source, &clock).await?) };
     let clients = ComponentClients::new(server.clone(), "system:serviceaccount:kube-system:cloud-apis", &["system:masters"]);
     tasks.extend(cloud_apis::serve(&settings, &shown, &*clients, iam, &shutdown).await?);

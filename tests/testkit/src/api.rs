@@ -27,9 +27,9 @@ pub struct Api {
     network_namespace: Option<String>,
 }
 
-/// The machine's time, and some more.
+/// The machine's time, and some more, for who looks at certificates.
 #[derive(Debug)]
-struct Ahead(Duration);
+pub struct Ahead(pub Duration);
 
 impl rustls::time_provider::TimeProvider for Ahead {
     fn current_time(&self) -> Option<UnixTime> {

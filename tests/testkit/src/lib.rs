@@ -21,7 +21,7 @@ mod server;
 #[cfg(feature = "api")]
 pub use aggregated::{Aggregated, Asked};
 #[cfg(feature = "api")]
-pub use api::{Api, Ask, Connection, Reply, Watch};
+pub use api::{Ahead, Api, Ask, Connection, Reply, Watch};
 pub use background::Background;
 pub use cluster::Cluster;
 pub use command::{Outcome, Tool, tools};

@@ -1,6 +1,8 @@
 //! CertificateFiles: a certificate and key that others put into files, read again once they have changed.
 use crate::renewable::certified;
 use crate::{Issued, PkiError};
+use rustls::SignatureScheme;
+use rustls::client::ResolvesClientCert;
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use std::fmt;
@@ -11,27 +13,41 @@ use std::sync::{Arc, Mutex};
 /// Shows what the files hold when a connection is made. While they can't be read, or the key is not yet the new
 /// certificate's, it shows what they held before.
 pub struct CertificateFiles {
-    certificate: PathBuf,
-    key: PathBuf,
+    files: Vec<PathBuf>,
+    read: Box<Read>,
     shown: Mutex<(Stamp, Arc<CertifiedKey>)>,
 }
 
-/// What tells a file from what it was: inode, size and time of change, of both.
-type Stamp = [(u64, u64, i64, i64); 2];
+/// What is in the files now.
+type Read = dyn Fn() -> Result<Issued, PkiError> + Send + Sync;
+/// What tells each file from what it was: inode, size and time of change.
+type Stamp = Vec<(u64, u64, i64, i64)>;
 
 impl CertificateFiles {
     /// # Errors
     /// When they can't be read now, or don't fit each other.
     pub fn open(certificate: &Path, key: &Path) -> Result<Arc<Self>, PkiError> {
-        let stamp = stamp(certificate, key).ok_or_else(|| missing(certificate))?;
-        let shown = (stamp, read(certificate, key)?);
-        Ok(Arc::new(Self { certificate: certificate.to_owned(), key: key.to_owned(), shown: Mutex::new(shown) }))
+        let files = vec![certificate.to_owned(), key.to_owned()];
+        let (certificate, key) = (certificate.to_owned(), key.to_owned());
+        let text = |path: &Path| crate::files::read(path)?.ok_or_else(|| missing(path));
+        Self::reading(files, move || Ok(Issued { certificate_pem: text(&certificate)?, key_pem: text(&key)? }))
+    }
+
+    /// What `read` finds in the files, in whatever form they have.
+    ///
+    /// # Errors
+    /// As for `open`.
+    pub fn reading(files: Vec<PathBuf>, read: impl Fn() -> Result<Issued, PkiError> + Send + Sync + 'static) -> Result<Arc<Self>, PkiError> {
+        let stamp = stamp(&files)?;
+        let shown = Mutex::new((stamp, certified(&read()?)?));
+        Ok(Arc::new(Self { files, read: Box::new(read), shown }))
     }
 
     fn current(&self) -> Arc<CertifiedKey> {
         let mut shown = self.shown.lock().expect("no holder of this lock panics");
-        if let Some(now) = stamp(&self.certificate, &self.key).filter(|now| *now != shown.0)
-            && let Ok(key) = read(&self.certificate, &self.key)
+        if let Ok(now) = stamp(&self.files)
+            && now != shown.0
+            && let Ok(key) = (self.read)().and_then(|issued| certified(&issued))
         {
             *shown = (now, key);
         }
@@ -45,9 +61,18 @@ impl ResolvesServerCert for CertificateFiles {
     }
 }
 
+impl ResolvesClientCert for CertificateFiles {
+    fn resolve(&self, _: &[&[u8]], _: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        Some(self.current())
+    }
+    fn has_certs(&self) -> bool {
+        true
+    }
+}
+
 impl fmt::Debug for CertificateFiles {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("CertificateFiles").field("certificate", &self.certificate).finish_non_exhaustive()
+        f.debug_struct("CertificateFiles").field("files", &self.files).finish_non_exhaustive()
     }
 }
 
@@ -55,14 +80,12 @@ fn missing(path: &Path) -> PkiError {
     PkiError::File { path: path.to_owned(), what: "certificate", why: "it is not there".into() }
 }
 
-fn stamp(certificate: &Path, key: &Path) -> Option<Stamp> {
-    let of = |path: &Path| std::fs::metadata(path).ok().map(|found| (found.ino(), found.size(), found.ctime(), found.ctime_nsec()));
-    Some([of(certificate)?, of(key)?])
-}
-
-fn read(certificate: &Path, key: &Path) -> Result<Arc<CertifiedKey>, PkiError> {
-    let text = |path: &Path| crate::files::read(path)?.ok_or_else(|| missing(path));
-    certified(&Issued { certificate_pem: text(certificate)?, key_pem: text(key)? })
+fn stamp(files: &[PathBuf]) -> Result<Stamp, PkiError> {
+    let of = |path: &PathBuf| {
+        let found = std::fs::metadata(path).map_err(|_| missing(path))?;
+        Ok((found.ino(), found.size(), found.ctime(), found.ctime_nsec()))
+    };
+    files.iter().map(of).collect()
 }
 
 #[cfg(test)]

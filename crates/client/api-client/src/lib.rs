@@ -2,6 +2,7 @@
 mod definitions;
 mod hosting;
 pub mod join;
+mod kubeconfig;
 mod remote;
 mod tunnel;
 
@@ -10,6 +11,7 @@ use api_meta::ClusterName;
 pub use definitions::install_definitions;
 pub use hosting::{Access, ClusterSettings, Hosting, HostingError, JoinSecret, KeyPair, PodSecurityLevel, Restore, SnapshotFacts};
 pub use kube;
+pub use kubeconfig::{KubeconfigError, client_of_kubeconfig};
 pub use remote::RemoteClients;
 pub use tunnel::Tunnels;
 

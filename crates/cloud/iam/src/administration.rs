@@ -1,7 +1,7 @@
-//! Administration: an organisation's users, groups, roles, members and programs, for its own administrators and nobody else's.
+//! Administration: an organisation's projects, users, groups, roles, members and programs, for its own administrators and nobody else's.
 use crate::directory::{Directory, Sort};
 use crate::engine::Iam;
-use crate::kinds::{API_VERSION, ORG_ADMIN};
+use crate::kinds::{API_VERSION, MAX_PROJECTS, ORG_ADMIN};
 use crate::server::{Answer, Asker};
 use crate::{IamError, plan};
 use http::Method;
@@ -72,6 +72,16 @@ impl Iam {
             spec["organization"] = own.as_str().into();
         }
         self.check(scope, sort, name, &spec)?;
+        let _turn = match (sort, scope) {
+            (Sort::Project, Scope::Organization(organization)) => {
+                // Two at once would both find room for one.
+                let turn = self.turn.lock().await;
+                self.check_room(organization)?;
+                spec["createdBy"] = self.directory.account(by).map_or_else(|| by.to_owned(), |account| account.principal.username().to_owned()).into();
+                Some(turn)
+            }
+            _ => None,
+        };
         let mut metadata = json!({ "name": name });
         if let Some(owner) = self.owner(sort, &spec) {
             metadata["ownerReferences"] = json!([owner]);
@@ -94,6 +104,9 @@ impl Iam {
         by: &str,
     ) -> Result<Value, IamError> {
         let mut spec = self.object(scope, sort, name)?["spec"].take();
+        if sort == Sort::Project && *scope != Scope::Platform && !patch["createdBy"].is_null() {
+            return Err(IamError::Forbidden("who made a project is not changed".into()));
+        }
         merge(&mut spec, patch);
         self.check(scope, sort, name, &spec)?;
         let mut change = json!({ "spec": patch });
@@ -166,6 +179,18 @@ impl Iam {
         }
     }
 
+    /// Each project brings its quotas, so how many an organisation makes itself is the platform's to say.
+    fn check_room(&self, organization: &str) -> Result<(), IamError> {
+        let limit = Directory::get(&self.directory.organizations, organization).and_then(|found| found.spec.max_projects).unwrap_or(MAX_PROJECTS);
+        let count = self.directory.count_projects(organization);
+        if u32::try_from(count).is_ok_and(|count| count < limit) {
+            return Ok(());
+        }
+        Err(IamError::Forbidden(format!(
+            "organization {organization:?} has {count} projects and may have {limit}; the platform's administrators can let it have more"
+        )))
+    }
+
     /// An address names one user alone, whom others may have bound roles to: an organisation gives out those of its domains.
     fn check_email(&self, scope: &Scope, domains: &[String], id: &str, email: &str) -> Result<(), IamError> {
         if email.is_empty() {
@@ -230,11 +255,11 @@ impl Iam {
     }
 }
 
-/// Organisations and projects are the platform's to make and to end.
+/// Organisations are the platform's to make, to change and to end.
 fn may_be_changed(scope: &Scope, sort: Sort) -> Result<(), IamError> {
     match (scope, sort) {
-        (Scope::Organization(_), Sort::Organization | Sort::Project) => {
-            Err(IamError::Forbidden(format!("only the platform's administrators may change a {}", sort.singular())))
+        (Scope::Organization(_), Sort::Organization) => {
+            Err(IamError::Forbidden(format!("only the platform's administrators may change an {}", sort.singular())))
         }
         _ => Ok(()),
     }

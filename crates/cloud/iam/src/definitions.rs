@@ -68,6 +68,10 @@ fn kinds() -> Vec<Kind> {
                     "type": "array", "items": pattern(DOMAIN), "maxItems": 64,
                     "description": "Of the addresses that its own administrators may give to users.",
                 },
+                "maxProjects": {
+                    "type": "integer", "format": "int32", "minimum": 0,
+                    "description": "How many projects it may have when its own administrators make another; 10 if it is not said.",
+                },
             }),
             status: None,
             description: "A customer: owns projects, users, groups and roles.",

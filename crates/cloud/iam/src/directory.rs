@@ -224,6 +224,11 @@ impl Directory {
         })
     }
 
+    /// How many projects an organisation has, with those that are going away: their namespaces are there still.
+    pub fn count_projects(&self, organization: &str) -> usize {
+        self.projects.by_index(BY_ORGANIZATION, &ClusterName::root(), organization).len()
+    }
+
     pub fn is_revoked(&self, token: &str) -> bool {
         Self::get(&self.revocations, token).is_some()
     }
@@ -337,7 +342,10 @@ fn shown<K: Serialize>(sort: Sort, object: &K) -> Option<Value> {
     (shown["apiVersion"], shown["kind"]) = (API_VERSION.into(), sort.kind().into());
     if sort == Sort::Project {
         let namespace = crate::plan::namespace_of(shown["metadata"]["name"].as_str().unwrap_or_default());
-        shown["status"] = json!({ "namespace": namespace });
+        if !shown["status"].is_object() {
+            shown["status"] = json!({});
+        }
+        shown["status"]["namespace"] = namespace.into();
     }
     Some(shown)
 }

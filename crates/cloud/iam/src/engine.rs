@@ -52,6 +52,8 @@ pub struct Iam {
     providers: Vec<Provider>,
     /// The latest decisions, oldest first.
     decisions: Mutex<VecDeque<Value>>,
+    /// Held while what is made is counted.
+    pub(crate) turn: tokio::sync::Mutex<()>,
 }
 
 /// Whom a good token speaks for.
@@ -92,7 +94,19 @@ impl Iam {
         let tokens = Tokens::new(&settings, clock.clone());
         let logins = RateLimit::new(settings.logins_per_minute, Duration::from_secs(60), clock.clone());
         let reviews = RateLimit::new(settings.reviews_per_second, Duration::from_secs(1), clock.clone());
-        let iam = Arc::new(Self { settings, directory, tokens, client, clock, audit, logins, reviews, providers, decisions: Mutex::default() });
+        let iam = Arc::new(Self {
+            settings,
+            directory,
+            tokens,
+            client,
+            clock,
+            audit,
+            logins,
+            reviews,
+            providers,
+            decisions: Mutex::default(),
+            turn: Default::default(),
+        });
         let weak = Arc::downgrade(&iam);
         // The guard is forgotten on purpose: keys are followed for as long as the cache lives.
         std::mem::forget(iam.directory.signing_keys.listen(move |change| {

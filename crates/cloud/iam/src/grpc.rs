@@ -43,6 +43,11 @@ struct Service {
     iam: Arc<Iam>,
 }
 
+/// Fields of messages that tell what an object is, and are no part of what is asked for.
+const TOLD: &[&str] = &["id", "namespace", "createdBy", "phase"];
+/// Fields whose zero means something.
+const OPTIONAL: &[&str] = &["maxProjects", "deletionGracePeriodSeconds"];
+
 type Answered<T> = Result<Response<T>, Status>;
 
 impl Service {
@@ -55,7 +60,7 @@ impl Service {
         let scope = self.iam.scope_of(&asker).map_err(status)?;
         let mut spec = said(&request.into_inner())?;
         let name = name_of(sort, &spec);
-        strip(&mut spec, &["id", "namespace"]);
+        strip(&mut spec, TOLD);
         if sort == Sort::Project {
             spec["createdBy"] = asker.name().into();
         }
@@ -86,10 +91,10 @@ impl Service {
         let message = serde_json::to_value(request.into_inner()).map_err(|error| Status::internal(error.to_string()))?;
         let name = stored(sort, message["id"].as_str().unwrap_or_default());
         let mut patch = message;
-        strip(&mut patch, &["id", "namespace"]);
+        strip(&mut patch, TOLD);
         // Texts that are not said stay as they are; lists and flags are as they are said.
         if let Some(fields) = patch.as_object_mut() {
-            fields.retain(|_, value| *value != "");
+            fields.retain(|_, value| *value != "" && !value.is_null());
         }
         told(sort, self.iam.update_object(&scope, sort, &name, &patch, None, asker.name()).await.map_err(status)?).map(Response::new)
     }
@@ -114,9 +119,15 @@ impl Service {
 fn said(message: &impl Serialize) -> Result<Value, Status> {
     let mut value = serde_json::to_value(message).map_err(|error| Status::internal(error.to_string()))?;
     if let Some(fields) = value.as_object_mut() {
-        fields.retain(|_, value| !matches!(value, Value::Null) && *value != "" && *value != 0 && *value != false && *value != json!([]));
+        // Not to say a number is one thing, to say zero another, where the message tells them apart.
+        fields.retain(|name, value| OPTIONAL.contains(&name.as_str()) && !value.is_null() || !is_plain(value));
     }
     Ok(value)
+}
+
+/// Whether this is what a field holds that nobody said.
+fn is_plain(value: &Value) -> bool {
+    value.is_null() || *value == "" || *value == 0 || *value == false || *value == json!([])
 }
 
 fn strip(value: &mut Value, fields: &[&str]) {
@@ -157,6 +168,7 @@ fn told<M: DeserializeOwned>(sort: Sort, mut object: Value) -> Result<M, Status>
     }
     if sort == Sort::Project {
         message["namespace"] = plan::namespace_of(&name).into();
+        message["phase"] = object["status"]["phase"].as_str().unwrap_or_default().into();
     }
     message["id"] = if sort == Sort::ServiceAccount { name.replacen('.', "@", 1) } else { name }.into();
     read(message)

@@ -9,6 +9,8 @@ use std::collections::BTreeMap;
 
 pub const GROUP: &str = "iam.plasmacloud.io";
 pub const API_VERSION: &str = "iam.plasmacloud.io/v1";
+/// How many projects an organisation may have that the platform has not told another number.
+pub const MAX_PROJECTS: u32 = 10;
 /// Where IAM's Secrets are.
 pub const NAMESPACE: &str = "iam-system";
 
@@ -20,6 +22,9 @@ macro_rules! kind {
             pub metadata: ObjectMeta,
             #[serde(default)]
             pub spec: $spec,
+            /// As the kind's controller, if it has one, keeps it.
+            #[serde(default, skip_serializing_if = "Value::is_null")]
+            pub status: Value,
         }
         #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
         #[serde(rename_all = "camelCase", default)]
@@ -55,6 +60,9 @@ kind!(
         display_name: String,
         /// Of the addresses that its own administrators may give to users.
         email_domains: Vec<String>,
+        /// How many projects it may have when its own administrators make another; see [`MAX_PROJECTS`].
+        #[serde(skip_serializing_if = "Option::is_none")]
+        max_projects: Option<u32>,
     }
 );
 
@@ -63,6 +71,15 @@ kind!(
     Project, ProjectSpec, "Project", "projects", {
         display_name: String,
         organization: String,
+        /// The username of who made it.
+        #[serde(skip_serializing_if = "String::is_empty")]
+        created_by: String,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        deletion_grace_period_seconds: Option<i64>,
+        #[serde(skip_serializing_if = "std::ops::Not::not")]
+        org_shared: bool,
+        #[serde(skip_serializing_if = "std::ops::Not::not")]
+        virtual_cluster: bool,
     }
 );
 

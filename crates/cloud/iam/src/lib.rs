@@ -33,4 +33,6 @@ pub use tokens::Claims;
 #[allow(clippy::all, clippy::unwrap_used, clippy::disallowed_methods, rustdoc::all, reason = "generated code")]
 pub mod v1 {
     tonic::include_proto!("iam.v1");
+    /// What the API declares, as a FileDescriptorSet encodes it.
+    pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
 }

@@ -33,4 +33,6 @@ pub const TOPOLOGY_KEY: &str = "topology.stor.plasmacloud.io/node";
 #[allow(clippy::all, clippy::unwrap_used, clippy::disallowed_methods, rustdoc::all, reason = "generated code")]
 pub mod v1 {
     tonic::include_proto!("lightningstor.v1");
+    /// What the API declares, as a FileDescriptorSet encodes it.
+    pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
 }

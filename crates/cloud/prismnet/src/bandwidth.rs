@@ -3,9 +3,9 @@
 //! The runtime takes the rates from the annotations `kubernetes.io/ingress-bandwidth` and `egress-bandwidth`, and passes
 //! them by the capability `bandwidth`. What goes to the pod is queued where it leaves the node; what comes from it is led
 //! through a device of its own first (`ifb`), as there is no queue for what arrives.
+use crate::program::run;
 use crate::{Error, nft};
 use serde::{Deserialize, Serialize};
-use std::process::{Command, Stdio};
 
 /// Upstream's bounds for the annotations: a kilobit and a petabit a second.
 const LEAST: u64 = 1_000;
@@ -90,12 +90,6 @@ pub(crate) fn unlimit(host_interface: &str) -> Result<(), Error> {
 fn exists(device: &str) -> bool {
     // Not /sys, which may be another network namespace's.
     std::path::Path::new("/proc/sys/net/ipv4/conf").join(device).exists()
-}
-
-fn run(program: &'static str, arguments: &[String]) -> Result<(), Error> {
-    let failed = |why: String| Error::Program { program, why };
-    let output = Command::new(program).args(arguments).stdin(Stdio::null()).output().map_err(|error| failed(error.to_string()))?;
-    if output.status.success() { Ok(()) } else { Err(failed(String::from_utf8_lossy(&output.stderr).trim().to_owned())) }
 }
 
 #[cfg(test)]

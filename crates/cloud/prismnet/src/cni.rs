@@ -107,7 +107,7 @@ impl From<Error> for Failure {
         let code = match &error {
             Error::Settings(_) => INVALID_CONFIGURATION,
             Error::File { .. } | Error::Namespace { .. } | Error::Netlink { .. } | Error::Program { .. } | Error::Nft(_) => IO_FAILURE,
-            Error::AddressFile { .. } => DECODING_FAILURE,
+            Error::AddressFile { .. } | Error::Records { .. } => DECODING_FAILURE,
             Error::Exhausted(_) => EXHAUSTED,
             Error::Port { .. } => NOT_AS_PLANNED,
             Error::NotReady { .. } | Error::Pod { .. } => TRY_AGAIN_LATER,

@@ -25,6 +25,8 @@ pub enum Error {
     Pod { uid: String, reason: String },
     #[error("{program} failed: {why}")]
     Program { program: &'static str, why: String },
+    #[error("records in \"{path}\": {why}", path = path.display())]
+    Records { path: PathBuf, why: String },
     #[error("nft failed: {0}")]
     Nft(String),
 }

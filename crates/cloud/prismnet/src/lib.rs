@@ -21,9 +21,12 @@ pub mod peers;
 mod plan;
 mod pod_clusters;
 pub mod policy;
+mod program;
+pub mod proto;
 mod server;
 mod settings;
 mod sources;
+pub mod switching;
 
 pub use address_file::AddressFile;
 pub use address_pool::{AddressPool, Lease};

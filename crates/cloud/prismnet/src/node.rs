@@ -28,6 +28,13 @@ const LAST_METRIC: u32 = 4096;
 ///
 /// It acts in the network namespace of the calling thread and blocks for some milliseconds.
 pub fn setup(network: &NodeNetwork) -> Result<(), Error> {
+    router(network)?;
+    PodClusters::new(&network.state_dir).clear()?;
+    reap(network)
+}
+
+/// The router's device, its routes and the kernel's parameters, without the rules.
+pub(crate) fn router(network: &NodeNetwork) -> Result<(), Error> {
     network.check()?;
     write_sysctl("net/ipv4/ip_forward", "1")?;
     let mut netlink = Netlink::open()?;
@@ -56,8 +63,7 @@ pub fn setup(network: &NodeNetwork) -> Result<(), Error> {
     for own in &network.own_addresses {
         netlink.add_route(Ipv4Net::from(*own), Hop::Local, None, 0)?;
     }
-    PodClusters::new(&network.state_dir).clear()?;
-    reap(network)
+    Ok(())
 }
 
 /// Takes the router, its routes and its tables away. Ports of pods that still run stay.
@@ -136,7 +142,7 @@ pub(crate) fn is_alive(lease: &crate::Lease) -> bool {
 
 /// The node's table: what leaves the cluster bears the node's address, and virtual clusters are kept apart. One
 /// transaction, without a gap.
-fn rules(network: &NodeNetwork, pool: &AddressPool) -> String {
+pub(crate) fn rules(network: &NodeNetwork, pool: &AddressPool) -> String {
     let (pods, cluster) = (network.pod_cidr, network.cluster_cidr);
     let mut text = format!(
         "add table ip {TABLE}\ndelete table ip {TABLE}\ntable ip {TABLE} {{\n chain postrouting {{\n  type nat hook postrouting priority srcnat; policy accept;\n  \

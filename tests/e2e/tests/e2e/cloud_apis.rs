@@ -1,102 +1,112 @@
 //! The cloud services' gRPC APIs: closed to whoever has no good token, and FlashDNS' zones, alone and inside a server.
 use crate::SOON;
-use crate::service_alone::{Issuer, Running, channel, listens, outside, with_token};
+use crate::service_alone::{Alone, Issuer, channel, outside, with_token};
 use flashdns::proto::dns_service_client::DnsServiceClient;
 use flashdns::proto::{CreateRecordRequest, CreateZoneRequest, ListZonesRequest};
-use std::process::Stdio;
+use prost::Message;
 use testkit::images::DIG;
-use testkit::{Cluster, Host, Network, Tool, binary, wait_until};
+use testkit::{Cluster, Server, ServerOptions, Tool, binary, wait_until};
 use tonic::client::Grpc;
 use tonic::transport::Channel;
 use tonic::{Code, Request};
 
-/// Name, port of the API, arguments, and the API as it is written.
-const SERVICES: &[(&str, u16, &[&str], &str)] = &[
-    ("fiberlb", 7000, &["--external-ip-pool", "192.0.2.200"], include_str!("../../../../crates/cloud/fiberlb/proto/fiberlb.proto")),
-    ("flashdns", 6000, &[], include_str!("../../../../crates/cloud/flashdns/proto/flashdns.proto")),
-    ("lightningstor", 8000, &["--node-name", "n1"], include_str!("../../../../crates/cloud/lightningstor/proto/lightningstor.proto")),
+/// What the calls of a service need before they are answered.
+struct Served {
+    name: &'static str,
+    descriptors: &'static [u8],
+    /// Port of the API and arguments where it stands alone with keys of ours.
+    alone: Option<(u16, &'static [&'static str])>,
+    /// Calls that prove who somebody is, and so are open to all.
+    open: &'static [&'static str],
+}
+
+const SERVICES: &[Served] = &[
+    Served { name: "fiberlb", descriptors: fiberlb::proto::DESCRIPTORS, alone: Some((7000, &["--external-ip-pool", "192.0.2.200"])), open: &[] },
+    Served { name: "flashdns", descriptors: flashdns::proto::DESCRIPTORS, alone: Some((6000, &[])), open: &[] },
+    Served { name: "iam", descriptors: iam::v1::DESCRIPTORS, alone: None, open: &["/iam.v1.IamService/Login", "/iam.v1.IamService/Exchange"] },
+    Served { name: "lightningstor", descriptors: lightningstor::v1::DESCRIPTORS, alone: Some((8000, &["--node-name", "n1"])), open: &[] },
+    Served { name: "prismnet", descriptors: prismnet::proto::DESCRIPTORS, alone: Some((5000, &[])), open: &[] },
 ];
 
-/// The paths of all calls that a .proto file declares.
-fn calls(proto: &str) -> Vec<String> {
-    let word = |line: &str, after: &str| line.trim().strip_prefix(after).map(|rest| rest.split(['(', ' ', '{', ';']).next().unwrap_or_default().to_owned());
-    let package = proto.lines().find_map(|line| word(line, "package ")).expect("it names its package");
-    let (mut service, mut calls) = (String::new(), Vec::new());
-    for line in proto.lines() {
-        service = word(line, "service ").unwrap_or(service);
-        calls.extend(word(line, "rpc ").map(|call| format!("/{package}.{service}/{call}")));
+impl Served {
+    /// The paths of all calls that its descriptors declare.
+    fn calls(&self) -> Vec<String> {
+        let declared = prost_types::FileDescriptorSet::decode(self.descriptors).expect("descriptors decode");
+        let mut calls = Vec::new();
+        for file in &declared.file {
+            for service in &file.service {
+                calls.extend(service.method.iter().map(|method| format!("/{}.{}/{}", file.package(), service.name(), method.name())));
+            }
+        }
+        calls
     }
-    calls
 }
 
-/// A service on a machine of its own, with keys that tokens may be signed with.
-struct Alone {
-    network: std::sync::Arc<Network>,
-    host: Host,
-    directory: tempfile::TempDir,
-    arguments: Vec<String>,
-    name: &'static str,
-    port: u16,
+/// Asks all calls of a service with each of the bad tokens, and then with a good one.
+async fn refuses_all(served: &'static Served, channel: Channel, bad: &[Option<String>], good: &str) {
+    let mut grpc = Grpc::new(channel);
+    let calls = served.calls();
+    assert!(calls.len() >= 5, "{}: {calls:?}", served.name);
+    for call in calls.iter().filter(|call| !served.open.contains(&call.as_str())) {
+        let path: http::uri::PathAndQuery = call.parse().expect("a path");
+        for token in bad {
+            let request = token.as_ref().map_or_else(|| Request::new(()), |token| with_token(token, ()));
+            grpc.ready().await.expect("the service is there");
+            let answered = grpc.unary::<_, (), _>(request, path.clone(), tonic_prost::ProstCodec::default()).await;
+            assert_eq!(answered.expect_err("it is refused").code(), Code::Unauthenticated, "{call} with {token:?}");
+        }
+        // With a good one it is the service that answers, whatever it thinks of an empty request.
+        grpc.ready().await.expect("the service is there");
+        let answered = grpc.unary::<_, (), _>(with_token(good, ()), path.clone(), tonic_prost::ProstCodec::default()).await;
+        let refused = answered.err().map(|status| status.code());
+        assert!(!matches!(refused, Some(Code::Unauthenticated | Code::Unimplemented)), "{call}: {refused:?}");
+    }
 }
 
-impl Alone {
-    fn new(name: &'static str, port: u16, arguments: &[&str], issuer: &Issuer) -> Self {
-        let network = Network::new();
-        let (host, directory) = (network.host(), tempfile::tempdir().expect("a directory"));
-        std::fs::write(directory.path().join("jwks.json"), issuer.jwks()).expect("a file can be written");
-        Self { network, host, directory, arguments: arguments.iter().map(|&argument| argument.into()).collect(), name, port }
-    }
-    fn start(&self) -> Running {
-        let mut command = self.host.command(&binary().display().to_string());
-        let path = |name: &str| self.directory.path().join(name).display().to_string();
-        command.args([self.name, "--data-dir", &path("data"), "--iam-jwks", &path("jwks.json")]).args(&self.arguments);
-        let running = Running(command.stdin(Stdio::null()).spawn().expect("the server's binary runs"));
-        wait_until("the API listens", SOON, || !self.authority().is_empty() && listens(&self.network, &self.host.address, self.port));
-        running
-    }
-    fn authority(&self) -> String {
-        std::fs::read_to_string(self.directory.path().join("data/tls/ca.crt")).unwrap_or_default()
-    }
-    /// Makes calls from another machine.
-    fn outside<T: Send + 'static>(&self, calls: impl AsyncFnOnce(Channel) -> T + Send + 'static) -> T {
-        let (address, name, authority) = (format!("{}:{}", self.host.address, self.port), self.name, self.authority());
-        outside(&self.network, async move || calls(channel(&address, name, &authority).await).await)
-    }
+/// Every API that is written down is one whose calls are looked at.
+#[test]
+fn every_service_that_is_declared_is_in_the_table() {
+    let cloud = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../crates/cloud");
+    let has_api = |directory: &std::path::Path| directory.join("proto").is_dir();
+    let entries = std::fs::read_dir(cloud).expect("the crates are there").map(|entry| entry.expect("an entry").path());
+    let declared: std::collections::BTreeSet<String> =
+        entries.filter(|path| has_api(path)).map(|path| path.file_name().expect("a name").to_string_lossy().into_owned()).collect();
+    assert_eq!(declared, SERVICES.iter().map(|served| served.name.to_owned()).collect());
 }
 
 #[test]
 fn no_call_of_any_service_is_answered_without_a_valid_token() {
     let (issuer, stranger) = (Issuer::new(), Issuer::new());
-    let unsigned = {
+    let bad_ones = |good: &str| {
         // What an attacker who knows how tokens look would try: the same claims, "signed" by nothing.
-        let good = issuer.token("org-1", "proj-1", 3600);
         let claims = good.split('.').nth(1).expect("a token has three parts").to_owned();
-        format!("eyJhbGciOiJub25lIiwidHlwIjoiSldUIn0.{claims}.")
+        let unsigned = format!("eyJhbGciOiJub25lIiwidHlwIjoiSldUIn0.{claims}.");
+        let (expired, foreign) = (issuer.token("org-1", "proj-1", -3600), stranger.token("org-1", "proj-1", 3600));
+        vec![None, Some("x".to_owned()), Some(unsigned), Some(expired), Some(foreign)]
     };
-    let bad = vec![None, Some("x".to_owned()), Some(unsigned), Some(issuer.token("org-1", "proj-1", -3600)), Some(stranger.token("org-1", "proj-1", 3600))];
-    for (name, port, arguments, proto) in SERVICES {
-        let calls = calls(proto);
-        assert!(calls.len() >= 5, "{name}: {calls:?}");
-        let alone = Alone::new(name, *port, arguments, &issuer);
-        let _running = alone.start();
-        let (bad, good) = (bad.clone(), issuer.token("org-1", "proj-1", 3600));
-        alone.outside(async move |channel| {
-            let mut grpc = Grpc::new(channel);
-            for call in calls {
-                let path: http::uri::PathAndQuery = call.parse().expect("a path");
-                for token in &bad {
-                    let request = token.as_ref().map_or_else(|| Request::new(()), |token| with_token(token, ()));
-                    grpc.ready().await.expect("the service is there");
-                    let answered = grpc.unary::<_, (), _>(request, path.clone(), tonic_prost::ProstCodec::default()).await;
-                    assert_eq!(answered.expect_err("it is refused").code(), Code::Unauthenticated, "{call} with {token:?}");
-                }
-                // With a good one it is the service that answers, whatever it thinks of an empty request.
-                grpc.ready().await.expect("the service is there");
-                let answered = grpc.unary::<_, (), _>(with_token(&good, ()), path.clone(), tonic_prost::ProstCodec::default()).await;
-                let refused = answered.err().map(|status| status.code());
-                assert!(!matches!(refused, Some(Code::Unauthenticated | Code::Unimplemented)), "{call}: {refused:?}");
+    for served in SERVICES {
+        match served.alone {
+            Some((port, arguments)) => {
+                let alone = Alone::new(served.name, port, arguments, &issuer);
+                let _running = alone.start();
+                let good = issuer.token("org-1", "proj-1", 3600);
+                let bad = bad_ones(&good);
+                alone.outside(async move |channel| refuses_all(served, channel, &bad, &good).await);
             }
-        });
+            None => {
+                let port = std::net::TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address").port();
+                let listen = format!("127.0.0.1:{port}");
+                let arguments = ["--disable-agent", "--disable", "scheduler", "--iam-listen", &listen].map(str::to_owned).into();
+                let server = Server::start(ServerOptions { arguments, is_host: true, ..ServerOptions::default() });
+                k8shost(&server.tool(), "iam org create Acme --id org-1");
+                k8shost(&server.tool(), "iam user create eve@example.com --org org-1");
+                let good = k8shost(&server.tool(), "iam token create eve@example.com").trim().to_owned();
+                let authority = std::fs::read_to_string(server.data_dir().join("server/tls/server-ca.crt")).expect("the server has an authority");
+                let bad = bad_ones(&good);
+                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+                runtime.block_on(async { refuses_all(served, channel(&listen, "localhost", &authority).await, &bad, &good).await });
+            }
+        }
     }
 }
 

@@ -105,11 +105,26 @@ fn an_organisation_is_administered_by_calls() {
             assert_eq!((refused.code(), refused.message().replace(id, "ID")), (Code::NotFound, "user \"ID\" not found".to_owned()));
         }
         let organizations = iam.list_organizations(with_token(&boss, ListRequest::default())).await.expect("organisations").into_inner().organizations;
-        assert_eq!(organizations, [Organization { id: "org-a".into(), display_name: "Acme".into(), email_domains: vec!["a.example.com".into()] }]);
+        assert_eq!(
+            organizations,
+            [Organization { id: "org-a".into(), display_name: "Acme".into(), email_domains: vec!["a.example.com".into()], max_projects: None }]
+        );
         let project = iam.get_project(with_token(&boss, GetRequest { id: "proj-a".into() })).await.expect("a project").into_inner();
-        assert_eq!(project, Project { id: "proj-a".into(), display_name: "web".into(), organization: "org-a".into(), namespace: "project-a".into() });
-        let new = Project { display_name: "more".into(), ..Default::default() };
-        assert_eq!(iam.create_project(with_token(&boss, new)).await.expect_err("the platform's").code(), Code::PermissionDenied);
+        assert_eq!((project.display_name.as_str(), project.organization.as_str(), project.namespace.as_str()), ("web", "org-a", "project-a"));
+        assert_eq!((project.created_by.as_str(), project.phase.as_str()), ("system:admin", "Active"));
+        let new = Project { display_name: "more".into(), created_by: "somebody".into(), deletion_grace_period_seconds: Some(0), ..Default::default() };
+        let more = iam.create_project(with_token(&boss, new)).await.expect("a project is made").into_inner();
+        assert_eq!((more.organization.as_str(), more.created_by.as_str()), ("org-a", "boss@a.example.com"));
+        wait_until("its namespace is there", SOON, || server.api().bearer(&boss).get(&format!("/api/v1/namespaces/{}/pods", more.namespace)).code == 200);
+        let renamed = Project { id: more.id.clone(), display_name: "less".into(), ..Default::default() };
+        let renamed = iam.update_project(with_token(&boss, renamed)).await.expect("it is renamed").into_inner();
+        assert_eq!((renamed.display_name.as_str(), renamed.deletion_grace_period_seconds), ("less", Some(0)), "what is not said stays");
+        let moved = Project { id: more.id.clone(), organization: "org-b".into(), ..Default::default() };
+        assert_eq!(iam.update_project(with_token(&boss, moved)).await.expect_err("to another's").code(), Code::NotFound);
+        iam.delete_project(with_token(&boss, DeleteRequest { id: more.id.clone() })).await.expect("it is deleted");
+        wait_until("its namespace is gone", SOON, || server.api().get(&format!("/api/v1/namespaces/{}", more.namespace)).code == 404);
+        let new = Organization { display_name: "mine".into(), ..Default::default() };
+        assert_eq!(iam.create_organization(with_token(&boss, new)).await.expect_err("the platform's").code(), Code::PermissionDenied);
         let changed = User { id: carol.id.clone(), disabled: true, ..Default::default() };
         let changed = iam.update_user(with_token(&boss, changed)).await.expect("she is disabled").into_inner();
         assert_eq!((changed.disabled, changed.email.as_str(), changed.display_name.as_str()), (true, "carol@a.example.com", "Carol"));

@@ -1,7 +1,7 @@
 //! The scripts of the specification about services and isolation, as they are written there but for the images' names.
 use crate::SOON;
 use testkit::images::NGINX;
-use testkit::{Cluster, Tool};
+use testkit::{Cluster, Tool, binary};
 
 /// "Service Exposure (LoadBalancer)".
 const EXPOSURE: &str = r#"#!/bin/bash
@@ -66,6 +66,28 @@ spec:
   ingress: [{from: [{ipBlock: {cidr: 0.0.0.0/0}}], ports: [{protocol: TCP, port: 80}]}]
 "#;
 
+/// A pod of a project, within its quotas.
+const OF_PROJECT: &str = r#"
+apiVersion: v1
+kind: Pod
+metadata: {name: web, namespace: NAMESPACE}
+spec:
+  containers:
+  - name: web
+    image: nginx:1.22
+    resources: {requests: {cpu: 10m, memory: 32Mi}, limits: {cpu: "1", memory: 128Mi}}
+---
+"#;
+
+/// All traffic of a namespace in both directions.
+const ALLOW_ALL: &str = r#"
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: {name: allow-all, namespace: NAMESPACE}
+spec: {podSelector: {}, policyTypes: [Ingress, Egress], ingress: [{}], egress: [{}]}
+---
+"#;
+
 fn run(tool: &Tool, script: &str) -> String {
     let outcome = tool.sh(script);
     assert!(outcome.success, "the script failed\n{}\n{}", outcome.stdout, outcome.stderr);
@@ -117,4 +139,35 @@ fn the_scripts_pass_as_they_are_written() {
     kubectl.apply(ALLOW_BALANCER);
     outside.until(&page, SOON, |printed| printed.contains("Welcome to nginx!"));
     assert!(kubectl.sh(&reach).stdout.trim().ends_with("none"), "pod-a may send nothing all the same");
+}
+
+/// "Multi-Tenant Isolation" with what IAM makes of two organisations' projects: the connection that is refused is one that
+/// works where it is allowed, before and after.
+#[test]
+fn projects_are_apart_unless_both_sides_allow_it() {
+    let cluster = Cluster::start();
+    cluster.import(&[NGINX]);
+    let kubectl = cluster.tool();
+    for side in ["left", "right"] {
+        for line in [format!("org create {side} --id org-{side}"), format!("project create {side} --org org-{side} --id proj-{side}")] {
+            kubectl.sh(&format!("{} iam {line}", binary().display())).ok();
+        }
+        let namespace = format!("project-{side}");
+        kubectl.until(&format!("kubectl get serviceaccount default -n {namespace} -o name --ignore-not-found"), SOON, |name| !name.is_empty());
+        kubectl.apply(&OF_PROJECT.replace("NAMESPACE", &namespace));
+        kubectl.sh(&format!("kubectl wait --for=condition=Ready pod/web -n {namespace} --timeout=60s")).ok();
+    }
+    let address = kubectl.sh("kubectl get pod web -n project-right -o jsonpath='{.status.podIP}'").ok();
+    let reach = format!("kubectl exec web -n project-left -- curl -sS --max-time 2 -o /dev/null -w '%{{http_code}}' http://{address} || echo none");
+    let own = "kubectl exec web -n project-right -- curl -sS --max-time 2 -o /dev/null -w '%{http_code}' http://127.0.0.1";
+    kubectl.until(own, SOON, |printed| printed == "200");
+    assert!(kubectl.sh(&reach).stdout.trim().ends_with("none"), "nobody has allowed it");
+    kubectl.apply(&ALLOW_ALL.replace("NAMESPACE", "project-left"));
+    assert!(kubectl.sh(&reach).stdout.trim().ends_with("none"), "one side's word is not enough");
+    kubectl.apply(&ALLOW_ALL.replace("NAMESPACE", "project-right"));
+    kubectl.until(&reach, SOON, |printed| printed == "200");
+    kubectl.sh("kubectl delete networkpolicy allow-all -n project-right").ok();
+    kubectl.until(&reach, SOON, |printed| printed.ends_with("none"));
+    kubectl.apply(&ALLOW_ALL.replace("NAMESPACE", "project-right"));
+    kubectl.until(&reach, SOON, |printed| printed == "200");
 }

@@ -382,7 +382,7 @@ fn the_webhook_stands_alone_for_those_with_a_certificate() {
 }
 
 /// Another API server, which knows no tokens but by the webhook that stands alone, and remembers its answers for so long.
-fn asking(server: &Server, ttl: &str) -> Server {
+pub fn asking(server: &Server, ttl: &str) -> Server {
     let webhook = std::fs::read_to_string(server.directory.path().join("webhook.yaml")).unwrap();
     let address = webhook.lines().next().unwrap().trim_start_matches("server: ");
     let certs = server.tool().home.join("certs/client");

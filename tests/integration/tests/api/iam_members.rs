@@ -61,7 +61,6 @@ fn administrators_manage_their_own_members_by_the_same_commands() {
     assert!(boss("user create eve@b.example.com --org Orga").err().contains("none of the organisation's domains"));
     assert!(boss("user create eve@a.example.com --org org-b").err().contains("no organization"));
     assert!(boss("user create carol@a.example.com --org Orga").err().contains("already"));
-    assert!(boss("project create more --org Orga").err().contains("only the platform's administrators"));
     assert!(boss("org rename Orga Better").err().contains("only the platform's administrators"));
     assert!(boss("org set-email-domains Orga b.example.com").err().contains("only the platform's administrators"));
     assert!(boss("token rotate-keys").err().to_lowercase().contains("forbidden"));
@@ -137,7 +136,11 @@ fn what_is_anothers_can_neither_be_seen_nor_named() {
     assert_eq!(boss.patch("merge", &own("users/user-member-a"), &json!({"spec": {"organization": "org-b"}})).code, 404, "nobody is sent away");
     assert_eq!(boss.patch("merge", &own("users/user-member-a"), &json!({"spec": {"email": "boss@b.example.com"}})).code, 403);
     assert_eq!(boss.patch("merge", &own("groups/group-devs-a"), &json!({"spec": {"members": ["user-member-b"]}})).code, 404);
-    assert_eq!(boss.patch("merge", &own("projects/proj-a"), &json!({"spec": {"organization": "org-b"}})).code, 403);
+    assert_eq!(boss.patch("merge", &own("projects/proj-a"), &json!({"spec": {"organization": "org-b"}})).code, 404, "no project is given away");
+    assert_eq!(boss.patch("merge", &own("projects/proj-a"), &json!({"spec": {"createdBy": "somebody"}})).code, 403);
+    assert_eq!(boss.patch("merge", &own("organizations/org-a"), &json!({"spec": {"maxProjects": 99}})).code, 403);
+    assert_eq!(post("projects", "proj-made", json!({"displayName": "made", "organization": "org-b"})), 404);
+    assert_eq!(post("projects", "proj-b", json!({"displayName": "made", "organization": "org-a"})), 409, "a name is given once");
     // Owners are said by IAM: a foreign one would have the object collected with it.
     let foreign = json!([{"apiVersion": "iam.plasmacloud.io/v1", "kind": "Project", "name": "proj-b", "uid": "x"}]);
     let made = boss.post(&own("groups"), &json!({"metadata": {"name": "group-own", "ownerReferences": foreign}, "spec": {"displayName": "own"}}));
@@ -155,4 +158,52 @@ fn what_is_anothers_can_neither_be_seen_nor_named() {
     assert_eq!(all["items"].as_array().unwrap().len(), 4);
     iam(&server, "role revoke org_admin --user boss@a.example.com --org org-a");
     wait_until("who was an administrator is none", SOON, || boss.get(&own("users")).code == 403);
+}
+
+#[test]
+fn administrators_make_and_end_their_projects_as_many_as_they_may() {
+    let server = server();
+    organizations(&server);
+    let api = server.api();
+    iam(&server, "org set-max-projects Orga 3");
+    let (k8shost, tool) = (testkit::binary().display().to_string(), server.tool());
+    tool.sh(&format!("printf '{PASSWORD}\\n' | {k8shost} iam login boss@a.example.com --kubeconfig-output boss.yaml")).ok();
+    let boss = |line: &str| tool.sh(&format!("KUBECONFIG=boss.yaml {line}"));
+    // As the command answers, the project can be used.
+    let id = boss(&format!("{k8shost} iam project create shop --org Orga --grace-period 1s")).ok().trim().to_owned();
+    let namespace = format!("project-{}", id.strip_prefix("proj-").unwrap());
+    boss(&format!("kubectl -n {namespace} create configmap made")).ok();
+    let found = api.get(&format!("/api/v1/namespaces/{namespace}")).ok();
+    assert_eq!(found["metadata"]["annotations"], json!({"plasmacloud.io/project-name": "shop", "plasmacloud.io/created-by": "boss@a.example.com"}));
+    assert_eq!(found["metadata"]["labels"]["plasmacloud.io/org-id"], "org-a");
+    assert_eq!(api.get(&format!("/api/v1/namespaces/{namespace}/resourcequotas/project-object-quota")).ok()["spec"]["hard"]["pods"], "50");
+    boss(&format!("{k8shost} iam project rename shop store")).ok();
+    wait_until("it is called so", SOON, || api.get(&format!("{IAM}/projects/{id}")).ok()["spec"]["displayName"] == "store");
+    // Those of nobody else, and no more than the platform lets them, also all at once.
+    assert!(boss(&format!("{k8shost} iam project create shop --org org-b")).err().contains("no organization"));
+    assert!(boss(&format!("{k8shost} iam project delete proj-b")).err().contains("no project"));
+    assert!(boss(&format!("{k8shost} iam project move store --org org-b")).err().contains("no organization"));
+    let user = with_token(&server, "boss@a.example.com", None);
+    let made: Vec<u16> = std::thread::scope(|scope| {
+        let make = |at: usize| {
+            let (user, project) = (&user, json!({"metadata": {"name": format!("proj-more-{at}")}, "spec": {"displayName": "more", "organization": "org-a"}}));
+            scope.spawn(move || user.post(&format!("{IAM}/own/projects"), &project).code)
+        };
+        let all: Vec<_> = (0..6).map(make).collect();
+        all.into_iter().map(|one| one.join().unwrap()).collect()
+    });
+    assert_eq!((made.iter().filter(|code| **code == 201).count(), made.iter().filter(|code| **code == 403).count()), (1, 5), "{made:?}");
+    let (_, _, message) = user.post(&format!("{IAM}/own/projects"), &json!({"metadata": {"name": "proj-x"}, "spec": {"displayName": "x"}})).refusal();
+    assert_eq!(message, "organization \"org-a\" has 3 projects and may have 3; the platform's administrators can let it have more");
+    boss(&format!("{k8shost} iam project delete store")).ok();
+    wait_until("its namespace is gone, and there is room again", SOON, || {
+        api.get(&format!("/api/v1/namespaces/{namespace}")).code == 404 && api.get(&format!("{IAM}/projects/{id}")).code == 404
+    });
+    wait_until("another can be made", SOON, || boss(&format!("{k8shost} iam project create again --org Orga")).success);
+    // The platform is not bound; whoever is no administrator makes none.
+    iam(&server, "project create beyond --org Orga");
+    iam(&server, "user create member@a.example.com --org org-a");
+    iam(&server, "role grant project_admin --user member@a.example.com --project proj-a");
+    let member = with_token(&server, "member@a.example.com", None);
+    assert_eq!(member.post(&format!("{IAM}/own/projects"), &json!({"metadata": {"name": "proj-y"}, "spec": {"displayName": "y"}})).code, 403);
 }

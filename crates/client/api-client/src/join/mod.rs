@@ -7,7 +7,7 @@ use crate::RemoteClients;
 use api_meta::{CA_PATH, ClusterName, NODE_CONFIG_PATH, NodeConfig};
 use clock::Clock;
 use futures::{StreamExt, TryStreamExt};
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::certificates::v1::{CertificateSigningRequest, CertificateSigningRequestSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -18,7 +18,6 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::Notify;
 
 const CLIENT_SIGNER: &str = "kubernetes.io/kube-apiserver-client-kubelet";
 const SERVING_SIGNER: &str = "kubernetes.io/kubelet-serving";
@@ -26,9 +25,6 @@ const PUBLIC: u32 = 0o644;
 const SECRET: u32 = 0o600;
 /// How long a request may wait for its certificate before it is asked again.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// Between two looks whether a certificate has to be renewed, and after a try that failed.
-const LOOK: Duration = Duration::from_secs(3600);
-const RETRY: Duration = Duration::from_secs(60);
 
 #[derive(Debug, thiserror::Error)]
 pub enum JoinError {
@@ -273,36 +269,23 @@ impl Joiner {
         tokio::time::timeout(PATIENCE, waiting).await.unwrap_or_else(|_| late())
     }
 
-    /// Renews both certificates when most of their time is over, for ever.
+    /// Renews both certificates before they end, for ever.
     pub async fn keep_current(&self, membership: Arc<Membership>, clock: Arc<dyn Clock>) {
-        let due = Arc::new(Notify::new());
-        for shown in [&membership.client, &membership.serving] {
-            let due = due.clone();
-            shown.when_due(clock.clone(), move || due.notify_one());
-        }
-        loop {
-            match self.renew(&membership, &*clock).await {
-                Ok(()) => tokio::select! {
-                    () = tokio::time::sleep(LOOK) => {}
-                    () = due.notified() => {}
-                },
-                Err(error) => {
-                    tracing::warn!(error = &error as &dyn std::error::Error, "the node's certificates could not be renewed");
-                    tokio::time::sleep(RETRY).await;
-                }
-            }
-        }
+        let Membership { client, serving, .. } = &*membership;
+        // An earlier join's may be due already.
+        let renew = || self.renew(&membership, &*clock);
+        pki::keep_current(clock.clone(), &[client, serving], Timestamp::MIN, renew).await;
     }
 
-    async fn renew(&self, membership: &Membership, clock: &dyn Clock) -> Result<(), JoinError> {
+    /// Renews what is due, and gives the time when the next will be.
+    async fn renew(&self, membership: &Membership, clock: &dyn Clock) -> Result<Timestamp, JoinError> {
         let Membership { files, ca_pem, client, serving, node_name, node_ip, .. } = membership;
-        let is_due = |stem: &str| -> Result<bool, JoinError> {
-            let Some(issued) = files.issued(stem)? else { return Ok(true) };
-            let (from, until) = pki::validity_of(&issued.certificate_pem)?;
-            Ok(clock.now() >= renewal(from, until))
+        let due = |stem: &str| -> Result<Timestamp, JoinError> {
+            let Some(issued) = files.issued(stem)? else { return Ok(Timestamp::MIN) };
+            Ok(pki::renewal_of(&issued.certificate_pem)?)
         };
         let clients = self.clients(ca_pem, Some(client.clone()))?;
-        if is_due("client-kubelet")? {
+        if clock.now() >= due("client-kubelet")? {
             let key = files.key("client-kubelet.key")?;
             let request = pki::request_pem(&format!("system:node:{node_name}"), "system:nodes", &[], &[], &key)?;
             let certificate_pem = self.enroll(&clients.root(), CLIENT_SIGNER, "client auth", request).await?;
@@ -310,12 +293,12 @@ impl Joiner {
             client.replace(&Issued { certificate_pem, key_pem: key })?;
             tracing::info!("the node's client certificate was renewed");
         }
-        if is_due("serving-kubelet")? {
+        if clock.now() >= due("serving-kubelet")? {
             let issued = self.new_serving(files, &clients.root(), *node_ip).await?;
             serving.replace(&issued)?;
             tracing::info!("the node's serving certificate was renewed");
         }
-        Ok(())
+        Ok(due("client-kubelet")?.min(due("serving-kubelet")?))
     }
 }
 
@@ -344,12 +327,6 @@ fn outcome(request: &CertificateSigningRequest) -> Option<Result<String, JoinErr
     }
     let certificate = status.certificate.as_ref().filter(|certificate| !certificate.0.is_empty())?;
     Some(Ok(String::from_utf8_lossy(&certificate.0).into_owned()))
-}
-
-/// After four fifths of a certificate's time.
-fn renewal(from: Timestamp, until: Timestamp) -> Timestamp {
-    let time = SignedDuration::from_secs(until.as_second().saturating_sub(from.as_second()) / 5 * 4);
-    from.saturating_add(time).unwrap_or(Timestamp::MAX)
 }
 
 /// The cluster a client stands for when nothing else is said.

@@ -17,9 +17,14 @@ pub enum OrganizationCommand {
         /// A domain of the addresses that its own administrators may give to users
         #[arg(long, value_name = "DOMAIN")]
         email_domain: Vec<String>,
+        /// How many projects it may have when its own administrators make another [default: 10]
+        #[arg(long, value_name = "NUMBER")]
+        max_projects: Option<u32>,
     },
     /// Say anew of which domains its own administrators may give addresses to users
     SetEmailDomains { organization: String, domains: Vec<String> },
+    /// Say anew how many projects it may have when its own administrators make another
+    SetMaxProjects { organization: String, number: u32 },
     /// List the organisations
     List {
         #[command(flatten)]
@@ -34,17 +39,25 @@ pub enum OrganizationCommand {
 impl OrganizationCommand {
     pub async fn run(self, session: &Session) -> Result<()> {
         match self {
-            Self::Create { name, id, email_domain } => {
+            Self::Create { name, id, email_domain, max_projects } => {
                 let id = id.unwrap_or_else(|| format!("org-{}", clock::random_suffix(10)));
-                let object = json!({
+                let mut object = json!({
                     "apiVersion": "iam.plasmacloud.io/v1", "kind": "Organization", "metadata": {"name": id}, "spec": {"displayName": name, "emailDomains": email_domain},
                 });
+                if let Some(number) = max_projects {
+                    object["spec"]["maxProjects"] = number.into();
+                }
                 session.create(&collection("organizations"), &object).await?;
                 println!("{id}");
             }
             Self::SetEmailDomains { organization: name, domains } => {
                 let id = organization(session, &name).await?;
                 session.patch(&path("organizations", &id), &json!({"spec": {"emailDomains": domains}})).await?;
+                eprintln!("Organization '{id}' changed");
+            }
+            Self::SetMaxProjects { organization: name, number } => {
+                let id = organization(session, &name).await?;
+                session.patch(&path("organizations", &id), &json!({"spec": {"maxProjects": number}})).await?;
                 eprintln!("Organization '{id}' changed");
             }
             Self::List { listing } => listing.show(session, "organizations", "organization").await?,

@@ -1,0 +1,11 @@
+//! Compiles PrismNET's API into server and client, without protoc.
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    println!("cargo:rerun-if-changed=proto");
+    let mut compiler = protox::Compiler::new(["proto"])?;
+    compiler.include_imports(true).open_file("prismnet.proto")?;
+    let directory = std::path::PathBuf::from(std::env::var_os("OUT_DIR").ok_or("OUT_DIR is not set")?);
+    std::fs::write(directory.join("descriptors.bin"), compiler.encode_file_descriptor_set())?;
+    let descriptors = compiler.file_descriptor_set();
+    tonic_prost_build::configure().compile_fds(descriptors)?;
+    Ok(())
+}
