@@ -54,6 +54,8 @@ impl ApiServer {
             }
             Err(error) => return Err(errors::from_store(error)),
         };
+        let names = kind.names();
+        let counted = self.counted(context.cluster, &names.group, &names.version, &names.plural, "");
         let now = Instant::now();
         let deadline = now + Duration::from_secs(timeout);
         let watch = Watch {
@@ -75,7 +77,7 @@ impl ApiServer {
             next_bookmark: now + BOOKMARK_EVERY,
             ended: false,
             shutdown: self.shutdown.clone(),
-            sent: self.metrics.watch_events(&kind.names().group, &kind.names().version, &kind.names().plural),
+            sent: self.metrics.watch_events(names, counted),
             retired: kind.retired().cloned().unwrap_or_default(),
             gone: self.tenants.get(context.cluster).map(|tenant| tenant.gone.clone()).unwrap_or_default(),
         };
