@@ -82,8 +82,8 @@ async fn run(settings: ServerSettings) -> Result<()> {
         node_config: node_config.clone(),
     };
     let agent = if settings.disable_agent { None } else { Some(node::NodeSettings::of(&settings, &node_config, node_address, balancing.as_ref())?) };
-    // Without pods nobody is there to ask at a cluster's own address.
-    let tenants = Tenants::new(agent.as_ref().map(|_| settings.virtual_cluster_cidr), node_address);
+    let tenants = Tenants::new(Some(settings.virtual_cluster_cidr), node_address);
+    let tenants = if agent.is_some() { tenants } else { tenants.without_pods_here() };
     let tenants = Arc::new(tenants.with_own_names(names(&settings, node_address).dns_names));
     let authority = CertificateAuthority::from_pem(certificates.server_ca.certificate_pem(), &certificates.server_ca.key_pem())?;
     let tenancy = Tenancy {

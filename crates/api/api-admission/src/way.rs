@@ -1,6 +1,6 @@
 //! Way: in whose name this server connects to where a cluster's objects lead it, and how far that gets.
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use tokio::net::{TcpSocket, TcpStream, lookup_host};
 
 /// The way out for one cluster.
@@ -35,7 +35,8 @@ impl Way {
 
     pub async fn connect_to(&self, address: SocketAddr) -> io::Result<TcpStream> {
         let Self::Tenant { mark, server } = self else { return TcpStream::connect(address).await };
-        if !is_allowed(address.ip(), *server) {
+        // On a machine with pods the mark keeps tenants from all of its addresses; on one without nothing else would.
+        if !is_allowed(address.ip(), *server) || mark.is_none() && is_of_this_machine(address)? {
             return Err(io::Error::new(io::ErrorKind::PermissionDenied, "connect: address not allowed"));
         }
         let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
@@ -44,6 +45,14 @@ impl Way {
         }
         socket.connect(address).await
     }
+}
+
+/// Whether an address is one of this machine's, whichever device has it: packets to those leave from the address itself. Nothing is sent.
+fn is_of_this_machine(address: SocketAddr) -> io::Result<bool> {
+    let any: SocketAddr = if address.is_ipv4() { (Ipv4Addr::UNSPECIFIED, 0).into() } else { (Ipv6Addr::UNSPECIFIED, 0).into() };
+    let socket = std::net::UdpSocket::bind(any)?;
+    socket.connect(address)?;
+    Ok(socket.local_addr()?.ip() == address.ip())
 }
 
 fn is_allowed(address: IpAddr, server: IpAddr) -> bool {
@@ -72,5 +81,16 @@ mod tests {
             assert_eq!(error.kind(), io::ErrorKind::PermissionDenied, "{host}");
         }
         Way::Host.connect("127.0.0.1", port).await.unwrap();
+    }
+
+    #[test]
+    fn an_address_of_the_machine_is_known_by_the_way_there() {
+        assert!(is_of_this_machine("127.0.0.1:1".parse().unwrap()).unwrap());
+        // Wherever packets for elsewhere would leave from is an address of the machine that no setting names.
+        let leaving = std::net::UdpSocket::bind("0.0.0.0:0").unwrap();
+        if leaving.connect("192.0.2.77:9").is_ok() {
+            let own = leaving.local_addr().unwrap().ip();
+            assert!(is_of_this_machine((own, 6443).into()).unwrap() && !is_of_this_machine("192.0.2.77:9".parse().unwrap()).unwrap());
+        }
     }
 }

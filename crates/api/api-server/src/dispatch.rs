@@ -4,6 +4,7 @@ use crate::body::{self, Answer};
 use crate::context::Context;
 use crate::documents::Document;
 use crate::incoming::{discard, read_body};
+use crate::metrics::Counted;
 use crate::query::Query;
 use crate::request_record::{RequestRecord, path_attributes};
 use crate::route::{ResourceRoute, Route, Target};
@@ -95,14 +96,11 @@ impl ApiServer {
                 Some((_, open)) => *open,
                 None => route.target == Target::Path && (health::is_open(&route.path) || route.path == CA_PATH),
             };
-        let kind_known = match &route.target {
-            Target::Resource(resource) => self
-                .kinds
-                .find(&route.cluster, &resource.group, &resource.version, &resource.resource)
-                .is_some_and(|kind| resource.subresource.is_empty() || kind.subresource(&resource.subresource).is_some()),
-            Target::Path => false,
+        let counted = match &route.target {
+            Target::Resource(resource) => self.counted(&route.cluster, &resource.group, &resource.version, &resource.resource, &resource.subresource),
+            Target::Path => Counted::Not,
         };
-        record.routed(&route, &parts.method, parts, kind_known);
+        record.routed(&route, &parts.method, parts, counted);
         let user = match self.authenticate(&route.cluster, parts, open).await {
             Ok(user) => user,
             Err(refusal) => {

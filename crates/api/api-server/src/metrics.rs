@@ -2,7 +2,8 @@
 use crate::ApiServer;
 use crate::body::{self, Answer};
 use crate::route::{Route, Target};
-use api_meta::Status;
+use api_meta::{ClusterName, Status};
+use api_resource::Names;
 use http::{HeaderValue, Method, StatusCode, header, request::Parts};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
@@ -72,9 +73,23 @@ struct RequestKind {
     request_kind: &'static str,
 }
 
+/// The resource of all kinds that virtual clusters define. Their names are for anybody to make up, and nobody else's business.
+const OF_VIRTUAL_CLUSTERS: &str = "defined-by-virtual-clusters";
+
+/// By what name the requests for a kind are counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Counted {
+    /// The host cluster knows the kind.
+    ByName,
+    /// A virtual cluster alone does.
+    Together,
+    /// There is no such kind.
+    Not,
+}
+
 impl RequestLabels {
     /// `None` where the kind, or the path, is not one of the server's.
-    pub fn of(route: &Route, method: &Method, parts: &Parts, kind_known: bool) -> Option<Self> {
+    pub fn of(route: &Route, method: &Method, parts: &Parts, counted: Counted) -> Option<Self> {
         let dry_run = if parts.uri.query().is_some_and(|query| query.contains("dryRun=All")) { "All" } else { "" };
         let empty = Self {
             verb: method_label(method)?,
@@ -86,31 +101,29 @@ impl RequestLabels {
             scope: "",
             component: "apiserver",
         };
-        Some(match &route.target {
-            Target::Path => Self { subresource: known_path(&route.path)?.to_owned(), ..empty },
-            Target::Resource(_) if !kind_known => return None,
-            Target::Resource(resource) => Self {
-                verb: match resource.verb {
-                    _ if matches!(resource.subresource.as_str(), "exec" | "attach" | "portforward" | "proxy") => "CONNECT",
-                    "list" => "LIST",
-                    "watch" => "WATCH",
-                    "deletecollection" => "DELETECOLLECTION",
-                    "patch" if is_apply(parts) => "APPLY",
-                    _ => empty.verb,
-                },
-                group: resource.group.clone(),
-                version: resource.version.clone(),
-                resource: resource.resource.clone(),
-                subresource: resource.subresource.clone(),
-                scope: match resource.verb {
-                    "create" => "resource",
-                    _ if !resource.name.is_empty() => "resource",
-                    _ if !resource.namespace.is_empty() => "namespace",
-                    _ => "cluster",
-                },
-                ..empty
-            },
-        })
+        let Target::Resource(resource) = &route.target else {
+            return Some(Self { subresource: known_path(&route.path)?.to_owned(), ..empty });
+        };
+        let verb = match resource.verb {
+            _ if matches!(resource.subresource.as_str(), "exec" | "attach" | "portforward" | "proxy") => "CONNECT",
+            "list" => "LIST",
+            "watch" => "WATCH",
+            "deletecollection" => "DELETECOLLECTION",
+            "patch" if is_apply(parts) => "APPLY",
+            _ => empty.verb,
+        };
+        let scope = match resource.verb {
+            "create" => "resource",
+            _ if !resource.name.is_empty() => "resource",
+            _ if !resource.namespace.is_empty() => "namespace",
+            _ => "cluster",
+        };
+        let (group, version, subresource) = (resource.group.clone(), resource.version.clone(), resource.subresource.clone());
+        match counted {
+            Counted::ByName => Some(Self { verb, scope, group, version, resource: resource.resource.clone(), subresource, ..empty }),
+            Counted::Together => Some(Self { verb, scope, resource: OF_VIRTUAL_CLUSTERS.to_owned(), ..empty }),
+            Counted::Not => None,
+        }
     }
 }
 
@@ -190,7 +203,9 @@ impl Metrics {
     }
 
     /// The count of events sent to watchers of one kind.
-    pub fn watch_events(&self, group: &str, version: &str, resource: &str) -> Counter<u64, AtomicU64> {
+    pub fn watch_events(&self, names: &Names, counted: Counted) -> Counter<u64, AtomicU64> {
+        let (group, version, resource) =
+            if counted == Counted::ByName { (&*names.group, &*names.version, &*names.plural) } else { ("", "", OF_VIRTUAL_CLUSTERS) };
         self.watch_events.get_or_create_owned(&KindLabels { group: group.into(), version: version.into(), resource: resource.into() })
     }
 
@@ -217,6 +232,17 @@ impl Metrics {
 }
 
 impl ApiServer {
+    pub(crate) fn counted(&self, cluster: &ClusterName, group: &str, version: &str, resource: &str, subresource: &str) -> Counted {
+        let known_in = |cluster: &ClusterName| {
+            self.kinds.find(cluster, group, version, resource).is_some_and(|kind| subresource.is_empty() || kind.subresource(subresource).is_some())
+        };
+        match known_in(&ClusterName::root()) {
+            true => Counted::ByName,
+            false if !cluster.is_root() && known_in(cluster) => Counted::Together,
+            false => Counted::Not,
+        }
+    }
+
     /// `/metrics`: of the API server, of the process and its parts.
     pub(crate) async fn metrics_page(&self) -> Result<Answer, Status> {
         let mut registry = self.metrics.registry();
@@ -232,7 +258,7 @@ impl ApiServer {
         );
         self.turnstile.register(&mut registry);
         let (stored, of_kind) = (Family::<ObjectLabels, Gauge<i64, AtomicI64>>::default(), Family::<ResourceLabels, Gauge<i64, AtomicI64>>::default());
-        for kind in self.kinds.all(&api_meta::ClusterName::root()) {
+        for kind in self.kinds.all(&ClusterName::root()) {
             if !kind.verbs().contains(&"list") {
                 continue;
             }

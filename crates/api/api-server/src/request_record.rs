@@ -3,7 +3,7 @@ use crate::ApiServer;
 use crate::audit::{Arrival, Draft, Stage};
 use crate::body::{Answer, Body};
 use crate::fairness::Place;
-use crate::metrics::RequestLabels;
+use crate::metrics::{Counted, RequestLabels};
 use crate::negotiate;
 use crate::route::{ResourceRoute, Route, Target};
 use crate::server::{PeerAddress, Requester};
@@ -50,14 +50,14 @@ impl RequestRecord {
         Self { audit_id, received: server.clock.now(), began: server.clock.instant(), state: Mutex::default() }
     }
 
-    /// What is asked for. `known`: there is such a kind, which labels of metrics must not be without.
-    pub fn routed(&self, route: &Route, method: &Method, parts: &Parts, kind_known: bool) {
+    /// What is asked for, and how it is counted.
+    pub fn routed(&self, route: &Route, method: &Method, parts: &Parts, counted: Counted) {
         let mut state = self.state.lock();
         if let Target::Resource(resource) = &route.target {
             state.verb = resource.verb;
             state.long_running = is_long_running(resource);
         }
-        state.labels = RequestLabels::of(route, method, parts, kind_known);
+        state.labels = RequestLabels::of(route, method, parts, counted);
     }
 
     pub fn is_watch(&self) -> bool {

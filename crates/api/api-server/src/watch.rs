@@ -54,6 +54,8 @@ impl ApiServer {
             }
             Err(error) => return Err(errors::from_store(error)),
         };
+        let names = kind.names();
+        let counted = self.counted(context.cluster, &names.group, &names.version, &names.plural, "");
         let now = Instant::now();
         let deadline = now + Duration::from_secs(timeout);
         let watch = Watch {
@@ -76,7 +78,7 @@ impl ApiServer {
             ended: false,
             shutdown: self.shutdown.clone(),
             _watching: self.work.watching(context.cluster, kind.names().resource(), context.namespace(kind)),
-            sent: self.metrics.watch_events(&kind.names().group, &kind.names().version, &kind.names().plural),
+            sent: self.metrics.watch_events(names, counted),
             retired: kind.retired().cloned().unwrap_or_default(),
             gone: self.tenants.get(context.cluster).map(|tenant| tenant.gone.clone()).unwrap_or_default(),
         };

@@ -14,6 +14,7 @@ mod rsa_key;
 mod signing_key;
 mod subject;
 mod tls;
+mod trusted_leaf;
 mod validity;
 
 pub use authority::{CertificateAuthority, renewal_of};

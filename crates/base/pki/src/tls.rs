@@ -1,5 +1,7 @@
 //! TLS configurations, always with the aws-lc-rs provider and never with a process-wide default.
 use crate::PkiError;
+use crate::trusted_leaf::TrustedLeaf;
+use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
@@ -89,11 +91,19 @@ impl ClientCertVerifier for AnyClient {
 
 /// A client's TLS that trusts `ca_pem` alone, with its own (certificate, key) if it has one.
 pub fn client_config(ca_pem: &str, identity: Option<(&str, &str)>) -> Result<ClientConfig, PkiError> {
-    let builder = ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions()?.with_root_certificates(roots(&[ca_pem])?);
+    let builder = ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions()?;
+    let builder = builder.dangerous().with_custom_certificate_verifier(server_verifier(ca_pem)?);
     Ok(match identity {
         Some((certificate_pem, key_pem)) => builder.with_client_auth_cert(certificates(certificate_pem)?, private_key(key_pem)?)?,
         None => builder.with_no_client_auth(),
     })
+}
+
+/// Takes what chains to one of `ca_pem`, and these themselves.
+pub(crate) fn server_verifier(ca_pem: &str) -> Result<Arc<dyn ServerCertVerifier>, PkiError> {
+    let chains = WebPkiServerVerifier::builder_with_provider(Arc::new(roots(&[ca_pem])?), provider()).build();
+    let chains = chains.map_err(|error| PkiError::Verifier(error.to_string()))?;
+    Ok(Arc::new(TrustedLeaf { chains, trusted: certificates(ca_pem)? }))
 }
 
 /// A client's TLS that **trusts whoever answers**: for what is public, and checked in another way.

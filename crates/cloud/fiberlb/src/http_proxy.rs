@@ -96,6 +96,10 @@ async fn lead(
 ) -> Result<Response<AnswerBody>, StatusCode> {
     let authority = check(&request)?;
     let host = authority.host().trim_end_matches('.').to_ascii_lowercase();
+    // A client that found this connection's certificate good for that host too has to open one of the host's own.
+    if arrival.tls && routes.passthrough_of(&host).is_some() {
+        return Err(StatusCode::MISDIRECTED_REQUEST);
+    }
     let route = routes.route_of(&host, request.uri().path()).ok_or(StatusCode::NOT_FOUND)?;
     if route.limit.as_ref().is_some_and(|limit| !limits.allow(limit, client_address(arrival.client), tokio::time::Instant::now())) {
         return Err(StatusCode::TOO_MANY_REQUESTS);

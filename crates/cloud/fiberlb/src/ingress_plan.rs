@@ -1,8 +1,9 @@
 //! What all Ingresses together ask for: routes, certificates, and who of several clusters has a host. Pure.
+use crate::ingress_annotations::{passes_through, rate_limit};
 use crate::{PathMatch, PoolId, RateLimit, Route, RouteTable};
 use api_cache::ObjectKey;
 use api_meta::ClusterName;
-use k8s_openapi::api::networking::v1::{Ingress, IngressBackend};
+use k8s_openapi::api::networking::v1::{Ingress, IngressBackend, IngressRule, IngressSpec};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
@@ -10,8 +11,6 @@ use std::sync::Arc;
 pub const CLASS: &str = "fiberlb";
 /// What other IngressClasses name to be served too.
 pub const CONTROLLER: &str = "fiberlb.plasmacloud.io/ingress-controller";
-/// Requests a second that each client may make to an Ingress.
-pub const RATE_LIMIT: &str = "fiberlb.plasmacloud.io/rate-limit";
 const CLASS_ANNOTATION: &str = "kubernetes.io/ingress.class";
 
 /// A port of a Service that a request may be led to.
@@ -58,15 +57,6 @@ pub fn is_ours(ingress: &Ingress, controller_of: impl Fn(&str) -> Option<String>
     }
 }
 
-/// The limit an Ingress asks for, or what is wrong with it.
-pub fn rate_limit(ingress: &Ingress) -> Result<Option<u32>, String> {
-    let Some(text) = ingress.metadata.annotations.as_ref().and_then(|all| all.get(RATE_LIMIT)) else { return Ok(None) };
-    match text.trim().parse() {
-        Ok(number) if (1..=1_000_000).contains(&number) => Ok(Some(number)),
-        _ => Err(format!("annotation \"{RATE_LIMIT}\" is {text:?}, which is not a number of 1 to 1000000")),
-    }
-}
-
 /// The plan of Ingresses that are ours. The eldest has what several ask for; a host is one cluster's alone.
 pub fn plan(ingresses: &[(ObjectKey, Arc<Ingress>)]) -> IngressPlan {
     let mut ordered: Vec<&(ObjectKey, Arc<Ingress>)> = ingresses.iter().filter(|(_, ingress)| ingress.metadata.deletion_timestamp.is_none()).collect();
@@ -85,9 +75,18 @@ pub fn plan(ingresses: &[(ObjectKey, Arc<Ingress>)]) -> IngressPlan {
             }
             granted
         };
+        let passes = passes_through(ingress).unwrap_or_default();
         for rule in spec.rules.iter().flatten() {
             let host = rule.host.as_deref().unwrap_or_default().to_ascii_lowercase();
             if !may_have(&host, &mut plan) {
+                continue;
+            }
+            if passes {
+                if !host.is_empty()
+                    && let Some(pool) = backend_of_all(spec, rule).and_then(|backend| plan.backend(key, backend))
+                {
+                    plan.routes.pass_through(&host, pool);
+                }
                 continue;
             }
             // What no path of the host takes goes to its Ingress's default backend, unless another Ingress has a path for it.
@@ -106,6 +105,7 @@ pub fn plan(ingresses: &[(ObjectKey, Arc<Ingress>)]) -> IngressPlan {
         if let Some(backend) = &spec.default_backend
             && spec.rules.as_ref().is_none_or(Vec::is_empty)
             && may_have("", &mut plan)
+            && !passes
             && let Some(pool) = plan.backend(key, backend)
         {
             plan.routes.set_default(pool, limit.clone());
@@ -114,7 +114,7 @@ pub fn plan(ingresses: &[(ObjectKey, Arc<Ingress>)]) -> IngressPlan {
             let Some(secret) = tls.secret_name.as_deref().filter(|name| !name.is_empty()) else { continue };
             let secret = ObjectKey::new(&key.cluster, &key.namespace, secret);
             for host in tls.hosts.iter().flatten().map(|host| host.to_ascii_lowercase()).filter(|host| !host.is_empty()) {
-                if may_have(&host, &mut plan) {
+                if may_have(&host, &mut plan) && !passes {
                     let secrets = plan.certificates.entry(host).or_default();
                     if !secrets.contains(&secret) {
                         secrets.push(secret.clone());
@@ -127,6 +127,13 @@ pub fn plan(ingresses: &[(ObjectKey, Arc<Ingress>)]) -> IngressPlan {
         plan.routes.add(&host, route);
     }
     plan
+}
+
+/// Where a host's connections go that show no path: where `/` goes, else where anything of it does.
+fn backend_of_all<'a>(spec: &'a IngressSpec, rule: &'a IngressRule) -> Option<&'a IngressBackend> {
+    let paths = || rule.http.iter().flat_map(|http| &http.paths);
+    let root = paths().find(|path| path.path.as_deref().is_none_or(|path| path.is_empty() || path == "/"));
+    root.or_else(|| paths().next()).map(|path| &path.backend).or(spec.default_backend.as_ref())
 }
 
 /// Whether a cluster may have a host: nobody else has it, nor a wildcard that another had before.
@@ -161,6 +168,7 @@ impl IngressPlan {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ingress_annotations::PASSTHROUGH;
     use serde_json::{Value, json};
 
     fn ingress(cluster: &str, name: &str, minute: u32, spec: Value) -> (ObjectKey, Arc<Ingress>) {
@@ -230,6 +238,36 @@ mod tests {
         assert_eq!(pool(&plan, "a.example.com", "/"), "root:d/fallback:80");
         assert_eq!(pool(&plan, "b.example.com", "/"), "root:d/web:80");
         assert_eq!(pool(&plan, "c.example.com", "/"), "");
+    }
+
+    fn annotated(mut of: (ObjectKey, Arc<Ingress>), annotations: &[(&str, &str)]) -> (ObjectKey, Arc<Ingress>) {
+        let all = annotations.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        Arc::make_mut(&mut of.1).metadata.annotations = Some(all);
+        of
+    }
+
+    #[test]
+    fn a_host_that_is_passed_through_has_no_routes_and_is_one_clusters_as_any() {
+        let api = json!({ "rules": [{ "host": "API.example.com", "http": { "paths": [
+            { "path": "/v1", "pathType": "Prefix", "backend": { "service": { "name": "v1", "port": { "number": 443 } } } },
+            { "path": "/", "pathType": "Prefix", "backend": { "service": { "name": "all", "port": { "number": 443 } } } },
+        ] } }, { "host": "*.api.example.com" }], "defaultBackend": { "service": { "name": "rest", "port": { "name": "tls" } } } });
+        let plan = plan(&[
+            annotated(ingress("a.t1", "api", 1, api), &[("nginx.ingress.kubernetes.io/ssl-passthrough", "True")]),
+            annotated(ingress("b.t2", "thief", 2, json!({ "rules": [rule("api.example.com", "/", "thief")] })), &[(PASSTHROUGH, "true")]),
+            annotated(ingress("b.t2", "all", 3, json!({ "rules": [rule("", "/", "all")] })), &[(PASSTHROUGH, "true")]),
+            annotated(
+                ingress("a.t1", "not", 4, json!({ "rules": [rule("web.example.com", "/", "web")] })),
+                &[(PASSTHROUGH, "false"), ("nginx.ingress.kubernetes.io/ssl-passthrough", "true")],
+            ),
+        ]);
+        let passed = |name: &str| plan.routes.passthrough_of(name).map(|pool| pool.to_string()).unwrap_or_default();
+        assert_eq!(passed("api.example.com"), "a.t1:d/all:443");
+        assert_eq!(passed("x.api.example.com"), "a.t1:d/rest:tls");
+        assert_eq!((passed("web.example.com").as_str(), passed("elsewhere").as_str(), passed("").as_str()), ("", "", ""));
+        assert_eq!(pool(&plan, "web.example.com", "/"), "a.t1:d/web:80");
+        assert_eq!((pool(&plan, "api.example.com", "/").as_str(), pool(&plan, "elsewhere", "/").as_str()), ("", ""));
+        assert_eq!(plan.refused.into_values().flatten().collect::<Vec<_>>(), ["api.example.com"]);
     }
 
     #[test]

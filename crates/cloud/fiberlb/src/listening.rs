@@ -1,8 +1,10 @@
 //! Listening: one address's socket, its connections, and what serves them.
+use crate::client_hello::{self, Hello};
 use crate::guarded_stream::GuardedStream;
 use crate::http_proxy::{self, Arrival, Pools, client_address};
 use crate::metrics::OpenConnection;
 use crate::rate_limits::RateLimits;
+use crate::replayed_stream::ReplayedStream;
 use crate::tls::Resolver;
 use crate::{Error, Listener, PoolId, RouteTable};
 use hyper::service::service_fn;
@@ -11,10 +13,11 @@ use hyper_util::server::conn::auto::Builder;
 use ipnet::Ipv4Net;
 use parking_lot::RwLock;
 use std::convert::Infallible;
+use std::io;
 use std::net::{IpAddr, SocketAddr, SocketAddrV4};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
@@ -49,7 +52,7 @@ impl TcpService {
         Self { target: RwLock::new((pool, sources)), pools }
     }
 
-    async fn serve(&self, mut stream: TcpStream, client: IpAddr) {
+    async fn serve(&self, stream: TcpStream, client: IpAddr) {
         let pool = {
             let target = self.target.read();
             let IpAddr::V4(address) = client else { return };
@@ -58,11 +61,20 @@ impl TcpService {
             }
             target.0.clone()
         };
-        let Some(backends) = self.pools.backends(&pool) else { return };
-        let Some((_busy, mut backend)) = backends.connect(client).await else { return };
-        if let Err(error) = tokio::io::copy_bidirectional(&mut stream, &mut backend).await {
-            tracing::debug!(%error, "a connection ended with an error");
-        }
+        lead(&*self.pools, &pool, &[], stream, client).await;
+    }
+}
+
+/// Leads a connection to a pool; `first` is what was read of it already.
+async fn lead(pools: &dyn Pools, pool: &PoolId, first: &[u8], mut stream: TcpStream, client: IpAddr) {
+    let Some(backends) = pools.backends(pool) else { return };
+    let Some((_busy, mut backend)) = backends.connect(client).await else { return };
+    let copied = async {
+        backend.write_all(first).await?;
+        tokio::io::copy_bidirectional(&mut stream, &mut backend).await
+    };
+    if let Err(error) = copied.await {
+        tracing::debug!(%error, "a connection ended with an error");
     }
 }
 
@@ -79,16 +91,23 @@ impl HttpService {
         Self { routes: RwLock::new(routes), pools, limits: RateLimits::default(), tls: tls.map(|(resolver, config)| (resolver, TlsAcceptor::from(config))) }
     }
 
-    async fn serve(self: Arc<Self>, stream: TcpStream, client: SocketAddr, graceful: CancellationToken) {
+    async fn serve(self: Arc<Self>, mut stream: TcpStream, client: SocketAddr, graceful: CancellationToken) {
         let port = stream.local_addr().map_or(0, |address| address.port());
         let arrival = Arrival { client, port, tls: self.tls.is_some() };
-        match &self.tls {
-            None => self.clone().answer(stream, arrival, graceful).await,
-            Some((_, acceptor)) => {
-                let Ok(Ok(stream)) = tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await else { return };
-                self.clone().answer(stream, arrival, graceful).await;
+        let Some((_, acceptor)) = &self.tls else { return self.answer(stream, arrival, graceful).await };
+        // One time for all of it: who sends drop by drop gains none.
+        let until = tokio::time::Instant::now() + HANDSHAKE_TIMEOUT;
+        let mut first = Vec::new();
+        let passes = self.routes.read().passes_any_through();
+        if passes {
+            let Ok(Ok(name)) = tokio::time::timeout_at(until, name_asked_for(&mut stream, &mut first)).await else { return };
+            let pool = name.and_then(|name| self.routes.read().passthrough_of(&name).cloned());
+            if let Some(pool) = pool {
+                return lead(&*self.pools, &pool, &first, stream, client_address(client)).await;
             }
         }
+        let Ok(Ok(stream)) = tokio::time::timeout_at(until, acceptor.accept(ReplayedStream::new(first, stream))).await else { return };
+        self.clone().answer(stream, arrival, graceful).await;
     }
 
     async fn answer<S>(self: Arc<Self>, stream: S, arrival: Arrival, graceful: CancellationToken)
@@ -125,6 +144,19 @@ impl HttpService {
         };
         if let Err(error) = ended {
             tracing::debug!(%error, client = %arrival.client, "a connection ended with an error");
+        }
+    }
+}
+
+/// The name a client asks for, from its first bytes, which are kept. What can't be read asks for none: TLS itself will say so.
+async fn name_asked_for(stream: &mut TcpStream, first: &mut Vec<u8>) -> io::Result<Option<String>> {
+    first.reserve(2048);
+    loop {
+        match client_hello::read(first) {
+            Hello::Asks(name) => return Ok(name),
+            Hello::Unreadable => return Ok(None),
+            Hello::Begun if stream.read_buf(first).await? == 0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Hello::Begun => {}
         }
     }
 }

@@ -1,8 +1,8 @@
 //! The model: listeners, routes, pools, members and health checks, whoever asked for them.
-use crate::RouteTable;
+use crate::{HostTable, RouteTable};
 use ipnet::Ipv4Net;
 use rustls::sign::CertifiedKey;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::net::SocketAddrV4;
 use std::sync::Arc;
 use std::time::Duration;
@@ -50,16 +50,14 @@ impl PartialEq for Listener {
 /// Certificates by the name a client asks for in its TLS hello.
 #[derive(Debug, Default)]
 pub struct Certificates {
-    pub exact: HashMap<String, Arc<CertifiedKey>>,
-    /// By what follows `*.`.
-    pub wildcard: HashMap<String, Arc<CertifiedKey>>,
+    pub by_host: HostTable<Arc<CertifiedKey>>,
     /// For all other names.
     pub only: Option<Arc<CertifiedKey>>,
 }
 
 impl Certificates {
     pub fn of(&self, name: &str) -> Option<&Arc<CertifiedKey>> {
-        self.exact.get(name).or_else(|| self.wildcard.get(name.split_once('.')?.1)).or(self.only.as_ref())
+        self.by_host.get(name).or(self.only.as_ref())
     }
 }
 

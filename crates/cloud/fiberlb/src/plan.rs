@@ -111,10 +111,7 @@ impl NodePlan {
         for (host, secrets) in &ingress.certificates {
             self.secrets.extend(secrets.iter().cloned());
             if let Some(certificate) = secrets.iter().find_map(|secret| view.certificate(secret)) {
-                match host.strip_prefix("*.") {
-                    Some(suffix) => certificates.wildcard.insert(suffix.to_owned(), certificate),
-                    None => certificates.exact.insert(host.clone(), certificate),
-                };
+                certificates.by_host.entry(host).insert_entry(certificate);
             }
         }
         let routes = Arc::new(ingress.routes.clone());

@@ -2,8 +2,7 @@
 //!
 //! Hosts: an exact one before a wildcard, which stands for one label, before none. Paths of the host: the longest first,
 //! Exact before Prefix. <https://kubernetes.io/docs/concepts/services-networking/ingress/#multiple-matches>
-use crate::{PoolId, RateLimit};
-use std::collections::HashMap;
+use crate::{HostTable, PoolId, RateLimit};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PathMatch {
@@ -40,21 +39,24 @@ pub struct Route {
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RouteTable {
-    exact: HashMap<String, Vec<Route>>,
-    /// By what follows `*.`.
-    wildcard: HashMap<String, Vec<Route>>,
+    by_host: HostTable<OfHost>,
     any: Vec<Route>,
     default: Option<Route>,
+    /// Whether any host has its connections passed through.
+    passes: bool,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct OfHost {
+    routes: Vec<Route>,
+    /// Where TLS connections go as they are, without any of the routes.
+    passthrough: Option<PoolId>,
 }
 
 impl RouteTable {
     /// Adds a route; of two with the same host and path, the first added counts. A host is "" (any), a name, or `*.` and a name.
     pub fn add(&mut self, host: &str, route: Route) {
-        let routes = match host.strip_prefix("*.") {
-            _ if host.is_empty() => &mut self.any,
-            Some(suffix) => self.wildcard.entry(suffix.to_ascii_lowercase()).or_default(),
-            None => self.exact.entry(host.to_ascii_lowercase()).or_default(),
-        };
+        let routes = if host.is_empty() { &mut self.any } else { &mut self.by_host.entry(host).or_default().routes };
         if routes.iter().all(|known| known.path != route.path) {
             let place = routes.partition_point(|known| known.path.rank() >= route.path.rank());
             routes.insert(place, route);
@@ -66,10 +68,25 @@ impl RouteTable {
         self.default.get_or_insert(Route { path: PathMatch::Prefix("/".into()), pool, limit });
     }
 
+    /// Leads TLS connections that ask for the host to a pool as they are; the first said counts.
+    pub fn pass_through(&mut self, host: &str, pool: PoolId) {
+        self.by_host.entry(host).or_default().passthrough.get_or_insert(pool);
+        self.passes = true;
+    }
+
+    /// Whether a client's hello may decide where its connection goes.
+    pub fn passes_any_through(&self) -> bool {
+        self.passes
+    }
+
+    /// The pool of TLS connections that ask for this name, in lower case.
+    pub fn passthrough_of(&self, name: &str) -> Option<&PoolId> {
+        self.by_host.get(name)?.passthrough.as_ref()
+    }
+
     /// The route of a request. `host` is without its port and in lower case, `path` without the query.
     pub fn route_of(&self, host: &str, path: &str) -> Option<&Route> {
-        let of_host = self.exact.get(host).or_else(|| self.wildcard.get(host.split_once('.')?.1));
-        let routes = of_host.into_iter().flatten().chain(&self.any);
+        let routes = self.by_host.get(host).into_iter().flat_map(|of_host| &of_host.routes).chain(&self.any);
         routes.into_iter().find(|route| route.path.takes(path)).or(self.default.as_ref())
     }
 }
@@ -134,6 +151,13 @@ mod tests {
         ] {
             assert_eq!(table.route_of(host, path).map_or("none", |route| &*route.pool), pool, "{host}{path}");
         }
+        table.pass_through("*.example.com", "through".into());
+        table.pass_through("*.example.com", "late".into());
+        table.pass_through("own.example.com", "own".into());
+        for (name, pool) in [("b.example.com", "through"), ("own.example.com", "own"), ("a.example.com", "none"), ("b.c.example.com", "none"), ("", "none")] {
+            assert_eq!(table.passthrough_of(name).map_or("none", |pool| &**pool), pool, "{name}");
+        }
+        assert_eq!(table.route_of("own.example.com", "/").map(|route| &*route.pool), None, "not the wildcard's");
         table.set_default("fallback".into(), None);
         table.set_default("late".into(), None);
         assert_eq!(table.route_of("x", "/").map(|route| &*route.pool), Some("fallback"));

@@ -194,4 +194,19 @@ mod tests {
         world.unnominate(&important.key);
         assert!(!world.has_nominated());
     }
+
+    #[test]
+    fn what_a_virtual_cluster_made_room_for_holds_nothing_from_others() {
+        let cluster = |name: &str| api_meta::ClusterName::hosted("team", name).unwrap();
+        let (three, two) = (crate::testing::requests("3", "1Gi"), crate::testing::requests("2", "1Gi"));
+        let mut important = three;
+        important["priority"] = json!(1_000_000_000);
+        for (nominated, asking, placed) in [("a", "a", false), ("a", "b", true), ("a", "root", true), ("root", "a", false)] {
+            let of = |name: &str| if name == "root" { api_meta::ClusterName::root() } else { cluster(name) };
+            let mut world = snapshot(vec![node("n1", json!({}))], &[]);
+            world.nominate(crate::testing::pod_in(&of(nominated), "important", important.clone()), "n1");
+            let found = crate::testing::attempt(&crate::testing::pod_in(&of(asking), "x", two.clone()), &world);
+            assert_eq!(found.is_ok(), placed, "{asking} beside {nominated}");
+        }
+    }
 }

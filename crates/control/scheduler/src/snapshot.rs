@@ -108,9 +108,11 @@ impl Snapshot {
     pub fn place_of(&self, key: &ObjectKey) -> Option<&str> {
         self.placed.get(key).map(|placed| &*placed.node)
     }
-    /// Pods of at least this priority that shall run there, but this one.
+    /// Pods that shall run there and are not less important than this one. Priorities are each cluster's own: what a
+    /// virtual cluster has made room for it holds against its own pods alone, and the host cluster against everybody's.
     pub fn nominated(&self, node: &str, but: &PodInfo) -> impl Iterator<Item = &Arc<PodInfo>> {
-        self.nominated.get(node).into_iter().flatten().filter(|pod| pod.priority >= but.priority && pod.key != but.key)
+        let holds = |pod: &PodInfo| if pod.key.cluster == but.key.cluster { pod.priority >= but.priority } else { pod.key.cluster.is_root() };
+        self.nominated.get(node).into_iter().flatten().filter(move |pod| holds(pod) && pod.key != but.key)
     }
     pub fn has_nominated(&self) -> bool {
         !self.nominated.is_empty()

@@ -56,6 +56,10 @@ pub fn effective(cluster: &Cluster, bound: &Bound) -> Result<Effective, String> 
     if let Some(reference) = spec.token_secret_ref.as_ref().filter(|reference| elsewhere(&reference.namespace)) {
         return Err(format!("tokenSecretRef: secret {:?} must be in the Cluster's own namespace {namespace:?}", reference.name));
     }
+    let by_ingress = spec.expose.as_ref().is_some_and(|expose| expose.ingress.is_some());
+    if by_ingress && spec.tls_sans.iter().all(|name| name.parse::<IpAddr>().is_ok() || name.contains('*')) {
+        return Err("expose.ingress needs a host name in tlsSANs, which the cluster is reached by".to_owned());
+    }
     let applied = policy.map(|policy| applied(policy));
     let either = |of_policy: Option<&BTreeMap<String, String>>| of_policy.filter(|selector| !selector.is_empty()).unwrap_or(&spec.node_selector).clone();
     let settings = ClusterSettings {
@@ -211,6 +215,8 @@ mod tests {
         check(json!({}), &Bound::ToMissing("gold".into()), "policy \"gold\", which namespace \"team\" is bound to, does not exist");
         check(json!({"mode": "hcp"}), &policy(json!({"allowedMode": "shared"})), "mode \"hcp\" is not allowed by the policy \"gold\"");
         check(json!({"serviceCIDR": "10"}), &Bound::ToNone, "serviceCIDR: \"10\" is not a network such as 10.43.0.0/16");
+        let nameless = "expose.ingress needs a host name in tlsSANs, which the cluster is reached by";
+        check(json!({"expose": {"ingress": {}}, "tlsSANs": ["192.0.2.1", "*.example.com"]}), &Bound::ToNone, nameless);
         let elsewhere = "addons: secret \"s\" must be in the Cluster's own namespace \"team\"";
         check(json!({"addons": [{"secretNamespace": "kube-system", "secretRef": "s"}]}), &Bound::ToNone, elsewhere);
         assert!(effective(&cluster(json!({"tokenSecretRef": {"name": "t", "namespace": "team"}})), &Bound::ToNone).is_ok());

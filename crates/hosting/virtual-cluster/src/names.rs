@@ -29,6 +29,10 @@ pub fn service(cluster: &str) -> String {
     prefixed(&[cluster, "service"])
 }
 
+pub fn ingress(cluster: &str) -> String {
+    prefixed(&[cluster, "ingress"])
+}
+
 /// Of a policy's quota, limits and network policy.
 pub fn policy(policy: &str) -> String {
     prefixed(&[policy])

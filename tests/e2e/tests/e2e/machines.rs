@@ -3,7 +3,7 @@ use crate::SOON;
 use nix::sys::signal::Signal;
 use std::collections::BTreeMap;
 use std::time::Duration;
-use testkit::{Cluster, Machine, Tool, wait_until};
+use testkit::{Cluster, Host, Machine, Server, ServerOptions, Tool, wait_until};
 
 /// A pod on every node that tells its name and who asks.
 const WEB: &str = r#"
@@ -283,4 +283,29 @@ fn a_virtual_clusters_own_machine_runs_its_pods_and_nobody_elses() {
     host.sh("kubectl create deployment anywhere --image=busybox:1.36 --replicas=4 -- sleep 100000 && kubectl rollout status deployment/anywhere --timeout=90s")
         .ok();
     assert!(!host.sh("kubectl get pods -l app=anywhere -o jsonpath='{.items[*].spec.nodeName}'").ok().contains("m1"));
+}
+
+#[test]
+fn a_server_without_pods_of_its_own_is_reached_from_every_clusters_pods() {
+    let host = Host::new();
+    let options = ServerOptions {
+        arguments: vec!["--disable-agent".into()],
+        network_namespace: Some(host.namespace().to_owned()),
+        is_host: true,
+        ..ServerOptions::default()
+    };
+    let cluster = Cluster { server: Server::start(options), host };
+    let machine = Machine::of(&cluster, "n1");
+    let host = cluster.server.host_tool();
+    wait_for_nodes(&host, 1);
+    let tools = [cluster.server.virtual_cluster("team", "dev"), cluster.server.virtual_cluster("rivals", "dev"), host];
+    for tool in &tools {
+        tool.until("kubectl get serviceaccount default -o name", SOON, |printed| !printed.is_empty());
+        tool.apply(&pod_on("n1", "there"));
+    }
+    for tool in &tools {
+        tool.sh("kubectl wait --for=condition=Ready pod/there --timeout=90s").ok();
+        let answer = version_as_pod(&machine, tool, "there");
+        assert!(answer.contains("gitVersion"), "{answer}");
+    }
 }

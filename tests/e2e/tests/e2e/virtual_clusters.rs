@@ -1,4 +1,6 @@
 //! Virtual clusters on one node: their pods have their own API, names and Services, and nobody else's.
+mod operator;
+
 use crate::SOON;
 use testkit::{Cluster, Tool, wait_until};
 
@@ -215,7 +217,7 @@ spec:
 }
 
 #[test]
-fn a_cluster_is_reached_from_outside_through_a_balancer_and_a_node_port() {
+fn a_cluster_is_reached_from_outside_through_a_balancer_a_node_port_and_by_its_name() {
     let cluster = Cluster::start_with(&["--external-ip-pool", "192.0.2.100-192.0.2.101"]);
     let host = cluster.server.host_tool();
     wait_until("there are virtual clusters", SOON, || host.k("get clusters.k3k.io -A").success);
@@ -231,9 +233,15 @@ apiVersion: k3k.io/v1beta1
 kind: Cluster
 metadata: {name: ported, namespace: team}
 spec: {tlsSANs: [ported.example.com], expose: {nodePort: {}}}
+---
+apiVersion: k3k.io/v1beta1
+kind: Cluster
+metadata: {name: named, namespace: team}
+spec: {tlsSANs: [named.example.com], expose: {ingress: {annotations: {nginx.ingress.kubernetes.io/ssl-passthrough: "true"}}}}
 "#,
     );
-    host.sh("kubectl wait -n team --for=jsonpath='{.status.phase}'=Ready cluster.k3k.io/balanced cluster.k3k.io/ported --timeout=60s").ok();
+    host.sh("kubectl wait -n team --for=jsonpath='{.status.phase}'=Ready cluster.k3k.io/balanced cluster.k3k.io/ported cluster.k3k.io/named --timeout=60s")
+        .ok();
     let balancer = "kubectl get service -n team k3k-balanced-service -o jsonpath='{.status.loadBalancer.ingress[*].ip}'";
     let balancer = host.until(balancer, SOON, |address| !address.is_empty());
     let port = host.k("get service -n team k3k-ported-service -o jsonpath={.spec.ports[0].nodePort}").ok();
@@ -253,6 +261,32 @@ spec: {tlsSANs: [ported.example.com], expose: {nodePort: {}}}
     }
     let other = outside("ported", &places[0].1).k("--request-timeout=5s get namespaces");
     assert!(!other.success, "one cluster's administrator at another's address");
+    // By name, behind the address that all Ingresses share. The name is known to no DNS here.
+    let ingress = "kubectl get ingress -n team k3k-named-ingress -o jsonpath='{.status.loadBalancer.ingress[*].ip}'";
+    let ingress = host.until(ingress, SOON, |address| !address.is_empty());
+    let by_name = |name: &str| {
+        let text = command(&cluster, "kubeconfig generate named -n team");
+        assert!(text.contains("    server: https://named.example.com\n"), "{text}");
+        let kubeconfig = cluster.server.directory.path().join(format!("by-{name}.yaml"));
+        let text = text.replace("https://named.example.com", &format!("https://{ingress}\n    tls-server-name: {name}.example.com"));
+        std::fs::write(&kubeconfig, text).expect("a file can be written");
+        Tool { kubeconfig, ..cluster.outside() }
+    };
+    let named = by_name("named");
+    named.until("kubectl get namespaces -o name", SOON, |names| names.contains("namespace/kube-system"));
+    named.k("create configmap named").ok();
+    assert!(named.sh("kubectl get configmap named --watch --output-watch-events --request-timeout=3s").stdout.contains("ADDED"));
+    assert!(!by_name("ported").k("--request-timeout=5s get namespaces").success, "a name that nobody leads in here");
+    // Other hosts of the address have their TLS ended, by a certificate that nobody trusts.
+    let other = format!("curl -sk --resolve other.example.com:443:{ingress} -o /dev/null -w '%{{http_code}}' https://other.example.com/");
+    assert_eq!(cluster.outside().sh(&other).ok(), "404");
+    host.k("patch cluster.k3k.io -n team named --type merge -p {\"spec\":{\"expose\":{\"ingress\":null,\"nodePort\":{}}}}").ok();
+    wait_until("no name leads there any more", SOON, || !host.k("get ingress -n team k3k-named-ingress").success);
+    let text = host.until("kubectl get secret -n team k3k-named-kubeconfig -o jsonpath='{.data.kubeconfig\\.yaml}' | base64 -d", SOON, |text| {
+        text.contains("/clusters/named.team")
+    });
+    assert!(!text.contains("example.com"), "{text}");
+    assert_eq!(host.k("get service -n team k3k-named-service -o jsonpath={.spec.type}").ok(), "NodePort");
     // A Cluster that says something else is reached in another way.
     host.k("patch cluster.k3k.io -n team balanced --type merge -p {\"spec\":{\"expose\":null,\"version\":\"v1.37.0\"}}").ok();
     wait_until("nothing leads there any more", SOON, || !host.k("get service -n team k3k-balanced-service").success);

@@ -110,7 +110,6 @@ fn what_cannot_be_served_is_refused_with_the_reason() {
         (json!({"version": "newest"}), "version must be a Kubernetes or k3s version"),
         (json!({"serviceCIDR": "10.0.0.0"}), "serviceCIDR must be a network"),
         (json!({"serviceCIDR": "10.43.0.0/16", "clusterDNS": "10.44.0.10"}), "clusterDNS must be an address of serviceCIDR"),
-        (json!({"expose": {"ingress": {}}}), "expose.ingress can't be served"),
         (json!({"expose": {"nodePort": {"etcdPort": 30001}}}), "there is no etcd to expose"),
         (json!({"expose": {"nodePort": {}, "loadBalancer": {}}}), "mutually exclusive"),
         (json!({"serverArgs": ["--kube-apiserver-arg=audit-log-path=/x"]}), "no API server, controllers or scheduler of its own"),
@@ -128,6 +127,45 @@ fn what_cannot_be_served_is_refused_with_the_reason() {
     let found = phase(&api, &format!("{}/addon", clusters("team")), "Pending");
     assert_eq!(found["status"]["conditions"][0]["reason"], "ValidationFailed");
     assert_eq!(found["metadata"]["finalizers"], Value::Null);
+}
+
+#[test]
+fn a_cluster_exposed_by_ingress_has_one_for_the_names_that_are_its_own() {
+    let (server, api) = host();
+    let ingress = "/apis/networking.k8s.io/v1/namespaces/team/ingresses/k3k-mine-ingress";
+    let path = |name: &str| format!("{}/{name}", clusters("team"));
+    let exposed = json!({"ingress": {"ingressClassName": "nginx", "annotations": {"nginx.ingress.kubernetes.io/ssl-passthrough": "true"}}});
+    api.post(&clusters("team"), &cluster("first", json!({"tlsSANs": ["first.example.com"]}))).ok();
+    phase(&api, &path("first"), "Ready");
+    api.post(&clusters("team"), &cluster("mine", json!({"expose": exposed, "tlsSANs": ["192.0.2.1"]}))).ok();
+    let found = phase(&api, &path("mine"), "Pending");
+    assert!(found["status"]["conditions"][0]["message"].as_str().unwrap().contains("needs a host name in tlsSANs"), "{found}");
+    api.patch("merge", &path("mine"), &json!({"spec": {"tlsSANs": ["first.example.com"]}})).ok();
+    phase(&api, &path("mine"), "Failed");
+    assert_eq!(api.get(ingress).code, 404, "another cluster's name is no way to this one");
+    api.patch("merge", &path("mine"), &json!({"spec": {"tlsSANs": ["first.example.com", "a.example.com", "B.example.com", "192.0.2.1"]}})).ok();
+    phase(&api, &path("mine"), "Ready");
+    let made = api.get(ingress).ok();
+    let hosts: Vec<&Value> = made["spec"]["rules"].as_array().unwrap().iter().map(|rule| &rule["host"]).collect();
+    assert_eq!((&made["spec"]["ingressClassName"], hosts), (&json!("nginx"), vec![&json!("a.example.com"), &json!("b.example.com")]));
+    assert_eq!(made["metadata"]["annotations"]["nginx.ingress.kubernetes.io/ssl-passthrough"], "true");
+    assert_eq!(made["metadata"]["ownerReferences"][0]["kind"], "Cluster");
+    let kubeconfig = || base64_text(&api.get("/api/v1/namespaces/team/secrets/k3k-mine-kubeconfig").ok()["data"]["kubeconfig.yaml"]);
+    assert!(kubeconfig().contains("    server: https://a.example.com\n"));
+    assert_eq!(command(&server, "kubeconfig generate mine -n team").ok(), kubeconfig());
+    let elsewhere = command(&server, "kubeconfig generate mine -n team --kubeconfig-server 192.0.2.9").ok();
+    assert!(elsewhere.contains(&format!("    server: https://192.0.2.9:{}/clusters/mine.team\n", server.port)), "{elsewhere}");
+    // What the Cluster says no longer goes, annotations too.
+    api.patch("merge", &path("mine"), &json!({"spec": {"expose": {"ingress": {"annotations": null}}, "tlsSANs": ["a.example.com"]}})).ok();
+    wait_until("the Ingress says the same", SOON, || {
+        let found = api.get(ingress).ok();
+        found["spec"]["rules"].as_array().unwrap().len() == 1 && found["metadata"]["annotations"].as_object().unwrap().len() == 1
+    });
+    api.patch("merge", &path("mine"), &json!({"spec": {"expose": null}})).ok();
+    gone(&api, ingress);
+    gone(&api, "/api/v1/namespaces/team/services/k3k-mine-service");
+    wait_until("the kubeconfig leads to the path", SOON, || kubeconfig().contains("/clusters/mine.team\n"));
+    command(&server, &format!("cluster export mine -n team -f {}", server.directory.path().join("export.yaml").display())).ok();
 }
 
 #[test]

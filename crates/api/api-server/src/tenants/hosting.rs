@@ -168,7 +168,7 @@ impl ApiServer {
     /// Where a cluster's API and DNS are.
     pub(super) fn start_of(&self, record: &TenantRecord) -> Result<Bootstrap, ClusterError> {
         let TenantRecord { number, service_cidr, cluster_dns, .. } = *record;
-        // Pods reach their cluster at its own address; without nodes there are none, and the server's will do.
+        // Pods reach their cluster at its own address, on whichever machine they are.
         let endpoint = self.tenants.address(number).map_or(self.tenancy.server, IpAddr::V4);
         Ok(Bootstrap {
             service_address: nth(service_cidr, 1).ok_or_else(|| refused("the Service range is empty"))?,

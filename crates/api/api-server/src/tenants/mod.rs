@@ -46,8 +46,10 @@ pub(crate) struct Tenant {
 /// INVARIANT: a number belongs to one cluster until that is gone with all it held.
 pub struct Tenants {
     known: RwLock<Known>,
-    /// The range of their addresses; `None` on a server without nodes.
+    /// The range of their addresses; `None`: they have none.
     addresses: Option<Ipv4Net>,
+    /// Whether this machine runs pods, so that its network tells by marks what is a cluster's own.
+    pods_here: bool,
     /// The server's own address.
     server: IpAddr,
     /// TLS names that mean the server itself.
@@ -68,7 +70,14 @@ struct Known {
 
 impl Tenants {
     pub fn new(addresses: Option<Ipv4Net>, server: IpAddr) -> Self {
-        Self { known: RwLock::default(), addresses, server, own_names: HashSet::new() }
+        Self { known: RwLock::default(), addresses, pods_here: true, server, own_names: HashSet::new() }
+    }
+
+    /// Clusters' addresses mean them on machines that joined alone, which lead their pods' connections here.
+    #[must_use]
+    pub fn without_pods_here(mut self) -> Self {
+        self.pods_here = false;
+        self
     }
 
     /// These TLS names mean the server itself, whatever clusters ask for.
@@ -104,13 +113,18 @@ impl Tenants {
     pub(crate) fn way(&self, cluster: &ClusterName) -> Way {
         match self.get(cluster) {
             Some(tenant) if tenant.settings.pod_security != PodSecurityLevel::Privileged => {
-                Way::Tenant { mark: self.addresses.map(|_| tenant.number << MARK_SHIFT), server: self.server }
+                Way::Tenant { mark: self.mark(tenant.number << MARK_SHIFT), server: self.server }
             }
             Some(_) => Way::Host,
             None if cluster.is_root() => Way::Host,
             // Taken away meanwhile.
-            None => Way::Tenant { mark: self.addresses.map(|_| u32::MAX << MARK_SHIFT), server: self.server },
+            None => Way::Tenant { mark: self.mark(u32::MAX << MARK_SHIFT), server: self.server },
         }
+    }
+
+    /// A mark, where packets bear any.
+    fn mark(&self, mark: u32) -> Option<u32> {
+        (self.pods_here && self.addresses.is_some()).then_some(mark)
     }
 
     /// Whether the pods of a cluster, by its name, run on the host's nodes. That counts from before its first object is
@@ -148,7 +162,7 @@ impl Tenants {
             IpAddr::V4(address) => address,
             IpAddr::V6(address) => address.to_ipv4_mapped()?,
         };
-        let range = self.addresses.filter(|range| range.contains(&address))?;
+        let range = self.addresses.filter(|range| range.contains(&address) && IpAddr::V4(address) != self.server)?;
         let number = u32::from(address) - u32::from(range.network());
         Some(self.known.read().by_number.get(&number).cloned().flatten())
     }
@@ -260,5 +274,16 @@ mod tests {
         assert_eq!(tenants.free_number(), None, "nor after a restart in the middle of that");
         assert_eq!(tenants.at("100.64.0.1".parse().unwrap()), Some(None));
         assert_eq!(tenants.at("192.0.2.1".parse().unwrap()), None);
+    }
+
+    #[test]
+    fn a_server_without_pods_has_addresses_and_no_marks() {
+        let tenants = Tenants::new(Some("100.64.0.0/30".parse().unwrap()), "192.0.2.1".parse().unwrap());
+        let name = ClusterName::hosted("team", "a").unwrap();
+        tenants.insert(name.clone(), &record(1));
+        assert!(matches!(tenants.way(&name), Way::Tenant { mark: Some(0x1_0000), .. }));
+        let tenants = tenants.without_pods_here();
+        assert!(matches!(tenants.way(&name), Way::Tenant { mark: None, .. }));
+        assert_eq!(tenants.at("100.64.0.1".parse().unwrap()), Some(Some(name)));
     }
 }

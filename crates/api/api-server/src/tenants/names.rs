@@ -21,10 +21,10 @@ pub(crate) struct Names {
 }
 
 impl Names {
-    /// Has these names, and no others, mean the cluster, unless they mean another. Addresses are no names that clients ask for.
+    /// Has these names, and no others, mean the cluster, unless they mean another. Addresses and wildcards are no names that clients ask for.
     pub fn set(&mut self, cluster: &ClusterName, wanted: &[String], own: &HashSet<String>) {
         self.remove(cluster);
-        let free = |name: &String| !own.contains(name) && !self.owners.contains_key(name) && name.parse::<IpAddr>().is_err();
+        let free = |name: &String| !own.contains(name) && !self.owners.contains_key(name) && name.parse::<IpAddr>().is_err() && !name.contains('*');
         let had: Vec<String> = wanted.iter().filter(|name| free(name)).cloned().collect();
         for name in &had {
             self.owners.insert(name.clone(), cluster.clone());
@@ -123,10 +123,10 @@ mod tests {
         let names = |all: &[&str]| all.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
         let own: HashSet<String> = ["localhost".to_owned()].into();
         let mut known = Names::default();
-        known.set(&cluster("a"), &names(&["a.example.com", "localhost", "192.0.2.1"]), &own);
+        known.set(&cluster("a"), &names(&["a.example.com", "localhost", "192.0.2.1", "*.example.com"]), &own);
         known.set(&cluster("b"), &names(&["a.example.com", "b.example.com"]), &own);
         assert_eq!((known.find("A.Example.com"), known.find("b.example.com")), (Some(&cluster("a")), Some(&cluster("b"))));
-        assert_eq!((known.find("localhost"), known.find("192.0.2.1")), (None, None));
+        assert_eq!((known.find("localhost"), known.find("192.0.2.1"), known.find("*.example.com")), (None, None, None));
         assert_eq!(known.of(&cluster("b")), names(&["b.example.com"]));
         known.set(&cluster("a"), &[], &own);
         assert_eq!(known.find("a.example.com"), None);

@@ -3,6 +3,7 @@ use super::ledger::LedgerObject;
 use super::node_ports::{NodePorts, offers_change};
 use crate::ControllerSettings;
 use crate::allocation::{Request, Supply, addresses_of, allocate, release};
+use crate::ingress_annotations::wrongs;
 use crate::ingress_plan::{self, is_ours};
 use crate::node::controller_of;
 use crate::plan::{INGRESS_HOLDER, INGRESS_PORTS};
@@ -124,8 +125,8 @@ impl Controller for IngressController {
         if !world.is_ours {
             return plan;
         }
-        if let Err(wrong) = ingress_plan::rate_limit(ingress) {
-            plan.push(Action::Tell { ingress: ingress.clone(), reason: "InvalidAnnotation", message: wrong });
+        for message in wrongs(ingress) {
+            plan.push(Action::Tell { ingress: ingress.clone(), reason: "InvalidAnnotation", message });
         }
         let told = ingress.metadata.annotations.as_ref().and_then(|all| all.get(REFUSED_HOSTS)).cloned();
         let refused = world.refused.iter().map(|host| if host.is_empty() { "*" } else { host }).collect::<Vec<_>>().join(",");

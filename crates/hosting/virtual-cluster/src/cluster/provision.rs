@@ -128,7 +128,7 @@ impl Provisioner {
         let mut secret = json!({
             "apiVersion": "v1", "kind": "Secret", "type": SECRET_TYPE,
             "metadata": owned(cluster, &name),
-            "stringData": {kubeconfig::KEY: kubeconfig::render(access)},
+            "stringData": {kubeconfig::KEY: kubeconfig::render(&exposure::url(cluster, access), access)},
         });
         secret["metadata"]["annotations"] = json!({RENEW_AFTER: clock::rfc3339_seconds(renew)});
         let written: KubeconfigSecret = secrets.write(&secret).await?;

@@ -5,6 +5,7 @@ use super::{KubeconfigOutput, MANAGER, Place};
 use crate::{kubeconfig, names};
 use anyhow::{Context, Result, bail};
 use api_client::is_not_found;
+use api_meta::ClusterName;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use clap::Subcommand;
@@ -59,18 +60,28 @@ impl KubeconfigCommand {
     }
 }
 
-/// The kubeconfig of a cluster that is ready, with another HOST or HOST:PORT than this session's if one is given.
-pub(super) async fn kubeconfig_of(session: &Session, namespace: &str, name: &str, server: Option<&str>) -> Result<String> {
+/// The kubeconfig of a cluster that is ready, as its Secret holds it.
+async fn kubeconfig_of(session: &Session, namespace: &str, name: &str) -> Result<String> {
     let secret = session.get(&format!("/api/v1/namespaces/{namespace}/secrets/{}", names::kubeconfig(name))).await;
     let secret = secret.with_context(|| format!("the kubeconfig of cluster {name:?} in namespace {namespace:?}"))?;
     let text = secret["data"][kubeconfig::KEY].as_str().and_then(|text| String::from_utf8(STANDARD.decode(text).ok()?).ok());
-    let text = text.context("the cluster's Secret holds no kubeconfig")?;
-    Ok(kubeconfig::at_host(&text, &host(server, &session.server)))
+    text.context("the cluster's Secret holds no kubeconfig")
+}
+
+/// The same by the cluster's path, at another HOST or HOST:PORT than this session's if one is given.
+pub(super) async fn kubeconfig_by_path(session: &Session, namespace: &str, name: &str, server: Option<&str>) -> Result<String> {
+    let cluster = ClusterName::hosted(namespace, name).map_err(anyhow::Error::msg)?;
+    Ok(kubeconfig::at_server(&kubeconfig_of(session, namespace, name).await?, &host(server, &session.server), &cluster))
 }
 
 /// Prints or writes the kubeconfig of a cluster that is ready.
 pub(super) async fn hand_out(session: &Session, namespace: &str, name: &str, output: &KubeconfigOutput) -> Result<()> {
-    let text = kubeconfig_of(session, namespace, name, output.kubeconfig_server.as_deref()).await?;
+    let text = kubeconfig_of(session, namespace, name).await?;
+    // A name it is exposed by is the same wherever one is.
+    let text = match output.kubeconfig_server.as_deref() {
+        None if kubeconfig::is_by_name(&text) => text,
+        server => kubeconfig_by_path(session, namespace, name, server).await?,
+    };
     match &output.kubeconfig_output {
         Some(path) => {
             pki::write_atomically(path, text.as_bytes(), SECRET_FILE).with_context(|| format!("writing the kubeconfig {path:?}"))?;

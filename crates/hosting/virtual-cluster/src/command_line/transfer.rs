@@ -1,5 +1,5 @@
 //! `cluster export` and `cluster import`.
-use super::kubeconfig::kubeconfig_of;
+use super::kubeconfig::kubeconfig_by_path;
 use super::{MANAGER, Place, dump};
 use crate::cluster::{Known, objects};
 use anyhow::{Context, Result, bail};
@@ -42,7 +42,7 @@ pub struct Import {
 /// A session with the cluster itself, as its administrator.
 async fn inside(connection: &Connection, place: &Place, name: &str) -> Result<Session> {
     let host = Session::open(connection, MANAGER).await?;
-    Session::of_text(&kubeconfig_of(&host, &place.of(name), name, None).await?, MANAGER).await
+    Session::of_text(&kubeconfig_by_path(&host, &place.of(name), name, None).await?, MANAGER).await
 }
 
 impl Export {

@@ -61,8 +61,16 @@ pub struct ClusterSpec {
 #[serde(rename_all = "camelCase", default)]
 pub struct Expose {
     pub annotations: BTreeMap<String, String>,
+    pub ingress: Option<ExposedHosts>,
     pub load_balancer: Option<ExposedPort>,
     pub node_port: Option<ExposedPort>,
+}
+
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ExposedHosts {
+    pub annotations: BTreeMap<String, String>,
+    pub ingress_class_name: String,
 }
 
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
