@@ -28,7 +28,7 @@ pub use kit::Kit;
 pub use objects::{Deletion, Kind, Objects, Preconditions};
 pub use queue::{Queue, backoff};
 pub use recorder::{Recorder, reference};
-pub use runner::Runner;
+pub use runner::{Runner, acting};
 pub use sameness::same;
 pub use selectors::selector;
 pub use slow_start::slow_start;

@@ -39,5 +39,5 @@ mod volume_protection;
 
 pub use certificates::Signer;
 pub use node_ipam::NodeRanges;
-pub use run::run;
+pub use run::{names, run};
 pub use settings::ControllersSettings;
