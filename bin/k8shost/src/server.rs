@@ -274,7 +274,9 @@ async fn components(
     let kit = Kit::new(clients, source.clone(), clock.clone());
     if !settings.is_disabled("controllers") {
         let mut controllers = controllers::ControllersSettings::new(certificates.server_ca.certificate_pem());
-        controllers.signer = Some(Arc::new(ServerHosting(server.clone())));
+        let hosting = Arc::new(ServerHosting(server.clone()));
+        controllers.signer = Some(hosting.clone());
+        controllers.token_signer = Some(hosting);
         if let IpNet::V4(cluster_cidr) = settings.cluster_cidr {
             let reserved = (!settings.disable_agent).then(|| node::own_range(cluster_cidr));
             controllers.node_ranges = Some(NodeRanges { cluster_cidr, prefix: node::NODE_PREFIX, reserved });

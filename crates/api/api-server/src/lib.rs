@@ -32,6 +32,7 @@ mod incoming;
 mod inflight;
 mod join;
 mod kinds;
+mod legacy_tokens;
 mod list_body;
 mod list_options;
 mod listener;

@@ -2,7 +2,7 @@
 use crate::{
     ControllersSettings, attach_detach, bootstrap_token, certificates, cluster_role_aggregation, cron_job, daemon_set, deployment, disruption, endpoint_slice,
     endpoint_slice_mirroring, endpoints, ephemeral_volume, garbage_collector, horizontal_pod_autoscaler, job, namespace, node_dns, node_ipam, node_lifecycle,
-    pod_gc, replica_set, resource_quota, root_ca, service_account, stateful_set, taint_eviction, volume_binder, volume_protection,
+    pod_gc, replica_set, resource_quota, root_ca, service_account, service_account_token, stateful_set, taint_eviction, volume_binder, volume_protection,
 };
 use controller_kit::{CancellationToken, Controller, Kit, Runner};
 use futures::future::{BoxFuture, FutureExt, join_all};
@@ -70,6 +70,11 @@ fn registered(settings: &ControllersSettings, kit: &Kit, shutdown: &Cancellation
     if let Some(signer) = &settings.signer {
         all.add(certificates::runner(kit, signer.clone(), settings));
         all.add(certificates::node_keys(kit));
+    }
+    if let Some(signer) = &settings.token_signer {
+        all.add(service_account_token::runner(kit, signer.clone(), settings.root_ca_pem.clone()));
+        all.add(service_account_token::tracking::runner(kit));
+        all.add(service_account_token::cleaner::runner(kit, settings.legacy_token_clean_up_period));
     }
     if let Some(ranges) = &settings.node_ranges {
         all.add(node_ipam::runner(kit, ranges.clone()));

@@ -25,6 +25,7 @@ mod iam_oidc;
 mod iam_renewal;
 mod iam_roles;
 mod iam_tokens;
+mod kept_tokens;
 mod limits;
 mod lists;
 mod machines;
