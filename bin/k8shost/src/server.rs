@@ -268,7 +268,7 @@ async fn components(
     (balancing, link, serving): (Option<balancing::Balancing>, &IamLink, Arc<pki::Renewable>),
     shutdown: &CancellationToken,
 ) -> Result<Vec<JoinHandle<()>>> {
-    let mut tasks = vec![tokio::spawn(api_server::expire_events(server.clone()))];
+    let mut tasks = vec![tokio::spawn(api_server::expire_events(server.clone())), tokio::spawn(api_server::repair_node_ports(server.clone()))];
     let clients = ComponentClients::new(server.clone(), "system:kube-controller-manager", &["system:masters"]);
     // One kit for all, so that what several look at is cached once.
     let kit = Kit::new(clients, source.clone(), clock.clone());

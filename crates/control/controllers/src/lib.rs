@@ -31,6 +31,7 @@ mod run;
 mod secret_names;
 mod service_account;
 mod service_account_token;
+mod service_addresses;
 mod service_pods;
 mod settings;
 mod stateful_set;

@@ -2,7 +2,8 @@
 use crate::{
     ControllersSettings, attach_detach, bootstrap_token, certificates, cluster_role_aggregation, cron_job, daemon_set, deployment, disruption, endpoint_slice,
     endpoint_slice_mirroring, endpoints, ephemeral_volume, garbage_collector, horizontal_pod_autoscaler, job, namespace, node_dns, node_ipam, node_lifecycle,
-    pod_gc, replica_set, resource_quota, root_ca, service_account, service_account_token, stateful_set, taint_eviction, volume_binder, volume_protection,
+    pod_gc, replica_set, resource_quota, root_ca, service_account, service_account_token, service_addresses, stateful_set, taint_eviction, volume_binder,
+    volume_protection,
 };
 use controller_kit::{CancellationToken, Controller, Kit, Runner};
 use futures::future::{BoxFuture, FutureExt, join_all};
@@ -63,6 +64,9 @@ fn registered(settings: &ControllersSettings, kit: &Kit, shutdown: &Cancellation
     all.add(root_ca::runner(kit, settings.root_ca_pem.clone()));
     all.add(endpoint_slice::runner(kit, settings.max_endpoints_per_slice));
     all.add(endpoints::runner(kit));
+    all.add(service_addresses::ranges::runner(kit));
+    all.add(service_addresses::services::runner(kit));
+    all.add(service_addresses::addresses::runner(kit));
     all.all.push((garbage_collector::NAME, garbage_collector::run(kit.clone(), shutdown.clone()).boxed()));
     all.add(node_lifecycle::runner(kit, settings.node_monitor_grace_period));
     all.add(taint_eviction::runner(kit));

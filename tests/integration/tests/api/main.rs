@@ -39,6 +39,7 @@ mod process;
 mod protobuf;
 mod refusals;
 mod rules;
+mod service_ranges;
 mod services;
 mod subresources;
 mod support;
