@@ -4,7 +4,7 @@ use anyhow::{Context, Result};
 use api_client::join::JoinToken;
 use api_meta::{ClusterName, NodeConfig};
 use async_trait::async_trait;
-use controllers::Signer;
+use controllers::{Signer, TokenSigner};
 use settings::ServerSettings;
 use std::path::Path;
 use std::time::Duration;
@@ -54,5 +54,11 @@ pub fn secret(server_dir: &Path, given: Option<&str>, ca_pem: &str) -> Result<St
 impl Signer for ServerHosting {
     async fn sign(&self, cluster: &ClusterName, request_pem: &str, usage: pki::Usage, validity: Duration) -> Result<String, String> {
         self.0.sign_certificate(cluster, request_pem, usage, validity).await
+    }
+}
+
+impl TokenSigner for ServerHosting {
+    fn sign(&self, cluster: &ClusterName, namespace: &str, secret: &str, account: &str, account_uid: &str) -> Result<String, String> {
+        self.0.legacy_token(cluster, namespace, secret, account, account_uid)
     }
 }

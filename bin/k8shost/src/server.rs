@@ -299,13 +299,15 @@ async fn components(
     (balancing, link, serving): (Option<balancing::Balancing>, &IamLink, Arc<pki::Renewable>),
     shutdown: &CancellationToken,
 ) -> Result<Vec<JoinHandle<()>>> {
-    let mut tasks = vec![tokio::spawn(api_server::expire_events(server.clone()))];
+    let mut tasks = vec![tokio::spawn(api_server::expire_events(server.clone())), tokio::spawn(api_server::repair_node_ports(server.clone()))];
     let clients = ComponentClients::new(server.clone(), "system:kube-controller-manager", &["system:masters"]);
     // One kit for all, so that what several look at is cached once.
     let kit = Kit::new(clients, source.clone(), clock.clone());
     if !settings.is_disabled("controllers") {
         let mut controllers = controllers::ControllersSettings::new(certificates.server_ca.certificate_pem());
-        controllers.signer = Some(Arc::new(ServerHosting(server.clone())));
+        let hosting = Arc::new(ServerHosting(server.clone()));
+        controllers.signer = Some(hosting.clone());
+        controllers.token_signer = Some(hosting);
         if let IpNet::V4(cluster_cidr) = settings.cluster_cidr {
             let reserved = (!settings.disable_agent).then(|| node::own_range(cluster_cidr));
             controllers.node_ranges = Some(NodeRanges { cluster_cidr, prefix: node::NODE_PREFIX, reserved });

@@ -1,6 +1,6 @@
 //! Authentication: from a client certificate or a bearer token to a User.
 use crate::tokens::{Claims, Reference};
-use crate::{AuthError, JwtAuthentication, ServiceAccountTokens, TokenWebhook, User, bootstrap_token};
+use crate::{AuthError, JwtAuthentication, LegacyUse, ServiceAccountTokens, TokenWebhook, User, bootstrap_token, legacy_token};
 use api_meta::{ClusterName, GroupResource, Object};
 use api_resource::Lookup;
 use aws_lc_rs::digest;
@@ -49,6 +49,16 @@ pub struct Authentication {
     jwt: Option<JwtAuthentication>,
     webhook: Option<TokenWebhook>,
     clock: Arc<dyn Clock>,
+}
+
+/// Whom a bearer token speaks for.
+#[derive(Clone, Debug)]
+pub struct Authenticated {
+    pub user: User,
+    /// Those that were asked about and that it is for; the API server's if none were.
+    pub audiences: Vec<String>,
+    /// To be made a note of, if it is a token of the old kind.
+    pub legacy: Option<LegacyUse>,
 }
 
 /// Another issuer of tokens in this process. It is asked at each use, so that what it takes back is gone at once.
@@ -157,42 +167,44 @@ impl Authentication {
 
     /// The user of a bearer token for the API server: `None` when nobody knows it, an error when it
     /// must not be accepted, or when who might know it could not say.
-    pub async fn bearer(&self, cluster: &ClusterName, token: &str, lookup: &dyn Lookup) -> Result<Option<User>, AuthError> {
-        Ok(self.review(cluster, token, &[], lookup).await?.map(|(user, _)| user))
+    pub async fn bearer(&self, cluster: &ClusterName, token: &str, lookup: &dyn Lookup) -> Result<Option<Authenticated>, AuthError> {
+        self.review(cluster, token, &[], lookup).await
     }
 
     /// As [`bearer`](Self::bearer), for any audiences (a TokenReview): the user, and those of
     /// `audiences` (none given: the API server's) that the token is for.
-    pub async fn review(
-        &self,
-        cluster: &ClusterName,
-        token: &str,
-        audiences: &[String],
-        lookup: &dyn Lookup,
-    ) -> Result<Option<(User, Vec<String>)>, AuthError> {
+    pub async fn review(&self, cluster: &ClusterName, token: &str, audiences: &[String], lookup: &dyn Lookup) -> Result<Option<Authenticated>, AuthError> {
         let now = self.clock.now();
+        let found = |user, audiences, legacy| Some(Authenticated { user, audiences, legacy });
+        // Who knows nothing of audiences gives tokens for the API server.
+        let for_api = || {
+            let own = self.tokens.default_audiences(cluster);
+            if audiences.is_empty() { own } else { audiences.iter().filter(|audience| own.contains(audience)).cloned().collect() }
+        };
+        if let Some(claims) = self.tokens.legacy(token)? {
+            let (user, used) = legacy_token::authenticate(cluster, token, &claims, now, lookup).await?;
+            let good: Vec<String> = for_api();
+            return if good.is_empty() { Err(AuthError::Audience(audiences.to_vec())) } else { Ok(found(user, good, Some(used))) };
+        }
         if !self.tokens.is_ours(token) {
             let own = self.tokens.default_audiences(cluster);
             // Asked about the API by its own names, the issuer is asked about it without.
             let of_api = audiences.is_empty() || audiences.iter().all(|audience| own.contains(audience));
-            let found = self.issuer.as_ref().and_then(|issuer| issuer.user(cluster, token, if of_api { &[] } else { audiences }));
-            if let Some((user, good)) = found {
-                let good = if of_api { if audiences.is_empty() { own } else { audiences.to_vec() } } else { good };
-                return Ok(Some((user, good)));
+            let issued = self.issuer.as_ref().and_then(|issuer| issuer.user(cluster, token, if of_api { &[] } else { audiences }));
+            if let Some((user, good)) = issued {
+                return Ok(found(user, if of_api { for_api() } else { good }, None));
             }
             let user = match bootstrap_token::authenticate(cluster, token, now, lookup).await.map_err(AuthError::Lookup)? {
                 Some(user) => Some(user),
                 None => self.foreign(cluster, token).await?,
             };
-            // These know nothing of audiences: their tokens are for the API server.
-            let wanted = if audiences.is_empty() { own.clone() } else { audiences.to_vec() };
-            let good: Vec<String> = wanted.into_iter().filter(|audience| own.contains(audience)).collect();
-            return Ok(user.filter(|_| !good.is_empty()).map(|user| (user, good)));
+            let good = for_api();
+            return Ok(user.filter(|_| !good.is_empty()).and_then(|user| found(user, good, None)));
         }
         let claims = self.tokens.review(cluster, token, audiences, now)?;
         check_bound_objects(cluster, &claims, now, lookup).await?;
         let wanted = if audiences.is_empty() { self.tokens.default_audiences(cluster) } else { audiences.to_vec() };
-        Ok(Some((user_of(&claims), wanted.into_iter().filter(|audience| claims.aud.contains(audience)).collect())))
+        Ok(found(user_of(&claims), wanted.into_iter().filter(|audience| claims.aud.contains(audience)).collect(), None))
     }
 
     /// The user of a token of somebody elsewhere. What one refuses another may know.
@@ -362,7 +374,7 @@ mod tests {
             World([account].into_iter().chain(pod.map(|pod| ("pods", pod))).collect())
         };
         let whole = world("u1", Some(object("p", "u2", None)));
-        let user = authentication.bearer(&root, &token, &whole).await.unwrap().unwrap();
+        let user = authentication.bearer(&root, &token, &whole).await.unwrap().unwrap().user;
         assert_eq!(user.username, "system:serviceaccount:a:sa");
         assert_eq!(user.groups, ["system:serviceaccounts", "system:serviceaccounts:a", "system:authenticated"]);
         assert_eq!(user.extra["authentication.kubernetes.io/pod-name"], ["p"]);
@@ -379,7 +391,7 @@ mod tests {
         assert!(authentication.bearer(&root, "opaque", &whole).await.unwrap().is_none(), "another authenticator may know it");
         let tenant = ClusterName::parse("tenant").unwrap();
         assert!(matches!(authentication.bearer(&tenant, &token, &whole).await, Err(AuthError::OtherCluster)));
-        let (_, audiences) = authentication.review(&root, &token, &["https://issuer".into(), "x".into()], &whole).await.unwrap().unwrap();
-        assert_eq!(audiences, ["https://issuer"]);
+        let found = authentication.review(&root, &token, &["https://issuer".into(), "x".into()], &whole).await.unwrap().unwrap();
+        assert_eq!(found.audiences, ["https://issuer"]);
     }
 }

@@ -1,4 +1,5 @@
 //! AuthError: why credentials were not accepted.
+use crate::LegacyUse;
 use thiserror::Error;
 
 /// Each of these is a 401 to the client, except `Lookup`, which carries the read's own Status.
@@ -26,6 +27,9 @@ pub enum AuthError {
     NotYet,
     #[error("service account token has been invalidated: {0}")]
     Invalidated(String),
+    /// A use all the same, which is noted.
+    #[error("the token in secret {namespace}/{secret} for service account {namespace}/{account} has been marked invalid. Use tokens from the TokenRequest API or manually created secret-based tokens, or remove the 'kubernetes.io/legacy-token-invalid-since' label from the secret to temporarily allow use of this token", namespace = .used.namespace, secret = .used.secret)]
+    MarkedInvalid { used: Box<LegacyUse>, account: String },
     #[error("the token webhook: {0}")]
     Webhook(String),
     #[error("{0}")]

@@ -1,11 +1,13 @@
 //! ServiceAccountTokens: signs and reads the JWTs of service accounts (KEP-1205, bound tokens).
 use crate::AuthError;
+use crate::legacy_token::{LEGACY_ISSUER, LegacyClaims};
 use api_meta::ClusterName;
 use clock::random_bytes;
 use jiff::Timestamp;
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use parking_lot::Mutex;
 use pki::SigningKey;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::collections::HashMap;
@@ -105,8 +107,12 @@ pub struct ServiceAccountTokens {
     key_id: String,
     encoding: EncodingKey,
     decoding: DecodingKey,
-    verified: Mutex<HashMap<Box<str>, Claims>>,
+    verified: Verified<Claims>,
+    verified_legacy: Verified<LegacyClaims>,
 }
+
+/// Tokens whose signatures were right.
+type Verified<T> = Mutex<HashMap<Box<str>, T>>;
 
 impl ServiceAccountTokens {
     /// `signing_key_pem` is a P-256 key in PKCS#8 PEM.
@@ -122,6 +128,7 @@ impl ServiceAccountTokens {
             decoding: DecodingKey::from_ec_pem(key.public_pem().as_bytes()).map_err(unusable)?,
             key,
             verified: Mutex::default(),
+            verified_legacy: Mutex::default(),
         })
     }
 
@@ -175,27 +182,47 @@ impl ServiceAccountTokens {
             nbf: issued,
             sub: service_account_username(&spec.namespace, &spec.name),
         };
-        let header = Header { alg: Algorithm::ES256, typ: None, kid: Some(self.key_id.clone()), ..Header::default() };
-        let token = jsonwebtoken::encode(&header, &claims, &self.encoding).map_err(|error| AuthError::Token(error.to_string()))?;
+        let token = self.signed(&claims)?;
         let expires = Timestamp::from_second(expires).map_err(|error| AuthError::Token(format!("its end is out of range: {error}")))?;
         Ok(IssuedToken { token, expires, id })
     }
 
+    /// A token that lasts as long as the Secret it is for, and its account, of this uid.
+    pub fn issue_legacy(&self, cluster: &ClusterName, namespace: &str, secret: &str, account: &str, uid: &str) -> Result<String, AuthError> {
+        self.signed(&LegacyClaims {
+            iss: LEGACY_ISSUER.to_owned(),
+            namespace: namespace.to_owned(),
+            secret: secret.to_owned(),
+            account: account.to_owned(),
+            uid: uid.to_owned(),
+            cluster: cluster.as_str().to_owned(),
+            sub: service_account_username(namespace, account),
+        })
+    }
+
+    fn signed(&self, claims: &impl Serialize) -> Result<String, AuthError> {
+        let header = Header { alg: Algorithm::ES256, typ: None, kid: Some(self.key_id.clone()), ..Header::default() };
+        jsonwebtoken::encode(&header, claims, &self.encoding).map_err(|error| AuthError::Token(error.to_string()))
+    }
+
     /// Whether the token claims to be one of ours. Nothing is verified.
     pub fn is_ours(&self, token: &str) -> bool {
-        #[derive(Deserialize)]
-        struct Issuer {
-            iss: String,
+        issuer_of(token).is_some_and(|issuer| issuer.strip_prefix(&self.issuer).is_some_and(|rest| rest.is_empty() || rest.starts_with(CLUSTERS)))
+    }
+
+    /// The claims of a legacy token whose signature is right; `None` for what is no legacy token.
+    pub fn legacy(&self, token: &str) -> Result<Option<LegacyClaims>, AuthError> {
+        if issuer_of(token).is_none_or(|issuer| issuer != LEGACY_ISSUER) {
+            return Ok(None);
         }
-        jsonwebtoken::dangerous::insecure_decode::<Issuer>(token)
-            .is_ok_and(|data| data.claims.iss.strip_prefix(&self.issuer).is_some_and(|rest| rest.is_empty() || rest.starts_with(CLUSTERS)))
+        self.verified(token, &self.verified_legacy).map(Some)
     }
 
     /// The claims of a token whose signature, cluster, time and audience are right (one audience in
     /// common with `audiences` is enough; none given: the API server's). Whether the objects it is
     /// bound to are still there is not looked at.
     pub fn review(&self, cluster: &ClusterName, token: &str, audiences: &[String], now: Timestamp) -> Result<Claims, AuthError> {
-        let claims = self.verified(token)?;
+        let claims = self.verified(token, &self.verified)?;
         if claims.cluster != cluster.as_str() || claims.iss != self.issuer(cluster) {
             return Err(AuthError::OtherCluster);
         }
@@ -211,21 +238,21 @@ impl ServiceAccountTokens {
         if claims.aud.iter().any(|audience| wanted.contains(audience)) { Ok(claims) } else { Err(AuthError::Audience(wanted.to_vec())) }
     }
 
-    fn verified(&self, token: &str) -> Result<Claims, AuthError> {
-        if let Some(claims) = self.verified.lock().get(token) {
+    fn verified<T: DeserializeOwned + Clone>(&self, token: &str, known: &Verified<T>) -> Result<T, AuthError> {
+        if let Some(claims) = known.lock().get(token) {
             return Ok(claims.clone());
         }
-        // Times, audiences and the issuer are compared by `review`, with the clock and cluster given.
+        // Times, audiences and the issuer are compared by who asks, with the clock and cluster given.
         let mut validation = Validation::new(Algorithm::ES256);
         validation.validate_exp = false;
         validation.validate_aud = false;
         validation.required_spec_claims.clear();
-        let claims = jsonwebtoken::decode::<Claims>(token, &self.decoding, &validation).map_err(|error| AuthError::Token(error.to_string()))?.claims;
-        let mut verified = self.verified.lock();
-        if verified.len() >= REMEMBERED {
-            verified.clear();
+        let claims = jsonwebtoken::decode::<T>(token, &self.decoding, &validation).map_err(|error| AuthError::Token(error.to_string()))?.claims;
+        let mut known = known.lock();
+        if known.len() >= REMEMBERED {
+            known.clear();
         }
-        verified.insert(token.into(), claims.clone());
+        known.insert(token.into(), claims.clone());
         Ok(claims)
     }
 
@@ -250,6 +277,15 @@ impl ServiceAccountTokens {
 /// `system:serviceaccount:NAMESPACE:NAME`.
 pub fn service_account_username(namespace: &str, name: &str) -> String {
     format!("system:serviceaccount:{namespace}:{name}")
+}
+
+/// Who a token says it is from.
+fn issuer_of(token: &str) -> Option<String> {
+    #[derive(Deserialize)]
+    struct Issuer {
+        iss: String,
+    }
+    jsonwebtoken::dangerous::insecure_decode::<Issuer>(token).ok().map(|data| data.claims.iss)
 }
 
 fn uuid_v4() -> String {

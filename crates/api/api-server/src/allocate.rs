@@ -5,12 +5,12 @@
 //! servers and across any crash.
 use crate::context::Context;
 use crate::kinds::Kind;
+use crate::service_ranges::{self, ServiceRange};
 use crate::{ApiServer, errors, metadata};
 use api_meta::{ClusterName, FieldError, FieldPath, GroupResource, Status, object};
 use clock::rfc3339_seconds;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
-use std::net::IpAddr;
 use store::{Key, Op, Precondition, Txn};
 
 /// What a write claims and gives back.
@@ -21,10 +21,13 @@ pub(crate) struct Claims {
     /// Whether the server chose the address and the ports, so that another choice may be tried.
     chosen_address: bool,
     chosen_ports: Vec<usize>,
+    /// The ranges of the claimed addresses, as they were seen.
+    ranges: Vec<Precondition>,
 }
 
 impl Claims {
     pub(crate) fn join(&self, txn: &mut Txn) {
+        txn.preconditions.extend(self.ranges.iter().cloned());
         for (key, value) in &self.claimed {
             txn.preconditions.push(Precondition::Absent(key.clone()));
             txn.ops.push(Op::Put { key: key.clone(), value: value.clone() });
@@ -55,7 +58,7 @@ fn address_key(cluster: &ClusterName, address: &str) -> Key {
 }
 
 /// Not a served resource: the record that a node port is taken. Nodes are the host's, so their ports are shared by all clusters.
-fn port_key(port: u64) -> Key {
+pub(crate) fn port_key(port: u64) -> Key {
     Key::new(&ClusterName::root(), &GroupResource::new("", "servicenodeports"), "", &port.to_string())
 }
 
@@ -100,7 +103,8 @@ impl ApiServer {
         }
         let name = metadata::text(object, "name").to_owned();
         for address in addresses(object).difference(&had_addresses) {
-            self.check_address(kind, &name, context.cluster, address, claims.chosen_address).await?;
+            let range = self.check_address(kind, &name, context.cluster, address, claims.chosen_address).await?;
+            claims.ranges.extend(range.seen);
             claims.claimed.push((address_key(context.cluster, address), ip_address(context.now, address, &context.route.namespace, &name)));
         }
         for port in node_ports(object).difference(&had_ports) {
@@ -147,56 +151,34 @@ impl ApiServer {
         Ok(())
     }
 
-    /// A free address, chosen at random from the upper part of the range first, as upstream does to
-    /// keep the lower part for addresses chosen by hand.
+    /// A free address, of the cluster's own range before others.
     async fn free_address(&self, cluster: &ClusterName) -> Result<String, Status> {
-        let range = self.service_cidr(cluster);
-        let ipnet::IpNet::V4(range) = range else { return Err(Status::internal("the service range must be IPv4")) };
-        let size = 1u64 << (32 - u32::from(range.prefix_len()));
-        let usable = size.saturating_sub(2).max(1);
-        let reserved = (size / 16).clamp(16, 256).min(usable / 2);
-        let base = u64::from(u32::from(range.network()));
-        let random = |span: u64| u64::from_le_bytes(clock::random_bytes()) % span.max(1);
-        let mut tried = 0;
-        for (from, span) in [(1 + reserved, usable - reserved), (1, reserved.max(1))] {
-            let start = random(span);
-            for step in 0..span {
-                let address = base + from + (start + step) % span;
-                let text = IpAddr::from(std::net::Ipv4Addr::from(u32::try_from(address).unwrap_or(u32::MAX))).to_string();
-                if self.store.get(&address_key(cluster, &text)).await.map_err(errors::from_store)?.is_none() {
-                    return Ok(text);
-                }
-                tried += 1;
-                if tried > 65_536 {
-                    break;
+        for range in self.service_ranges(cluster).await? {
+            let ipnet::IpNet::V4(net) = range.net else { continue };
+            for address in service_ranges::candidates(net, || u64::from_le_bytes(clock::random_bytes())) {
+                let address = address.to_string();
+                if self.store.get(&address_key(cluster, &address)).await.map_err(errors::from_store)?.is_none() {
+                    return Ok(address);
                 }
             }
         }
         Err(Status::internal("failed to allocate a serviceIP: range is full"))
     }
 
-    async fn check_address(&self, kind: &Kind, name: &str, cluster: &ClusterName, address: &str, chosen: bool) -> Result<(), Status> {
-        if chosen {
-            return Ok(());
-        }
+    /// The range of an address, which nobody has if it is one that was asked for. A chosen one that is gone is chosen anew.
+    async fn check_address(&self, kind: &Kind, name: &str, cluster: &ClusterName, address: &str, chosen: bool) -> Result<ServiceRange, Status> {
         let path = FieldPath::new("spec.clusterIPs");
-        let refuse = |why: String| {
-            let value = json!([address]);
+        let refuse = |why: &str| {
+            let (value, why) = (json!([address]), format!("failed to allocate IP {address}: {why}"));
             Err(Status::invalid(&kind.names().group, &kind.names().kind, name, &vec![FieldError::invalid(&path, value, why)]))
         };
-        let range = self.service_cidr(cluster);
-        match address.parse::<IpAddr>() {
-            Ok(parsed) if range.contains(&parsed) => {}
-            _ => {
-                return refuse(format!(
-                    "failed to allocate IP {address}: the provided IP ({address}) is not in the valid range. The range of valid IPs is {range}",
-                ));
-            }
+        let Some(range) = self.range_of(cluster, address).await? else {
+            return refuse("the provided network does not match the current range");
+        };
+        if !chosen && self.store.get(&address_key(cluster, address)).await.map_err(errors::from_store)?.is_some() {
+            return refuse("provided IP is already allocated");
         }
-        if self.store.get(&address_key(cluster, address)).await.map_err(errors::from_store)?.is_some() {
-            return refuse(format!("failed to allocate IP {address}: provided IP is already allocated"));
-        }
-        Ok(())
+        Ok(range)
     }
 
     async fn allocate_ports(&self, object: &mut Value, had: &BTreeSet<u64>, claims: &mut Claims) -> Result<(), Status> {
@@ -275,7 +257,7 @@ fn ip_address(now: jiff::Timestamp, address: &str, namespace: &str, service: &st
     object::encode(value.as_object().expect("an object literal"))
 }
 
-fn port_record(port: u64, cluster: &ClusterName, namespace: &str, service: &str) -> bytes::Bytes {
+pub(crate) fn port_record(port: u64, cluster: &ClusterName, namespace: &str, service: &str) -> bytes::Bytes {
     let value = json!({ "kind": "ServiceNodePort", "apiVersion": "v1", "metadata": { "name": port.to_string() }, "service": { "cluster": cluster.as_str(), "namespace": namespace, "name": service } });
     object::encode(value.as_object().expect("an object literal"))
 }

@@ -81,13 +81,13 @@ impl ApiServer {
         // What is wrong with a path is told only to those who say who they are.
         let (cluster, path) = match Route::cluster(place, arrived.clone()) {
             Ok(found) => found,
-            Err(refusal) => return Err(self.authenticate(&ClusterName::root(), parts, false).await.err().unwrap_or(refusal)),
+            Err(refusal) => return Err(self.authenticate(&ClusterName::root(), parts, false, record).await.err().unwrap_or(refusal)),
         };
         let extended = self.options.extension.as_ref().filter(|_| cluster.is_root()).and_then(|extension| Some((extension.clone(), extension.is_open(path)?)));
         let route = match Route::parse(cluster.clone(), &parts.method, path, &query) {
             Ok(route) if extended.is_some() => Route { target: Target::Path, ..route },
             Ok(route) => route,
-            Err(refusal) => return Err(self.authenticate(&cluster, parts, false).await.err().unwrap_or(refusal)),
+            Err(refusal) => return Err(self.authenticate(&cluster, parts, false, record).await.err().unwrap_or(refusal)),
         };
         // Which clusters there are is told to nobody who does not say who they are.
         let reached = route.cluster.is_root() || arrived.is_some();
@@ -101,7 +101,7 @@ impl ApiServer {
             Target::Path => Counted::Not,
         };
         record.routed(&route, &parts.method, parts, counted);
-        let user = match self.authenticate(&route.cluster, parts, open).await {
+        let user = match self.authenticate(&route.cluster, parts, open, record).await {
             Ok(user) => user,
             Err(refusal) => {
                 record.begin_audit(self, &route, None, parts);
@@ -213,7 +213,7 @@ impl ApiServer {
     }
 
     /// Who sent the request. Nobody in particular is let in only where it is `open`.
-    async fn authenticate(&self, cluster: &ClusterName, parts: &Parts, open: bool) -> Result<Arc<User>, Status> {
+    async fn authenticate(self: &Arc<Self>, cluster: &ClusterName, parts: &Parts, open: bool, record: &RequestRecord) -> Result<Arc<User>, Status> {
         let certificate = match parts.extensions.get::<Requester>() {
             Some(Requester::Component(user)) => return Ok(user.clone()),
             Some(Requester::Peer { certificate }) => certificate.as_ref(),
@@ -232,7 +232,18 @@ impl ApiServer {
         });
         match bearer {
             Some(token) if let Some(joiner) = self.joiner(cluster, token) => Ok(Arc::new(joiner)),
-            Some(token) => self.authentication.bearer(cluster, token, self).await.map_err(refused)?.map(Arc::new).ok_or_else(Status::unauthorized),
+            Some(token) => {
+                let found = self.authentication.bearer(cluster, token, &**self).await;
+                let used = match &found {
+                    Ok(found) => found.as_ref().and_then(|found| found.legacy.as_ref()),
+                    Err(AuthError::MarkedInvalid { used, .. }) => Some(&**used),
+                    Err(_) => None,
+                };
+                if let Some(used) = used {
+                    self.legacy_token_used(cluster, used, record).await;
+                }
+                found.map_err(refused)?.map(|found| Arc::new(found.user)).ok_or_else(Status::unauthorized)
+            }
             None if self.lets_in_anonymous(cluster, parts.uri.path(), open) => Ok(Arc::new(User::anonymous())),
             None => Err(Status::unauthorized()),
         }

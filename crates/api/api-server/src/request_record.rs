@@ -76,7 +76,7 @@ impl RequestRecord {
     }
 
     pub fn warn(&self, warnings: Vec<String>) {
-        self.state.lock().warnings = warnings;
+        self.state.lock().warnings.extend(warnings);
     }
 
     pub fn take_warnings(&self) -> Vec<String> {

@@ -33,28 +33,34 @@ pub struct Directory {
 
 /// The ids of organisations' projects, as each token asks for those of its organisation: all are forgotten when a project changes.
 #[derive(Default)]
-struct ProjectIds(Mutex<(u64, HashMap<String, Arc<[String]>>)>);
+struct ProjectIds(Mutex<KnownIds>);
+
+#[derive(Default)]
+struct KnownIds {
+    changes: u64,
+    by_organization: HashMap<String, Arc<[String]>>,
+}
 
 impl ProjectIds {
     fn forget(&self) {
-        let (changes, known) = &mut *self.0.lock();
-        *changes += 1;
-        known.clear();
+        let mut known = self.0.lock();
+        known.changes += 1;
+        known.by_organization.clear();
     }
 
     fn of(&self, organization: &str, look: impl FnOnce() -> Arc<[String]>) -> Arc<[String]> {
         let before = {
-            let (changes, known) = &*self.0.lock();
-            match known.get(organization) {
+            let known = self.0.lock();
+            match known.by_organization.get(organization) {
                 Some(ids) => return ids.clone(),
-                None => *changes,
+                None => known.changes,
             }
         };
         let ids = look();
-        let (changes, known) = &mut *self.0.lock();
+        let mut known = self.0.lock();
         // What was found may be older than a change that came meanwhile.
-        if *changes == before {
-            known.insert(organization.to_owned(), ids.clone());
+        if known.changes == before {
+            known.by_organization.insert(organization.to_owned(), ids.clone());
         }
         ids
     }
@@ -348,4 +354,23 @@ fn shown<K: Serialize>(sort: Sort, object: &K) -> Option<Value> {
         shown["status"]["namespace"] = namespace.into();
     }
     Some(shown)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_are_looked_up_again_after_a_change_also_one_that_came_meanwhile() {
+        let (known, ids) = (ProjectIds::default(), |id: &str| -> Arc<[String]> { [id.to_owned()].into() });
+        assert_eq!(*known.of("o", || ids("a")), ["a"]);
+        assert_eq!(*known.of("o", || ids("b")), ["a"]);
+        known.forget();
+        let meanwhile = known.of("o", || {
+            known.forget();
+            ids("b")
+        });
+        assert_eq!(*meanwhile, ["b"]);
+        assert_eq!(*known.of("o", || ids("c")), ["c"]);
+    }
 }

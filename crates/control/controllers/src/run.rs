@@ -2,61 +2,85 @@
 use crate::{
     ControllersSettings, attach_detach, bootstrap_token, certificates, cluster_role_aggregation, cron_job, daemon_set, deployment, disruption, endpoint_slice,
     endpoint_slice_mirroring, endpoints, ephemeral_volume, garbage_collector, horizontal_pod_autoscaler, job, namespace, node_dns, node_ipam, node_lifecycle,
-    pod_gc, replica_set, resource_quota, root_ca, service_account, stateful_set, taint_eviction, volume_binder, volume_protection,
+    pod_gc, replica_set, resource_quota, root_ca, service_account, service_account_token, service_addresses, stateful_set, taint_eviction, volume_binder,
+    volume_protection,
 };
-use controller_kit::{CancellationToken, Kit};
+use controller_kit::{CancellationToken, Controller, Kit, Runner};
 use futures::future::{BoxFuture, FutureExt, join_all};
 use k8s_openapi::api::apps::v1::ReplicaSet;
 use k8s_openapi::api::core::v1::ReplicationController;
 
 /// Runs all controllers for all clusters until `shutdown`. Must be called inside a tokio runtime.
 pub async fn run(settings: ControllersSettings, kit: Kit, shutdown: CancellationToken) {
-    let stop = || shutdown.clone();
-    let mut all: Vec<BoxFuture<'static, ()>> = vec![
-        replica_set::runner::<ReplicaSet>(&kit).run(stop()).boxed(),
-        replica_set::runner::<ReplicationController>(&kit).run(stop()).boxed(),
-        deployment::runner(&kit).run(stop()).boxed(),
-        stateful_set::runner(&kit).run(stop()).boxed(),
-        daemon_set::runner(&kit).run(stop()).boxed(),
-        job::runner(&kit).run(stop()).boxed(),
-        job::orphans::runner(&kit).run(stop()).boxed(),
-        job::ttl::runner(&kit).run(stop()).boxed(),
-        disruption::runner(&kit).run(stop()).boxed(),
-        disruption::stale::runner(&kit).run(stop()).boxed(),
-        horizontal_pod_autoscaler::runner(&kit).run(stop()).boxed(),
-        cron_job::runner(&kit).run(stop()).boxed(),
-        resource_quota::runner(&kit).run(stop()).boxed(),
-        volume_binder::claims::runner(&kit).run(stop()).boxed(),
-        volume_binder::volumes::runner(&kit).run(stop()).boxed(),
-        attach_detach::attach::runner(&kit).run(stop()).boxed(),
-        attach_detach::detach::runner(&kit).run(stop()).boxed(),
-        ephemeral_volume::runner(&kit).run(stop()).boxed(),
-        bootstrap_token::cleaner::runner(&kit).run(stop()).boxed(),
-        bootstrap_token::signer::runner(&kit).run(stop()).boxed(),
-        volume_protection::claim_runner(&kit).run(stop()).boxed(),
-        volume_protection::volume_runner(&kit).run(stop()).boxed(),
-        volume_protection::attributes_class::runner(&kit).run(stop()).boxed(),
-        endpoint_slice_mirroring::runner(&kit).run(stop()).boxed(),
-        cluster_role_aggregation::runner(&kit).run(stop()).boxed(),
-        namespace::runner(&kit).run(stop()).boxed(),
-        service_account::runner(&kit).run(stop()).boxed(),
-        root_ca::runner(&kit, settings.root_ca_pem.clone()).run(stop()).boxed(),
-        endpoint_slice::runner(&kit, settings.max_endpoints_per_slice).run(stop()).boxed(),
-        endpoints::runner(&kit).run(stop()).boxed(),
-        garbage_collector::run(kit.clone(), stop()).boxed(),
-        node_lifecycle::runner(&kit, settings.node_monitor_grace_period).run(stop()).boxed(),
-        taint_eviction::runner(&kit).run(stop()).boxed(),
-        pod_gc::runner(&kit, settings.terminated_pod_gc_threshold).run(stop()).boxed(),
-    ];
+    let all = registered(&settings, &kit, &shutdown).all;
+    join_all(all.into_iter().map(tokio::spawn)).await;
+}
+
+/// Controllers, none begun yet.
+struct Registry {
+    all: Vec<BoxFuture<'static, ()>>,
+    shutdown: CancellationToken,
+}
+
+impl Registry {
+    fn add<C: Controller>(&mut self, runner: Runner<C>) {
+        self.all.push(runner.run(self.shutdown.clone()).boxed());
+    }
+}
+
+fn registered(settings: &ControllersSettings, kit: &Kit, shutdown: &CancellationToken) -> Registry {
+    let mut all = Registry { all: Vec::new(), shutdown: shutdown.clone() };
+    all.add(replica_set::runner::<ReplicaSet>(kit));
+    all.add(replica_set::runner::<ReplicationController>(kit));
+    all.add(deployment::runner(kit));
+    all.add(stateful_set::runner(kit));
+    all.add(daemon_set::runner(kit));
+    all.add(job::runner(kit));
+    all.add(job::orphans::runner(kit));
+    all.add(job::ttl::runner(kit));
+    all.add(disruption::runner(kit));
+    all.add(disruption::stale::runner(kit));
+    all.add(horizontal_pod_autoscaler::runner(kit));
+    all.add(cron_job::runner(kit));
+    all.add(resource_quota::runner(kit));
+    all.add(volume_binder::claims::runner(kit));
+    all.add(volume_binder::volumes::runner(kit));
+    all.add(attach_detach::attach::runner(kit));
+    all.add(attach_detach::detach::runner(kit));
+    all.add(ephemeral_volume::runner(kit));
+    all.add(bootstrap_token::cleaner::runner(kit));
+    all.add(bootstrap_token::signer::runner(kit));
+    all.add(volume_protection::claim_runner(kit));
+    all.add(volume_protection::volume_runner(kit));
+    all.add(volume_protection::attributes_class::runner(kit));
+    all.add(endpoint_slice_mirroring::runner(kit));
+    all.add(cluster_role_aggregation::runner(kit));
+    all.add(namespace::runner(kit));
+    all.add(service_account::runner(kit));
+    all.add(root_ca::runner(kit, settings.root_ca_pem.clone()));
+    all.add(endpoint_slice::runner(kit, settings.max_endpoints_per_slice));
+    all.add(endpoints::runner(kit));
+    all.add(service_addresses::ranges::runner(kit));
+    all.add(service_addresses::services::runner(kit));
+    all.add(service_addresses::addresses::runner(kit));
+    all.all.push(garbage_collector::run(kit.clone(), shutdown.clone()).boxed());
+    all.add(node_lifecycle::runner(kit, settings.node_monitor_grace_period));
+    all.add(taint_eviction::runner(kit));
+    all.add(pod_gc::runner(kit, settings.terminated_pod_gc_threshold));
     if let Some(signer) = &settings.signer {
-        all.push(certificates::runner(&kit, signer.clone(), &settings).run(stop()).boxed());
-        all.push(certificates::node_keys(&kit).run(stop()).boxed());
+        all.add(certificates::runner(kit, signer.clone(), settings));
+        all.add(certificates::node_keys(kit));
+    }
+    if let Some(signer) = &settings.token_signer {
+        all.add(service_account_token::runner(kit, signer.clone(), settings.root_ca_pem.clone()));
+        all.add(service_account_token::tracking::runner(kit));
+        all.add(service_account_token::cleaner::runner(kit, settings.legacy_token_clean_up_period));
     }
     if let Some(ranges) = &settings.node_ranges {
-        all.push(node_ipam::runner(&kit, ranges.clone()).run(stop()).boxed());
+        all.add(node_ipam::runner(kit, ranges.clone()));
     }
     if let Some(port) = settings.dns_port {
-        all.push(node_dns::runner(&kit, port, settings.own_node.clone()).run(stop()).boxed());
+        all.add(node_dns::runner(kit, port, settings.own_node.clone()));
     }
-    join_all(all.into_iter().map(tokio::spawn)).await;
+    all
 }

@@ -1,5 +1,5 @@
 //! Settings of the controllers.
-use crate::{NodeRanges, Signer};
+use crate::{NodeRanges, Signer, TokenSigner};
 use api_meta::ClusterName;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,6 +14,10 @@ pub struct ControllersSettings {
     pub terminated_pod_gc_threshold: usize,
     /// Who signs nodes' certificates; `None`: nobody, and requests are left to others.
     pub signer: Option<Arc<dyn Signer>>,
+    /// Who signs the tokens kept in Secrets; `None`: nobody, and such Secrets are left to others.
+    pub token_signer: Option<Arc<dyn TokenSigner>>,
+    /// How long a token that no user asked for may be unused before it is invalid, and invalid before it goes.
+    pub legacy_token_clean_up_period: Duration,
     /// Where nodes' pod ranges come from; `None`: nodes bring their own.
     pub node_ranges: Option<NodeRanges>,
     /// The port at which every node answers DNS questions of its pods; `None`: the DNS Service is somebody else's.
@@ -33,6 +37,8 @@ impl ControllersSettings {
             node_monitor_grace_period: Duration::from_secs(50),
             terminated_pod_gc_threshold: 12_500,
             signer: None,
+            token_signer: None,
+            legacy_token_clean_up_period: Duration::from_hours(24 * 365),
             node_ranges: None,
             dns_port: None,
             own_node: None,

@@ -76,7 +76,7 @@ fn what_is_asked_for_is_given_or_refused() {
     );
     assert_eq!(
         refused(json!({"clusterIP": "192.168.1.1"})),
-        "spec.clusterIPs: Invalid value: [\"192.168.1.1\"]: failed to allocate IP 192.168.1.1: the provided IP (192.168.1.1) is not in the valid range. The range of valid IPs is 10.96.0.0/12"
+        "spec.clusterIPs: Invalid value: [\"192.168.1.1\"]: failed to allocate IP 192.168.1.1: the provided network does not match the current range"
     );
     assert_eq!(
         refused(json!({"type": "NodePort", "ports": [{"port": 80, "nodePort": 30080}]})),

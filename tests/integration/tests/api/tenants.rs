@@ -2,6 +2,8 @@
 mod roads;
 
 use crate::support::{CONFIG_MAPS, SOON, config_map, names, pod};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 use testkit::{Api, Server, ServerOptions, wait_until};
 
@@ -29,6 +31,16 @@ fn token(api: &Api) -> String {
     api.post("/api/v1/namespaces/default/serviceaccounts/default/token", &request).ok()["status"]["token"].as_str().unwrap().to_owned()
 }
 
+/// The token of a Secret, once it is filled.
+fn kept_token(api: &Api) -> String {
+    let secret =
+        json!({"metadata": {"name": "kept", "annotations": {"kubernetes.io/service-account.name": "default"}}, "type": "kubernetes.io/service-account-token"});
+    api.post("/api/v1/namespaces/default/secrets", &secret).ok();
+    let held = || api.get("/api/v1/namespaces/default/secrets/kept").ok()["data"]["token"].as_str().map(|text| STANDARD.decode(text).unwrap());
+    wait_until("the secret is filled", SOON, || held().is_some());
+    String::from_utf8(held().unwrap()).unwrap()
+}
+
 fn admin_binding() -> Value {
     json!({
         "metadata": {"name": "all"}, "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "cluster-admin"},
@@ -46,8 +58,8 @@ fn credentials_count_in_their_own_cluster_alone() {
     }
     let namespaces = "/api/v1/namespaces";
     for (whose, own, others) in [(&a, A, [B, ""]), (&b, B, [A, ""]), (&host, "", [A, B])] {
-        let bearer = whose.bearer(&token(whose));
-        for api in [whose, &bearer] {
+        let (bearer, kept) = (whose.bearer(&token(whose)), whose.bearer(&kept_token(whose)));
+        for api in [whose, &bearer, &kept] {
             assert_eq!(at(api, &format!("{own}{namespaces}")), 200);
             for other in others {
                 assert_eq!(at(api, &format!("{other}{namespaces}")), 401, "{own} in {other}");

@@ -8,9 +8,10 @@ use api_meta::{FieldError, FieldPath, Status};
 use bytes::Bytes;
 use http::StatusCode;
 use serde_json::{Value, json};
+use std::sync::Arc;
 
 impl ApiServer {
-    pub(crate) async fn review(&self, context: &Context<'_>, kind: &Kind, body: &Bytes) -> Result<Answer, Status> {
+    pub(crate) async fn review(self: &Arc<Self>, context: &Context<'_>, kind: &Kind, body: &Bytes) -> Result<Answer, Status> {
         let text = decode::json_text(context, body)?;
         let mut review = decode::object(context, kind, &text, decode::FieldValidation::of(context)?)?;
         if review["metadata"].is_null() {
@@ -29,15 +30,20 @@ impl ApiServer {
         Ok(body::json(StatusCode::CREATED, &review))
     }
 
-    async fn token_review(&self, context: &Context<'_>, review: &Value) -> Result<Value, Status> {
+    async fn token_review(self: &Arc<Self>, context: &Context<'_>, review: &Value) -> Result<Value, Status> {
         let token = review["spec"]["token"].as_str().unwrap_or_default();
         if token.is_empty() {
             return Err(Status::bad_request("token is required for TokenReview in authentication"));
         }
         let audiences: Vec<String> = review["spec"]["audiences"].as_array().into_iter().flatten().filter_map(|a| a.as_str().map(str::to_owned)).collect();
         let asked = if audiences.is_empty() { self.authentication.tokens().default_audiences(context.cluster) } else { audiences };
-        match self.authentication.review(context.cluster, token, &asked, self).await {
-            Ok(Some((user, audiences))) => Ok(json!({ "authenticated": true, "user": user_info(&user), "audiences": audiences })),
+        match self.authentication.review(context.cluster, token, &asked, &**self).await {
+            Ok(Some(found)) => {
+                if let Some(used) = &found.legacy {
+                    self.legacy_token_used(context.cluster, used, context.record).await;
+                }
+                Ok(json!({ "authenticated": true, "user": user_info(&found.user), "audiences": found.audiences }))
+            }
             Ok(None) => Ok(json!({ "user": {} })),
             Err(error) => Ok(json!({ "user": {}, "error": error.to_string() })),
         }

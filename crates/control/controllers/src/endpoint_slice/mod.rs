@@ -2,6 +2,7 @@
 mod reconcile;
 #[cfg(test)]
 mod tests;
+mod topology;
 
 use crate::service_pods;
 use api_meta::ClusterName;
@@ -9,6 +10,7 @@ use controller_kit::{Controller, Deletion, Error, Kit, ObjectKey, Objects, Plan,
 use k8s_openapi::api::core::v1::{Node, Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use reconcile::{Action, MANAGED_BY, MANAGER, SERVICE_NAME, World};
+use std::sync::Arc;
 
 const BY_SERVICE: &str = "service";
 
@@ -44,13 +46,29 @@ pub fn runner(kit: &Kit, max_per_slice: usize) -> Runner<EndpointSlices> {
         events: kit.recorder("endpoint-slice-controller"),
         max_per_slice,
     };
-    let all = services.clone();
-    Runner::new(controller).needs(&nodes).watch_own(&services).watch(&pods, move |change| service_pods::services_of(&all, change)).watch(&slices, |change| {
+    let (all, zoned) = (services.clone(), services.clone());
+    let counted = |node: &Option<Arc<Node>>| node.as_ref().and_then(|node| topology::capacity(node).map(|(zone, cpu)| (zone.map(str::to_owned), cpu)));
+    let runner = Runner::new(controller).watch(&nodes, move |change| {
+        if counted(&change.old) == counted(&change.new) {
+            return Vec::new();
+        }
+        // Zones have other shares now.
+        zoned.all().into_iter().filter(|(_, service)| topology::is_auto(service)).map(|(key, _)| key).collect()
+    });
+    runner.watch_own(&services).watch(&pods, move |change| service_pods::services_of(&all, change)).watch(&slices, |change| {
         let mut values: Vec<String> = [&change.old, &change.new].into_iter().flatten().flat_map(|slice| by_service(slice)).collect();
         values.dedup();
         let key = |value: String| value.split_once('/').map(|(namespace, name)| ObjectKey::new(&change.key.cluster, namespace, name));
         values.into_iter().filter_map(key).collect()
     })
+}
+
+impl EndpointSlices {
+    /// Of the nodes a cluster's pods run on: its own, or the host's.
+    fn shares(&self, cluster: &ClusterName) -> Option<topology::Shares> {
+        let own = self.nodes.list(cluster, None);
+        topology::shares(&if own.is_empty() { self.nodes.list(&ClusterName::root(), None) } else { own })
+    }
 }
 
 #[async_trait]
@@ -76,7 +94,8 @@ impl Controller for EndpointSlices {
                 ))
             })
             .collect();
-        Some(World { service, pods, slices, nodes, max_per_slice: self.max_per_slice })
+        let shares = topology::is_auto(&service).then(|| self.shares(&key.cluster)).flatten();
+        Some(World { service, pods, slices, nodes, shares, max_per_slice: self.max_per_slice })
     }
 
     fn reconcile(world: &World) -> Plan<Action> {
@@ -85,6 +104,14 @@ impl Controller for EndpointSlices {
 
     async fn act(&self, key: &ObjectKey, action: Action) -> Result<(), Error> {
         let done = match action {
+            Action::Tell { warning, reason, message } => {
+                match self.services.get(key) {
+                    Some(service) if warning => self.events.warning(&key.cluster, &*service, reason, message),
+                    Some(service) => self.events.normal(&key.cluster, &*service, reason, message),
+                    None => {}
+                }
+                Ok(())
+            }
             Action::Create(slice) => self.slices.create(&key.cluster, &slice).await.map(|_| ()),
             Action::Update(slice) => self.slices.replace(&key.cluster, &slice).await.map(|_| ()),
             Action::Delete(slice) => {

@@ -1,4 +1,5 @@
 //! What a service's EndpointSlices should hold, changed as little as possible.
+use super::topology::{self, Placed, Shares};
 use crate::{owners, pods, service_pods};
 use controller_kit::Plan;
 use k8s_openapi::api::core::v1::{Node, ObjectReference, Pod, Service};
@@ -10,6 +11,7 @@ use std::sync::Arc;
 pub const SERVICE_NAME: &str = "kubernetes.io/service-name";
 pub const MANAGED_BY: &str = "endpointslice.kubernetes.io/managed-by";
 pub const MANAGER: &str = "endpointslice-controller.k8s.io";
+const DISABLED: &str = "TopologyAwareHintsDisabled";
 const HEADLESS: &str = "service.kubernetes.io/headless";
 
 /// All a decision may see.
@@ -19,6 +21,8 @@ pub struct World {
     /// This controller's slices of the service.
     pub slices: Vec<Arc<EndpointSlice>>,
     pub nodes: HashMap<String, Arc<Node>>,
+    /// What part of the processors each zone has; looked at for Services that ask for it only.
+    pub shares: Option<Shares>,
     pub max_per_slice: usize,
 }
 
@@ -27,6 +31,7 @@ pub enum Action {
     Create(Box<EndpointSlice>),
     Update(Box<EndpointSlice>),
     Delete(Arc<EndpointSlice>),
+    Tell { warning: bool, reason: &'static str, message: String },
 }
 
 pub fn reconcile(world: &World) -> Plan<Action> {
@@ -75,6 +80,7 @@ fn reconcile_family(world: &World, family: &str, plan: &mut Plan<Action>) {
             None => wanted.push((ports, vec![endpoint])),
         }
     }
+    let (told, before) = (zones(world, family, &mut wanted), plan.actions.len());
     // With no pod at all, one empty slice says that the service is known and has none.
     let placeholder = wanted.is_empty();
     if placeholder {
@@ -89,6 +95,34 @@ fn reconcile_family(world: &World, family: &str, plan: &mut Plan<Action>) {
     for (ports, endpoints) in wanted {
         let existing = mine.iter().filter(|slice| sorted(slice.ports.clone()) == ports).copied().cloned().collect();
         fill(world, family, ports, endpoints, existing, placeholder, plan);
+    }
+    if plan.actions.len() > before {
+        plan.actions.extend(told);
+    }
+}
+
+/// Where a Service asks for it, says which zone each ready endpoint is for; and what there is to tell of that.
+fn zones(world: &World, family: &str, wanted: &mut [(Vec<EndpointPort>, Vec<Endpoint>)]) -> Option<Action> {
+    let tell = |warning, reason, message: &str| Some(Action::Tell { warning, reason, message: format!("{message}, addressType: {family}") });
+    let slices = world.slices.iter().filter(|slice| slice.address_type == family);
+    let hint = |endpoint: &Endpoint| Some((identity(endpoint), endpoint.hints.as_ref()?.for_zones.as_ref()?.first()?.name.clone()));
+    let before: HashMap<String, String> = slices.flat_map(|slice| slice.endpoints.iter().flatten()).filter_map(hint).collect();
+    if !topology::is_auto(&world.service) {
+        let ended = !before.is_empty() && topology::is_told(&world.service) && world.service.spec.as_ref()?.traffic_distribution.is_none();
+        return if ended { tell(true, DISABLED, "Topology Aware Hints has been disabled") } else { None };
+    }
+    let all = wanted.iter_mut().flat_map(|(_, endpoints)| endpoints);
+    let mut ready: Vec<&mut Endpoint> = all.filter(|endpoint| endpoint.conditions.as_ref().is_some_and(|it| it.ready == Some(true))).collect();
+    ready.sort_by_cached_key(|endpoint| identity(endpoint));
+    let placed: Vec<Placed> = ready.iter().map(|endpoint| Placed { zone: endpoint.zone.clone(), hint: before.get(&identity(endpoint)).cloned() }).collect();
+    match topology::hints(world.shares.as_ref(), &placed) {
+        Err(why) => tell(true, DISABLED, &why),
+        Ok(zones) => {
+            for (endpoint, name) in ready.into_iter().zip(zones) {
+                endpoint.hints = Some(EndpointHints { for_zones: Some(vec![ForZone { name }]), for_nodes: None });
+            }
+            if before.is_empty() { tell(false, "TopologyAwareHintsEnabled", "Topology Aware Hints has been enabled") } else { None }
+        }
     }
 }
 
@@ -175,8 +209,8 @@ fn endpoint(world: &World, pod: &Pod, family: &str) -> Option<Endpoint> {
     let ready = spec.publish_not_ready_addresses == Some(true) || (serving && !terminating);
     let node_name = Some(pods::node_name(pod)).filter(|name| !name.is_empty()).map(str::to_owned);
     let node = node_name.as_ref().and_then(|name| world.nodes.get(name));
-    let zone = node.and_then(|node| node.metadata.labels.as_ref()).and_then(|labels| labels.get("topology.kubernetes.io/zone").cloned());
-    let hints = match spec.traffic_distribution.as_deref() {
+    let zone = node.and_then(|node| node.metadata.labels.as_ref()).and_then(|labels| labels.get(topology::ZONE).cloned());
+    let hints = match spec.traffic_distribution.as_deref().filter(|_| !topology::is_auto(&world.service)) {
         Some("PreferClose" | "PreferSameZone") if ready => {
             zone.clone().map(|zone| EndpointHints { for_zones: Some(vec![ForZone { name: zone }]), for_nodes: None })
         }

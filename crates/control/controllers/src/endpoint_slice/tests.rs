@@ -25,14 +25,15 @@ fn pod(n: usize, port: i32, ready: bool) -> Arc<Pod> {
 
 fn world(spec: Value, pods: Vec<Arc<Pod>>) -> World {
     let node: Node = serde_json::from_value(json!({"metadata": {"name": "node", "labels": {"topology.kubernetes.io/zone": "z"}}})).unwrap();
-    World { service: service(spec), pods, slices: vec![], nodes: HashMap::from([("node".into(), Arc::new(node))]), max_per_slice: 3 }
+    World { service: service(spec), pods, slices: vec![], nodes: HashMap::from([("node".into(), Arc::new(node))]), shares: None, max_per_slice: 3 }
 }
 
 fn settle(world: World) -> (World, usize) {
     let mut writes = 0;
     let end = converges(world, 5, reconcile, |world, action| {
-        writes += 1;
+        writes += usize::from(!matches!(action, Action::Tell { .. }));
         match action {
+            Action::Tell { .. } => {}
             Action::Create(mut slice) => {
                 slice.metadata.name = Some(format!("web-{writes}-{}", world.slices.len()));
                 world.slices.push(Arc::new(*slice));
@@ -121,4 +122,53 @@ fn families_left_lose_their_slices() {
     world.service = service(spec);
     let (world, _) = settle(world);
     assert_eq!((world.slices.len(), world.slices[0].address_type.as_str(), sizes(&world)), (1, "IPv6", vec![0]));
+}
+
+#[test]
+fn zones_are_hinted_at_where_asked_for_and_known() {
+    let zoned = |n: usize, zone: &str| {
+        let mut pod = (*pod(n, 8080, true)).clone();
+        pod.spec.as_mut().unwrap().node_name = Some(zone.into());
+        Arc::new(pod)
+    };
+    let node = |zone: &str| {
+        let node: Node = serde_json::from_value(json!({"metadata": {"name": zone, "labels": {"topology.kubernetes.io/zone": zone}}})).unwrap();
+        (zone.to_owned(), Arc::new(node))
+    };
+    let told = |world: &World| {
+        let tell = |action: Action| if let Action::Tell { reason, message, .. } = action { Some(format!("{reason}: {message}")) } else { None };
+        reconcile(world).actions.into_iter().find_map(tell)
+    };
+    let hints = |world: &World| {
+        let mut all: Vec<_> = world.slices.iter().flat_map(|slice| slice.endpoints.clone().unwrap()).collect();
+        all.sort_by_key(|endpoint| endpoint.addresses.clone());
+        let zone = |endpoint: k8s_openapi::api::discovery::v1::Endpoint| endpoint.hints.map_or("-".into(), |hints| hints.for_zones.unwrap()[0].name.clone());
+        all.into_iter().map(zone).collect::<Vec<String>>().join("")
+    };
+    let mut start = world(plain(), vec![zoned(1, "a"), zoned(2, "a"), zoned(3, "a"), zoned(4, "b")]);
+    start.nodes = [node("a"), node("b")].into();
+    start.shares = Some([("a".to_owned(), 0.5), ("b".to_owned(), 0.5)].into());
+    let annotated = |mode: &str, mut spec: Value| {
+        spec["trafficDistribution"] = json!("PreferSameZone");
+        let mut service = (*service(spec)).clone();
+        service.metadata.annotations = Some([("service.kubernetes.io/topology-mode".to_owned(), mode.to_owned())].into());
+        Arc::new(service)
+    };
+    start.service = annotated("Auto", plain());
+    assert_eq!(told(&start).unwrap(), "TopologyAwareHintsEnabled: Topology Aware Hints has been enabled, addressType: IPv4");
+    let (mut world, _) = settle(start);
+    assert_eq!((hints(&world).as_str(), told(&world)), ("baab", None));
+    // With as many in each zone, each is for its own.
+    world.pods.push(zoned(5, "b"));
+    world.pods.push(zoned(6, "b"));
+    let (mut world, _) = settle(world);
+    assert_eq!((hints(&world).as_str(), told(&world)), ("aaabbb", None));
+    world.shares = None;
+    let why = "Insufficient Node information: allocatable CPU or zone not specified on one or more nodes";
+    assert_eq!(told(&world).unwrap(), format!("TopologyAwareHintsDisabled: {why}, addressType: IPv4"));
+    let (mut world, _) = settle(world);
+    assert_eq!(hints(&world), "------");
+    // Without it, the Service's trafficDistribution counts.
+    world.service = annotated("Disabled", plain());
+    assert_eq!(hints(&settle(world).0), "aaabbb");
 }

@@ -20,6 +20,8 @@ use std::sync::Arc;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
+pub const NAME: &str = "garbage-collector-controller";
+
 /// Events own nothing, are owned by nobody, and are many.
 const IGNORED: [(&str, &str); 2] = [("", "events"), ("events.k8s.io", "events")];
 
@@ -223,7 +225,7 @@ impl Controller for GarbageCollector {
     type Action = Action;
 
     fn name(&self) -> &'static str {
-        "garbage-collector-controller"
+        NAME
     }
 
     fn observe(&self, key: &ObjectKey) -> Option<World> {

@@ -27,7 +27,7 @@ pub fn is_active(namespace: &Namespace) -> bool {
 }
 
 pub fn runner(kit: &Kit) -> Runner<ServiceAccounts> {
-    let (namespaces, accounts) = (kit.objects::<Namespace>(), kit.selected::<ServiceAccount>("metadata.name=default"));
+    let (namespaces, accounts) = (kit.objects::<Namespace>(), kit.objects::<ServiceAccount>());
     Runner::new(ServiceAccounts { namespaces: namespaces.clone(), accounts: accounts.clone() }).workers(2).watch_own(&namespaces).watch(&accounts, |change| {
         let gone = change.new.is_none() && *change.key.name == *NAME;
         if gone { vec![ObjectKey::new(&change.key.cluster, "", &change.key.namespace)] } else { Vec::new() }

@@ -104,7 +104,18 @@ impl Controller for TaintEviction {
 
 /// Tells in the pod's status why it is made to go, and with `phase` what it ends as.
 pub async fn disrupt(kit: &Kit, pods: &Objects<Pod>, key: &ObjectKey, pod: &Pod, reason: &str, message: &str, phase: Option<&str>) -> Result<(), Error> {
-    let mut conditions = pod.status.as_ref().and_then(|status| status.conditions.clone()).unwrap_or_default();
+    let told = |condition: &PodCondition| {
+        condition.type_ == "DisruptionTarget"
+            && condition.status == "True"
+            && condition.reason.as_deref() == Some(reason)
+            && condition.message.as_deref() == Some(message)
+    };
+    let status = pod.status.as_ref();
+    let mut conditions = status.and_then(|status| status.conditions.clone()).unwrap_or_default();
+    // Said before by who did not come to delete it then: with each say it would never be deleted.
+    if conditions.iter().any(told) && (phase.is_none() || status.and_then(|status| status.phase.as_deref()) == phase) {
+        return Ok(());
+    }
     conditions.retain(|condition| condition.type_ != "DisruptionTarget");
     conditions.push(PodCondition {
         type_: "DisruptionTarget".into(),
