@@ -495,37 +495,68 @@ fn quotas_are_told_in_upstreams_words() {
     wait_until("quotas are counted", SOON, || {
         ["project-compute-quota", "project-storage-quota", "project-object-quota"].iter().all(|name| quota(name)["status"]["used"].is_object())
     });
-    let pod = |name: &str, cpu: &str| {
-        let resources = json!({"requests": {"cpu": cpu, "memory": "1Mi"}, "limits": {"cpu": cpu, "memory": "1Mi"}});
+    let pod = |name: &str, [cpu, memory, cpu_limit, memory_limit]: [&str; 4]| {
+        let resources = json!({"requests": {"cpu": cpu, "memory": memory}, "limits": {"cpu": cpu_limit, "memory": memory_limit}});
         json!({"metadata": {"name": name}, "spec": {"containers": [{"name": "c", "image": "i", "resources": resources}]}})
     };
-    let pods = "/api/v1/namespaces/project-a/pods";
-    wait_until("pods can be made", SOON, || eve.post(pods, &pod("first", "6")).code == 201);
-    let (code, reason, message) = eve.post(pods, &pod("second", "6")).refusal();
-    assert_eq!((code, reason.as_str()), (403, "Forbidden"));
-    assert_eq!(
-        message,
-        "pods \"second\" is forbidden: exceeded quota: project-compute-quota, requested: requests.cpu=6, used: requests.cpu=6, limited: requests.cpu=10"
-    );
-    let (_, _, message) = eve.post(pods, &json!({"metadata": {"name": "third"}, "spec": {"containers": [{"name": "c", "image": "i"}]}})).refusal();
+    let claim = |name: &str, size: &str| {
+        let spec = json!({"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": size}}});
+        json!({"metadata": {"name": name}, "spec": spec})
+    };
+    let service = |name: &str, kind: &str| json!({"metadata": {"name": name}, "spec": {"type": kind, "ports": [{"port": 80}]}});
+    let named = |name: &str| json!({"metadata": {"name": name}});
+    let post = |plural: &str, object: &Value| eve.post(&format!("/api/v1/namespaces/project-a/{plural}"), object);
+    wait_until("pods can be made", SOON, || post("pods", &pod("first", ["6", "1Mi", "6", "1Mi"])).code == 201);
+    let make = |plural: &str, many: usize, object: &dyn Fn(&str) -> Value| {
+        (0..many).for_each(|at| assert_eq!(post(plural, &object(&format!("n{at}"))).code, 201, "{plural} {at}"));
+    };
+    let kept = |plural: &str| admin.get(&format!("/api/v1/namespaces/project-a/{plural}")).ok()["items"].as_array().unwrap().len();
+    make("pods", 49, &|name| pod(name, ["1m", "1Ki", "1m", "1Ki"]));
+    make("persistentvolumeclaims", 9, &|name| claim(name, "1Gi"));
+    make("services", 5, &|name| service(&format!("balanced-{name}"), "LoadBalancer"));
+    make("configmaps", 50 - kept("configmaps"), &named);
+    make("secrets", 50 - kept("secrets"), &named);
+    for (quota, plural, object, refusal) in [
+        // More pods than these are refused for their number too: it is the first quota that says no that is told.
+        ("compute", "pods", pod("x", ["6", "1Mi", "6", "1Mi"]), "requests.cpu=6, used: requests.cpu=6049m, limited: requests.cpu=10"),
+        ("compute", "pods", pod("x", ["1m", "21Gi", "1m", "21Gi"]), "requests.memory=21Gi, used: requests.memory=1073Ki, limited: requests.memory=20Gi"),
+        ("compute", "pods", pod("x", ["1m", "1Mi", "15", "1Mi"]), "limits.cpu=15, used: limits.cpu=6049m, limited: limits.cpu=20"),
+        ("compute", "pods", pod("x", ["1m", "1Mi", "1m", "40Gi"]), "limits.memory=40Gi, used: limits.memory=1073Ki, limited: limits.memory=40Gi"),
+        ("object", "pods", pod("x", ["1m", "1Mi", "1m", "1Mi"]), "pods=1, used: pods=50, limited: pods=50"),
+        ("storage", "persistentvolumeclaims", claim("x", "92Gi"), "requests.storage=92Gi, used: requests.storage=9Gi, limited: requests.storage=100Gi"),
+        ("object", "services", service("x", "LoadBalancer"), "services.loadbalancers=1, used: services.loadbalancers=5, limited: services.loadbalancers=5"),
+        ("object", "configmaps", named("x"), "configmaps=1, used: configmaps=50, limited: configmaps=50"),
+        ("object", "secrets", named("x"), "secrets=1, used: secrets=50, limited: secrets=50"),
+    ] {
+        let (code, reason, message) = post(plural, &object).refusal();
+        assert_eq!((code, reason.as_str()), (403, "Forbidden"));
+        assert_eq!(message, format!("{plural} \"x\" is forbidden: exceeded quota: project-{quota}-quota, requested: {refusal}"));
+    }
+    make("persistentvolumeclaims", 1, &|_| claim("last", "1Gi"));
+    let (_, _, message) = post("persistentvolumeclaims", &claim("x", "1Gi")).refusal();
+    let many = "requested: persistentvolumeclaims=1, used: persistentvolumeclaims=10, limited: persistentvolumeclaims=10";
+    assert_eq!(message, format!("persistentvolumeclaims \"x\" is forbidden: exceeded quota: project-storage-quota, {many}"));
+    make("services", 15, &|name| service(name, "ClusterIP"));
+    let (_, _, message) = post("services", &service("x", "ClusterIP")).refusal();
+    let many = "requested: services=1, used: services=20, limited: services=20";
+    assert_eq!(message, format!("services \"x\" is forbidden: exceeded quota: project-object-quota, {many}"));
+    let (_, _, message) = post("pods", &json!({"metadata": {"name": "x"}, "spec": {"containers": [{"name": "c", "image": "i"}]}})).refusal();
     assert!(message.contains("failed quota: project-compute-quota: must specify limits.cpu for: c"), "{message}");
-    let claim = json!({"metadata": {"name": "large"}, "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "101Gi"}}}});
-    let (_, _, message) = eve.post("/api/v1/namespaces/project-a/persistentvolumeclaims", &claim).refusal();
-    assert!(
-        message.contains("exceeded quota: project-storage-quota, requested: requests.storage=101Gi, used: requests.storage=0, limited: requests.storage=100Gi"),
-        "{message}"
-    );
-    let maps = "/api/v1/namespaces/project-a/configmaps";
-    let refused = (0..60).map(|at| eve.post(maps, &json!({"metadata": {"name": format!("m{at}")}}))).find(|reply| reply.code != 201).unwrap();
-    assert!(refused.refusal().2.contains("exceeded quota: project-object-quota, requested: configmaps=1, used: configmaps=50, limited: configmaps=50"));
     // Usage of all three, as kubectl shows it.
     let shown = |told: &str, wanted: &[&str]| told.lines().any(|line| line.split_whitespace().collect::<Vec<_>>() == wanted);
     server.tool().until("kubectl -n project-a describe quota", SOON, |told| {
         ["project-compute-quota", "project-storage-quota", "project-object-quota"].iter().all(|name| shown(told, &["Name:", name]))
-            && shown(told, &["requests.cpu", "6", "10"])
-            && shown(told, &["requests.storage", "0", "100Gi"])
+            && shown(told, &["requests.cpu", "6049m", "10"])
+            && shown(told, &["requests.memory", "1073Ki", "20Gi"])
+            && shown(told, &["limits.cpu", "6049m", "20"])
+            && shown(told, &["limits.memory", "1073Ki", "40Gi"])
+            && shown(told, &["requests.storage", "10Gi", "100Gi"])
+            && shown(told, &["persistentvolumeclaims", "10", "10"])
             && shown(told, &["configmaps", "50", "50"])
-            && shown(told, &["pods", "1", "50"])
+            && shown(told, &["secrets", "50", "50"])
+            && shown(told, &["services", "20", "20"])
+            && shown(told, &["services.loadbalancers", "5", "5"])
+            && shown(told, &["pods", "50", "50"])
     });
     // Baseline: nothing privileged.
     let privileged = json!({"metadata": {"name": "p"}, "spec": {"containers": [{"name": "c", "image": "i", "securityContext": {"privileged": true}}]}});
