@@ -34,7 +34,8 @@ fn full(schema: &Schema, path: &mut Vec<String>) -> Option<Value> {
             if let Some(values) = &schema.additional {
                 fields.extend(full(values, path).map(|value| ("example.com/key".to_owned(), value)));
             }
-            Some(Value::Object(fields))
+            // A map with nothing in it is none to protobuf.
+            (schema.additional.is_none() || !fields.is_empty()).then_some(Value::Object(fields))
         }
     };
     path.pop();
