@@ -121,6 +121,8 @@ async fn in_drops(at: SocketAddrV4) -> tokio::io::DuplexStream {
 
 async fn asks_for_page<S: AsyncRead + AsyncWrite + Unpin>(mut stream: TlsStream<S>, host: &str) -> String {
     stream.write_all(format!("GET / HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n").as_bytes()).await.unwrap();
+    // What did not fit is sent by nobody else.
+    stream.flush().await.unwrap();
     let mut answer = String::new();
     // It may end without TLS's own goodbye.
     let _ = stream.read_to_string(&mut answer).await;
