@@ -136,8 +136,11 @@ impl Controller for ServiceAddressRepair {
     async fn act(&self, key: &ObjectKey, action: Action) -> Result<(), Error> {
         let Some(service) = self.services.get(key) else { return Ok(()) };
         // A Service and what holds its addresses come and go together, and are told of one after the other.
-        if self.is_late(key, &service).await? {
-            return Err(Error::NotYet("what became of a Service or its addresses is not known yet".into()));
+        let late = self.is_late(key, &service).await?;
+        // Known meanwhile, it may be nothing to repair any more.
+        let is_so = || self.observe(key).is_some_and(|world| Self::reconcile(&world).actions.contains(&action));
+        if late || !is_so() {
+            return Err(Error::NotYet("what became of a Service or its addresses was not known yet".into()));
         }
         match action {
             Action::Warn { reason, message } => {
