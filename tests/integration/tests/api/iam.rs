@@ -560,7 +560,7 @@ fn quotas_are_told_in_upstreams_words() {
     });
     // Baseline: nothing privileged.
     let privileged = json!({"metadata": {"name": "p"}, "spec": {"containers": [{"name": "c", "image": "i", "securityContext": {"privileged": true}}]}});
-    assert!(eve.post(pods, &privileged).refusal().2.contains("violates PodSecurity \"baseline:latest\""));
+    assert!(post("pods", &privileged).refusal().2.contains("violates PodSecurity \"baseline:latest\""));
 }
 
 #[test]
