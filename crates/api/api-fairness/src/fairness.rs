@@ -2,7 +2,7 @@
 use crate::classify::Flow;
 use crate::configuration::Configuration;
 use crate::queues::{Place, Queues};
-use crate::seats::{Seats, is_free, share_out};
+use crate::seats::{Seats, free, share_out};
 use crate::work::{Cost, Work};
 use api_auth::Attributes;
 use clock::Clock;
@@ -173,32 +173,30 @@ impl Fairness {
 }
 
 impl Hall {
-    fn is_free(&self, name: &str, wanted: u32) -> bool {
-        let Some(level) = self.levels.get(name) else { return true };
-        is_free(&level.seats, self.levels.iter().filter(|(of, _)| *of != name).map(|(_, level)| &level.seats), wanted)
+    fn free(&self, name: &str) -> u32 {
+        let Some(level) = self.levels.get(name) else { return u32::MAX };
+        free(&level.seats, self.levels.iter().filter(|(of, _)| *of != name).map(|(_, level)| &level.seats))
     }
 
     fn ask(&mut self, flow: &Flow, cost: Cost, now: Instant) -> Result<Option<Asked>, Refusal> {
         let Some(work) = self.levels.get(flow.level()).map(|level| cost.work(level.seats.nominal)) else { return Ok(None) };
-        let free = self.is_free(flow.level(), work.seats);
+        let free = self.free(flow.level());
         let Some(level) = self.levels.get_mut(flow.level()) else { return Ok(None) };
         let Some(queues) = level.queues.as_mut() else {
-            return if free { Ok(Some(Asked::Given(level.take(None, work, now)))) } else { Err(Refusal::NoSeat) };
+            return if work.seats <= free { Ok(Some(Asked::Given(level.take(None, work, now)))) } else { Err(Refusal::NoSeat) };
         };
         let turn = self.next_turn;
         let alone = queues.waiting() == 0;
         let place = queues.join(flow.hash(), turn, work, now).ok_or(Refusal::QueueFull)?;
         self.next_turn += 1;
-        // Others may wait for more seats than are free: who comes after them doesn't go before.
-        if free
-            && alone
-            && let Some((_, work, place)) = queues.next(now)
-        {
+        if alone && let Some((_, work, place)) = queues.next(free, now) {
             return Ok(Some(Asked::Given(level.take(Some(place), work, now))));
         }
-        let (call, called) = oneshot::channel();
+        let (call, mut called) = oneshot::channel();
         self.waiting.insert(turn, call);
-        Ok(Some(Asked::Waits { turn, place, called }))
+        // Those who wait may have had their part, and this one none.
+        self.call_from(flow.level(), now);
+        Ok(Some(called.try_recv().map_or(Asked::Waits { turn, place, called }, Asked::Given)))
     }
 
     /// Calls those for whom there are seats.
@@ -209,18 +207,21 @@ impl Hall {
         let names: Vec<String> =
             self.levels.iter().filter(|(_, level)| level.queues.as_ref().is_some_and(|queues| queues.waiting() > 0)).map(|(name, _)| name.clone()).collect();
         for name in names {
-            while let Some(wanted) = self.levels.get(&name).and_then(|level| level.queues.as_ref()?.next_seats()) {
-                if !self.is_free(&name, wanted) {
-                    break;
-                }
-                let Some(level) = self.levels.get_mut(&name) else { break };
-                let Some((turn, work, place)) = level.queues.as_mut().and_then(|queues| queues.next(now)) else { break };
-                let grant = level.take(Some(place), work, now);
-                // Who went away in this moment gives its seat back.
-                if self.waiting.remove(&turn).is_none_or(|call| call.send(grant).is_err()) {
-                    self.answered(&name);
-                    self.end(&name, grant, now);
-                }
+            self.call_from(&name, now);
+        }
+    }
+
+    /// Calls those of one level for whom there are seats.
+    fn call_from(&mut self, name: &str, now: Instant) {
+        loop {
+            let free = self.free(name);
+            let Some(level) = self.levels.get_mut(name) else { return };
+            let Some((turn, work, place)) = level.queues.as_mut().and_then(|queues| queues.next(free, now)) else { return };
+            let grant = level.take(Some(place), work, now);
+            // Who went away in this moment gives its seat back.
+            if self.waiting.remove(&turn).is_none_or(|call| call.send(grant).is_err()) {
+                self.answered(name);
+                self.end(name, grant, now);
             }
         }
     }
@@ -246,7 +247,7 @@ impl Hall {
     /// Everybody who waits at `old` gets a seat at `new`.
     fn seat_all(&mut self, old: &mut Level, new: &mut Level, now: Instant) {
         let Some(queues) = old.queues.as_mut() else { return };
-        while let Some((turn, work, _)) = queues.next(now) {
+        while let Some((turn, work, _)) = queues.next(u32::MAX, now) {
             let grant = Grant { place: None, work, generation: new.generation, since: now };
             if self.waiting.remove(&turn).is_some_and(|call| call.send(grant).is_ok()) {
                 new.seats.used += work.seats;

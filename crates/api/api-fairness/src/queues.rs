@@ -110,30 +110,28 @@ impl Queues {
         Some(Place(shortest))
     }
 
-    /// The queue whose first request would be done first.
-    fn first(&self) -> Option<usize> {
+    /// The queue whose first request would be done first. One that has more seats already than it would leave free has to wait for
+    /// its own to end, so that who comes new finds a seat however long the others' requests take.
+    fn first(&self, free: u32) -> Option<usize> {
         let count = self.queues.len();
         let order = (0..count).map(|step| (self.robin + 1 + step) % count);
-        let done = |index: usize| self.queues[index].waiting.front().map(|(_, work)| self.queues[index].starts + work.seat_seconds(GUESS));
+        let done = |index: usize| {
+            let queue = &self.queues[index];
+            let (_, work) = queue.waiting.front()?;
+            let modest = queue.executing == 0 || queue.executing.saturating_add(work.seats) <= free;
+            modest.then(|| queue.starts + work.seat_seconds(GUESS))
+        };
         let order = order.filter_map(|index| Some((index, done(index)?)));
         order.min_by(|(_, one), (_, other)| one.total_cmp(other)).map(|(index, _)| index)
     }
 
-    /// The seats that the request needs that goes next.
-    pub fn next_seats(&self) -> Option<u32> {
-        if self.waiting == 0 {
-            return None;
-        }
-        self.queues[self.first()?].waiting.front().map(|(_, work)| work.seats)
-    }
-
-    /// The request that goes next.
-    pub fn next(&mut self, now: Instant) -> Option<(u64, Work, Place)> {
+    /// The request that goes next, if so many seats are enough for it.
+    pub fn next(&mut self, free: u32, now: Instant) -> Option<(u64, Work, Place)> {
         if self.waiting == 0 {
             return None;
         }
         self.advance(now);
-        let index = self.first()?;
+        let index = self.first(free).filter(|index| self.queues[*index].waiting.front().is_some_and(|(_, work)| work.seats <= free))?;
         self.robin = index;
         let queue = &mut self.queues[index];
         let (turn, work) = queue.waiting.pop_front()?;
@@ -205,12 +203,12 @@ mod tests {
         }
         let mut at = start;
         for _ in 0..10 {
-            let (_, _, place) = queues.next(at).unwrap();
+            let (_, _, place) = queues.next(u32::MAX, at).unwrap();
             at += Duration::from_millis(10);
             queues.end(place, ONE, 0.01, at);
         }
         queues.join(quiet, 1000, ONE, at).unwrap();
-        let first_two = [queues.next(at).unwrap().0, queues.next(at).unwrap().0];
+        let first_two = [queues.next(u32::MAX, at).unwrap().0, queues.next(u32::MAX, at).unwrap().0];
         assert!(first_two.contains(&1000), "{first_two:?}");
     }
 
@@ -224,7 +222,7 @@ mod tests {
         }
         let (mut at, mut slow, mut quick) = (start, 0, 0);
         for _ in 0..200 {
-            let (turn, _, place) = queues.next(at).unwrap();
+            let (turn, _, place) = queues.next(u32::MAX, at).unwrap();
             let took = if turn < 1000 { 0.03 } else { 0.01 };
             if turn < 1000 {
                 slow += 1
@@ -248,8 +246,7 @@ mod tests {
         }
         let (mut at, mut seats) = (start, [0, 0]);
         for _ in 0..50 {
-            assert_eq!(queues.next_seats().is_some(), queues.waiting() > 0);
-            let (turn, work, place) = queues.next(at).unwrap();
+            let (turn, work, place) = queues.next(u32::MAX, at).unwrap();
             seats[usize::from(turn >= 1000)] += work.seats;
             at += Duration::from_millis(10);
             queues.end(place, work, 0.01, at);
@@ -266,7 +263,31 @@ mod tests {
         assert_eq!(queues.join(7, 3, ONE, start), None);
         assert!(queues.leave(1, place, start) && !queues.leave(1, place, start));
         assert!(queues.join(7, 3, ONE, start).is_some());
-        assert_eq!([queues.next(start).unwrap().0, queues.next(start).unwrap().0], [2, 3]);
-        assert!(queues.next(start).is_none());
+        assert_eq!([queues.next(u32::MAX, start).unwrap().0, queues.next(u32::MAX, start).unwrap().0], [2, 3]);
+        assert!(queues.next(u32::MAX, start).is_none());
+    }
+
+    #[test]
+    fn a_queue_leaves_as_many_seats_free_as_it_has() {
+        const SEATS: u32 = 10;
+        let start = now();
+        let mut queues = Queues::new(shape(3, 1, 1000), SEATS, start);
+        for turn in 0..100 {
+            queues.join(0, turn, ONE, start).unwrap();
+        }
+        let mut used = 0;
+        while let Some((_, work, _)) = queues.next(SEATS - used, start) {
+            used += work.seats;
+        }
+        assert_eq!(used, 5, "half of them");
+        for turn in 100..200 {
+            queues.join(1, turn, ONE, start).unwrap();
+        }
+        while let Some((_, work, _)) = queues.next(SEATS - used, start) {
+            used += work.seats;
+        }
+        assert_eq!(used, 8, "half of what is left, rounded up: it had none before");
+        queues.join(2, 1000, ONE, start).unwrap();
+        assert_eq!(queues.next(SEATS - used, start).map(|(turn, ..)| turn), Some(1000), "who comes new");
     }
 }

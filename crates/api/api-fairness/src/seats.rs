@@ -27,17 +27,16 @@ pub(crate) fn share_out(configuration: &Configuration, all: u32) -> Vec<(String,
     seats.collect()
 }
 
-/// Whether one of these levels may have so many seats more.
+/// How many seats more one of these levels may have.
 ///
 /// Own seats are free unless lent: then they come back as those who have them end. Others' are free as long as each level
 /// keeps what it doesn't lend.
-pub(crate) fn is_free<'s>(own: &Seats, others: impl Iterator<Item = &'s Seats> + Clone, wanted: u32) -> bool {
+pub(crate) fn free<'s>(own: &Seats, others: impl Iterator<Item = &'s Seats> + Clone) -> u32 {
     let all: u32 = own.nominal + others.clone().map(|level| level.nominal).sum::<u32>();
-    if own.used + wanted <= own.nominal {
-        return own.used + others.map(|level| level.used).sum::<u32>() + wanted <= all;
-    }
-    let kept: u32 = others.map(|level| level.used.max(level.nominal - level.lendable)).sum();
-    own.used + wanted <= own.nominal + own.borrowable && own.used + kept + wanted <= all
+    let (used, kept) = others.fold((0, 0), |(used, kept), level| (used + level.used, kept + level.used.max(level.nominal - level.lendable)));
+    let of_own = own.nominal.saturating_sub(own.used).min(all.saturating_sub(own.used + used));
+    let with_others = (own.nominal + own.borrowable).saturating_sub(own.used).min(all.saturating_sub(own.used + kept));
+    of_own.max(with_others)
 }
 
 #[cfg(test)]
@@ -64,16 +63,16 @@ mod tests {
     fn what_is_not_lent_is_always_free_and_what_is_borrowed_is_bounded() {
         let mut busy = Seats { nominal: 2, lendable: 0, borrowable: 3, used: 0 };
         let mut idle = Seats { nominal: 4, lendable: 3, borrowable: 9, used: 0 };
-        while is_free(&busy, [idle].iter(), 1) {
+        while free(&busy, [idle].iter()) > 0 {
             busy.used += 1;
         }
         assert_eq!(busy.used, 5, "two of its own and three borrowed");
-        assert!(is_free(&idle, [busy].iter(), 1), "what it doesn't lend is there");
+        assert!(free(&idle, [busy].iter()) > 0, "what it doesn't lend is there");
         idle.used = 1;
-        assert!(!is_free(&idle, [busy].iter(), 1), "the rest is lent for now");
+        assert!(free(&idle, [busy].iter()) == 0, "the rest is lent for now");
         busy.used = 4;
-        assert!(is_free(&idle, [busy].iter(), 1), "and comes back");
-        assert!(!is_free(&idle, [busy].iter(), 3), "but no three at once");
-        assert!(!is_free(&busy, [Seats { used: 2, ..idle }].iter(), 1), "before anybody borrows again");
+        assert!(free(&idle, [busy].iter()) > 0, "and comes back");
+        assert!(free(&idle, [busy].iter()) < 3, "but no three at once");
+        assert!(free(&busy, [Seats { used: 2, ..idle }].iter()) == 0, "before anybody borrows again");
     }
 }
