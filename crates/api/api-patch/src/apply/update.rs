@@ -40,8 +40,14 @@ pub fn track_update_among(old: Option<&Value>, new: &mut Value, schema: &Schema,
     }
     entries.iter_mut().for_each(|entry| strip_identity(&mut entry.fields));
     let api_version = new.get("apiVersion").and_then(Value::as_str).unwrap_or_default().to_owned();
-    let changed = comparison.changed.clone();
-    Changes::new(old, new, &api_version, comparison, versions, writer).dispossess(&mut entries);
+    let changed = if entries.is_empty() {
+        // There is nobody yet to take it from.
+        comparison.changed
+    } else {
+        let changed = comparison.changed.clone();
+        Changes::new(old, new, &api_version, comparison, versions, writer).dispossess(&mut entries);
+        changed
+    };
     if !changed.is_empty() {
         add(&mut entries, writer.entry(Operation::Update, &api_version, changed));
     }
