@@ -151,6 +151,8 @@ impl ApiArguments {
             least_watch: self.least_watch,
             extend_tokens: self.extend_tokens,
             longest_token: self.longest_token,
+            // The server's own threads.
+            behind: None,
         }
     }
 

@@ -2,6 +2,7 @@
 mod agent;
 mod api_arguments;
 mod balancing;
+mod behind;
 mod certificates;
 mod cli;
 mod cloud_apis;

@@ -36,6 +36,7 @@ use store_encryption::Encryption;
 use store_sqlite::{SqliteOptions, SqliteStore};
 use store_views::ViewStore;
 use tokio::net::TcpListener;
+use tokio::runtime::Handle;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -46,12 +47,14 @@ pub fn main(args: ServerArgs) -> Result<()> {
     // Two workers serve thousands of idle connections; more would only cost memory on a small machine.
     let workers = std::thread::available_parallelism().map_or(2, usize::from).max(2);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(workers).enable_all().build()?;
-    let result = runtime.block_on(run(settings));
+    let behind = crate::behind::runtime(workers)?;
+    let result = runtime.block_on(run(settings, behind.handle().clone()));
     runtime.shutdown_timeout(Duration::from_secs(5));
+    behind.shutdown_background();
     result
 }
 
-async fn run(settings: ServerSettings) -> Result<()> {
+async fn run(settings: ServerSettings, behind: Handle) -> Result<()> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let api_arguments = ApiArguments::of(&api_arguments_of(&settings))?;
     let audit = api_arguments.audit(clock.clone())?;
@@ -100,6 +103,7 @@ async fn run(settings: ServerSettings) -> Result<()> {
     let iam = Arc::new(IamLink::new(certificates.clone(), clock.clone()));
     let mut server_options = api_arguments.server_options(audit, SecretsKeys::new(encryption, store.clone(), clock.clone()));
     server_options.extension = Some(iam.clone());
+    server_options.behind = Some(behind);
     let kinds = Arc::new(Kinds::new(api_builtins::BUILTINS));
     let shown = Shown::new(&certificates)?;
     server_options.front_proxy = Some(FrontProxy::new(certificates.front_proxy_ca.certificate_pem().to_owned(), shown.front_proxy.clone()));

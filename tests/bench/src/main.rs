@@ -1,5 +1,6 @@
 //! Measures the budgets of the design, prints them as a table and writes them as JSON.
 mod api;
+mod aside;
 mod balancer;
 mod bare;
 mod figure;

@@ -10,7 +10,7 @@ const SERVICE_ACCOUNT: &str = "system:serviceaccount:";
 #[derive(Clone, Debug)]
 pub struct Flow {
     pub(crate) schema: Arc<FlowSchema>,
-    pub(crate) level_uid: String,
+    pub(crate) level_uid: Arc<str>,
     limited: bool,
     distinguisher: String,
 }
@@ -35,6 +35,11 @@ impl Flow {
     /// Whether its level has so many seats and no more.
     pub fn is_limited(&self) -> bool {
         self.limited
+    }
+
+    /// Whom its schema tells apart by it: a user, a namespace, or nobody.
+    pub fn distinguisher(&self) -> &str {
+        &self.distinguisher
     }
 
     /// What decides which queues it may wait in.

@@ -104,7 +104,7 @@ pub(crate) struct NonResourceRule {
 /// A level's shares; what they come to in seats depends on all levels.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct PriorityLevel {
-    pub uid: String,
+    pub uid: Arc<str>,
     /// `None`: its requests wait for nobody.
     pub limited: Option<Limited>,
     /// Seats that an exempt level's share takes from the others.
@@ -159,9 +159,9 @@ impl Configuration {
     /// What is in force where these objects are; objects that don't parse are none, which validation keeps from being stored.
     pub fn of<'a>(schemas: impl IntoIterator<Item = &'a Value>, levels: impl IntoIterator<Item = &'a Value>) -> Self {
         let mut levels: BTreeMap<String, PriorityLevel> = levels.into_iter().filter_map(level).collect();
-        levels.entry(EXEMPT.into()).or_insert_with(|| PriorityLevel { uid: String::new(), limited: None, exempt_shares: 0 });
+        levels.entry(EXEMPT.into()).or_insert_with(|| PriorityLevel { uid: Arc::default(), limited: None, exempt_shares: 0 });
         let catch_all = Limited { nominal_concurrency_shares: 5, ..Limited::default() };
-        levels.entry(CATCH_ALL.into()).or_insert_with(|| PriorityLevel { uid: String::new(), limited: Some(catch_all), exempt_shares: 0 });
+        levels.entry(CATCH_ALL.into()).or_insert_with(|| PriorityLevel { uid: Arc::default(), limited: Some(catch_all), exempt_shares: 0 });
         let mut schemas: Vec<FlowSchema> = schemas.into_iter().filter_map(schema).collect();
         for mandatory in mandatory().iter().filter_map(schema) {
             if !schemas.iter().any(|schema| schema.name == mandatory.name) {
@@ -201,7 +201,7 @@ fn level(object: &Value) -> Option<(String, PriorityLevel)> {
         _ => None,
     };
     let shares = spec.pointer("/exempt/nominalConcurrencyShares").and_then(Value::as_u64).unwrap_or_default();
-    Some((name, PriorityLevel { uid, limited, exempt_shares: u32::try_from(shares).unwrap_or(u32::MAX) }))
+    Some((name, PriorityLevel { uid: uid.into(), limited, exempt_shares: u32::try_from(shares).unwrap_or(u32::MAX) }))
 }
 
 fn mandatory() -> [Value; 2] {

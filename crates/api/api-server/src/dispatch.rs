@@ -8,7 +8,7 @@ use crate::metrics::Counted;
 use crate::query::Query;
 use crate::request_record::{RequestRecord, path_attributes};
 use crate::route::{ResourceRoute, Route, Target};
-use crate::server::{ApiServer, ArrivedAt, AskedFor, PeerAddress, Requester};
+use crate::server::{ApiServer, Requester, Sender};
 use crate::{compress, discovery, errors, health, impersonate, inflight, openapi, protobuf, special};
 use api_auth::{Attributes, AuthError, Decision, PeerCertificate, User, forbidden};
 use api_meta::{CA_PATH, ClusterName, NODE_CONFIG_PATH, Status, TUNNEL_PATH};
@@ -67,11 +67,12 @@ impl ApiServer {
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
         let query = Query::parse(parts.uri.query().unwrap_or_default());
-        let arrived = match parts.extensions.get::<ArrivedAt>().and_then(|at| self.tenants.at(at.0)) {
+        let connection = Sender::connection(parts);
+        let arrived = match connection.and_then(|connection| self.tenants.at(connection.arrived)) {
             // An address of a cluster that is gone means no other.
             Some(None) => return Err(Status::unauthorized()),
             Some(cluster) => cluster,
-            None => parts.extensions.get::<AskedFor>().and_then(|name| self.tenants.meant_by(&name.0)),
+            None => connection.and_then(|connection| self.tenants.meant_by(connection.name.as_deref()?)),
         };
         // A node of the host looks at all clusters whose pods it may run.
         let (across, place) = match parts.uri.path().strip_prefix(ACROSS) {
@@ -96,11 +97,11 @@ impl ApiServer {
                 Some((_, open)) => *open,
                 None => route.target == Target::Path && (health::is_open(&route.path) || route.path == CA_PATH),
             };
-        let counted = match &route.target {
-            Target::Resource(resource) => self.counted(&route.cluster, &resource.group, &resource.version, &resource.resource, &resource.subresource),
-            Target::Path => Counted::Not,
+        let (kind, counted) = match &route.target {
+            Target::Resource(resource) => self.counted(&route.cluster, resource),
+            Target::Path => (None, Counted::Not),
         };
-        record.routed(&route, &parts.method, parts, counted);
+        record.routed(&route, parts, kind.as_ref(), counted);
         let user = match self.authenticate(&route.cluster, parts, open, record).await {
             Ok(user) => user,
             Err(refusal) => {
@@ -128,8 +129,12 @@ impl ApiServer {
         if !Arc::ptr_eq(&sender, &user) {
             record.impersonated(&user);
         }
+        let flow = self.flow(&route, &user, &parts.method, tenant.is_some());
+        if let Some(connection) = Sender::connection(parts) {
+            connection.payer.becomes(flow.as_ref());
+        }
         if !record.is_long_running() {
-            match self.seat(&route, &query, &user, &parts.method, tenant.is_some()).await {
+            match self.seat(&route, &query, &user, &parts.method, (flow, tenant.is_some())).await {
                 Some(place) => record.hold(place),
                 None => return Ok(inflight::too_many()),
             }
@@ -144,8 +149,8 @@ impl ApiServer {
                 }
                 if let Some((extension, _)) = extended {
                     let incoming = incoming.take().ok_or_else(|| Status::internal("the request's body is gone"))?;
-                    let body = read_body(parts, incoming).await?;
-                    let peer = parts.extensions.get::<PeerAddress>().map_or_else(|| user.username.clone(), |peer| peer.0.ip().to_string());
+                    let body = read_body(&parts.headers, incoming).await?;
+                    let peer = Sender::connection(parts).map_or_else(|| user.username.clone(), |connection| connection.peer.ip().to_string());
                     let (code, value) = extension.answer(&user, &peer, &parts.method, &route.path, &body).await;
                     return Ok(body::json(StatusCode::from_u16(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR), &value));
                 }
@@ -177,14 +182,14 @@ impl ApiServer {
                     user: &user,
                     route: resource,
                     query: &query,
-                    headers: &parts.headers.clone(),
+                    headers: &std::mem::take(&mut parts.headers),
                     now: self.clock.now(),
                     warnings: Default::default(),
                     record,
                 };
                 let incoming = incoming.take().ok_or_else(|| Status::internal("the request's body is gone"))?;
                 // On the heap, as it is large and would be moved into each wrapper.
-                let handled = Box::pin(self.resource(&context, parts, incoming));
+                let handled = Box::pin(self.resource(&context, kind, parts, incoming));
                 let handled = match &tenant {
                     Some(tenant) => tenant.limits.paced(handled).left_future(),
                     None => handled.right_future(),
@@ -214,7 +219,7 @@ impl ApiServer {
 
     /// Who sent the request. Nobody in particular is let in only where it is `open`.
     async fn authenticate(self: &Arc<Self>, cluster: &ClusterName, parts: &Parts, open: bool, record: &RequestRecord) -> Result<Arc<User>, Status> {
-        let certificate = match parts.extensions.get::<Requester>() {
+        let certificate = match Sender::of(parts).map(|sender| &sender.requester) {
             Some(Requester::Component(user)) => return Ok(user.clone()),
             Some(Requester::Peer { certificate }) => certificate.as_ref(),
             None => None,
@@ -340,25 +345,26 @@ impl ApiServer {
     }
 
     /// The kind a request is about. One that is not known may be of a definition this server has not heard of yet.
-    async fn kind(&self, cluster: &ClusterName, route: &ResourceRoute) -> Result<crate::Kind, Status> {
-        let find = || self.kinds.find(cluster, &route.group, &route.version, &route.resource);
-        if let Some(kind) = find() {
+    async fn kind(&self, cluster: &ClusterName, route: &ResourceRoute, known: Option<crate::Kind>) -> Result<crate::Kind, Status> {
+        if let Some(kind) = known {
             return Ok(kind);
         }
         self.look_for_definition(cluster, &route.group, &route.resource).await?;
-        find().ok_or_else(Status::no_such_resource)
+        self.kinds.find(cluster, &route.group, &route.version, &route.resource).ok_or_else(Status::no_such_resource)
     }
 
-    async fn resource<B>(self: &Arc<Self>, context: &Context<'_>, parts: &mut Parts, incoming: B) -> Result<Answer, Status>
+    /// `known`: the kind, if this server has heard of it. The headers are in the context.
+    async fn resource<B>(self: &Arc<Self>, context: &Context<'_>, known: Option<crate::Kind>, parts: &mut Parts, incoming: B) -> Result<Answer, Status>
     where
         B: http_body::Body<Data = Bytes> + Send + 'static,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
         let route = context.route;
-        let kind = match self.kind(context.cluster, route).await {
+        let kind = match self.kind(context.cluster, route, known).await {
             Ok(kind) => kind,
             Err(unknown) => {
                 let backend = self.aggregation.find(context.cluster, &route.group, &route.version).filter(|_| !context.across).ok_or(unknown)?;
+                parts.headers = context.headers.clone();
                 return Box::pin(self.forward(&backend, context.user, parts, incoming)).await;
             }
         };
@@ -393,13 +399,15 @@ impl ApiServer {
         }
         if let Some(special) = subresource.as_ref().filter(|s| matches!(s.kind, SubresourceKind::Special)) {
             if special::is_stream(route) {
+                parts.headers = context.headers.clone();
                 return Box::pin(self.node_stream(context, parts, incoming)).await;
             }
             if special.name == "proxy" {
+                parts.headers = context.headers.clone();
                 return Box::pin(self.proxy(context, parts, incoming)).await;
             }
-            let body = read_body(parts, incoming).await?;
-            context.record.request_body(&parts.headers, route.verb, &body);
+            let body = read_body(context.headers, incoming).await?;
+            context.record.request_body(context.headers, route.verb, &body);
             return Box::pin(self.special(context, &kind, special, &body)).await;
         }
         if kind.computed() {
@@ -412,8 +420,8 @@ impl ApiServer {
             "get" if subresource.as_ref().is_none_or(|s| matches!(s.kind, SubresourceKind::Part(_))) => return self.get(context, &kind).await,
             _ => {}
         }
-        let body = read_body(parts, incoming).await?;
-        context.record.request_body(&parts.headers, route.verb, &body);
+        let body = read_body(context.headers, incoming).await?;
+        context.record.request_body(context.headers, route.verb, &body);
         if special::is_review(route) {
             return Box::pin(self.review(context, &kind, &body)).await;
         }
@@ -431,7 +439,7 @@ impl ApiServer {
 
 /// Whether a part of this process asks.
 fn is_component(parts: &Parts) -> bool {
-    matches!(parts.extensions.get::<Requester>(), Some(Requester::Component(_)))
+    Sender::of(parts).is_some_and(|sender| matches!(sender.requester, Requester::Component(_)))
 }
 
 /// What others verify tokens by: public, and good for an hour.

@@ -180,28 +180,27 @@ impl Place {
 }
 
 impl ApiServer {
-    /// The request's place among those that are served; `None` for one too many. What this server's parts do for a cluster is sorted by
-    /// who they are, what a cluster's own users do by the cluster.
-    pub(crate) async fn seat(&self, route: &Route, query: &Query, user: &User, method: &Method, of_tenant: bool) -> Option<Place> {
+    /// The flow that a request is of. What this server's parts do for a cluster is sorted by who they are, what a cluster's own users
+    /// do by the cluster.
+    pub(crate) fn flow(&self, route: &Route, user: &User, method: &Method, of_tenant: bool) -> Option<Flow> {
+        let Turnstile::Fair { fairness, .. } = &*self.turnstile else { return None };
+        let cluster;
+        let user = if of_tenant {
+            cluster = User::authenticated(route.cluster.as_str(), [VIRTUAL_CLUSTERS.to_owned(), AUTHENTICATED.to_owned()]);
+            &cluster
+        } else {
+            user
+        };
+        match &route.target {
+            Target::Resource(resource) => fairness.classify(&resource.attributes(&route.cluster, user, special::verb(resource))),
+            Target::Path => fairness.classify(&request_record::path_attributes(route, user, &method.as_str().to_ascii_lowercase())),
+        }
+    }
+
+    /// The request's place among those that are served; `None` for one too many.
+    pub(crate) async fn seat(&self, route: &Route, query: &Query, user: &User, method: &Method, (flow, of_tenant): (Option<Flow>, bool)) -> Option<Place> {
         let changes = !matches!(*method, Method::GET | Method::HEAD);
         let privileged = !of_tenant && user.in_group(api_auth::MASTERS);
-        let classify = |fairness: &Fairness| {
-            let cluster;
-            let user = if of_tenant {
-                cluster = User::authenticated(route.cluster.as_str(), [VIRTUAL_CLUSTERS.to_owned(), AUTHENTICATED.to_owned()]);
-                &cluster
-            } else {
-                user
-            };
-            match &route.target {
-                Target::Resource(resource) => fairness.classify(&resource.attributes(&route.cluster, user, special::verb(resource))),
-                Target::Path => fairness.classify(&request_record::path_attributes(route, user, &method.as_str().to_ascii_lowercase())),
-            }
-        };
-        let flow = match &*self.turnstile {
-            Turnstile::Fair { fairness, .. } => classify(fairness),
-            Turnstile::Limits => None,
-        };
         // Who waits for nobody is not worth an estimate.
         let flow = match flow {
             Some(flow) if flow.is_limited() => Some((flow, self.cost(route, query).await)),

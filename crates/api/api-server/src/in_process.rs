@@ -1,6 +1,6 @@
 //! InProcess: the server as a tower service, for components of this process. No network, same pipeline.
 use crate::body::{self, Body};
-use crate::server::{ApiServer, Requester};
+use crate::server::{ApiServer, Requester, Sender};
 use api_auth::User;
 use api_meta::{ClusterName, Status};
 use bytes::Bytes;
@@ -16,12 +16,12 @@ use std::task::{Context, Poll};
 pub struct InProcess {
     server: Arc<ApiServer>,
     cluster: ClusterName,
-    user: Arc<User>,
+    sender: Arc<Sender>,
 }
 
 impl InProcess {
     pub fn new(server: Arc<ApiServer>, cluster: ClusterName, user: Arc<User>) -> Self {
-        Self { server, cluster, user }
+        Self { server, cluster, sender: Arc::new(Sender { requester: Requester::Component(user), connection: None }) }
     }
 }
 
@@ -39,7 +39,7 @@ where
     }
 
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
-        let Self { server, cluster, user } = self.clone();
+        let Self { server, cluster, sender } = self.clone();
         if !cluster.is_root() {
             let path = request.uri().path_and_query().map_or("/", |p| p.as_str());
             match format!("/clusters/{cluster}{path}").parse::<Uri>() {
@@ -48,7 +48,7 @@ where
                 Err(error) => return Box::pin(async move { Ok(body::failure(&Status::bad_request(format!("the path can't be asked for: {error}")))) }),
             }
         }
-        request.extensions_mut().insert(Requester::Component(user));
+        request.extensions_mut().insert(sender);
         Box::pin(async move { Ok(server.handle(request).await) })
     }
 }

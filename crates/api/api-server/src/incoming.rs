@@ -2,7 +2,7 @@
 use crate::errors;
 use api_meta::Status;
 use bytes::{Bytes, BytesMut};
-use http::{header, request::Parts};
+use http::{HeaderMap, header};
 use http_body_util::BodyExt;
 use std::pin::pin;
 use std::time::Duration;
@@ -13,13 +13,13 @@ pub const BODY_LIMIT: usize = 3 << 20;
 const DRAIN_LIMIT: usize = 64 << 20;
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 
-pub async fn read_body<B>(parts: &Parts, incoming: B) -> Result<Bytes, Status>
+pub async fn read_body<B>(headers: &HeaderMap, incoming: B) -> Result<Bytes, Status>
 where
     B: http_body::Body<Data = Bytes>,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     let mut incoming = pin!(incoming);
-    let announced = parts.headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+    let announced = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
     let mut body = BytesMut::with_capacity(announced.unwrap_or(0).min(BODY_LIMIT));
     loop {
         let data = match incoming.frame().await.map(|frame| frame.map(http_body::Frame::into_data)) {

@@ -1,10 +1,12 @@
 //! The HTTPS listener: TLS, HTTP/1.1 and HTTP/2, graceful end.
-use crate::server::{ApiServer, ArrivedAt, AskedFor, PeerAddress, Requester};
+use crate::server::{ApiServer, Connection, Requester, Sender};
+use crate::shares::{OnAccount, Payer};
 use api_auth::PeerCertificate;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use std::convert::Infallible;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
@@ -30,15 +32,24 @@ pub(crate) struct Door {
 }
 
 impl Door {
-    /// Serves one connection to its end.
-    pub async fn enter<S>(&self, server: Arc<ApiServer>, stream: S, peer: PeerAddress, arrived: ArrivedAt)
+    /// Serves one connection to its end, on the account of whoever asks by it.
+    pub async fn enter<S>(self, server: Arc<ApiServer>, stream: S, peer: SocketAddr, arrived: IpAddr)
+    where
+        S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Send + Unpin + 'static,
+    {
+        let payer = Payer::new(server.shares.clone(), peer.ip());
+        payer.clone().drive(self.serve(server, stream, (peer, arrived, payer))).await;
+    }
+
+    async fn serve<S>(self, server: Arc<ApiServer>, stream: S, (peer, arrived, payer): (SocketAddr, IpAddr, Arc<Payer>))
     where
         S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Send + Unpin + 'static,
     {
         let Ok(Ok(stream)) = tokio::time::timeout(HANDSHAKE_TIMEOUT, self.acceptor.accept(stream)).await else { return };
         let certificate = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first()).map(|der| PeerCertificate::new(der));
-        let name = stream.get_ref().1.server_name().map(|name| AskedFor(name.into()));
-        connection(server, stream, (Requester::Peer { certificate }, peer, arrived, name), self.graceful.clone()).await;
+        let name = stream.get_ref().1.server_name().map(Into::into);
+        let connection = Connection { peer, arrived, name, payer };
+        requests(server, stream, Requester::Peer { certificate }, connection, self.graceful).await;
     }
 }
 
@@ -68,9 +79,9 @@ pub async fn serve(server: Arc<ApiServer>, listener: TcpListener, tls: Arc<rustl
             tracing::debug!(%error, "the connection is already gone");
             continue;
         }
-        let Ok(arrived) = stream.local_addr().map(|address| ArrivedAt(address.ip())) else { continue };
+        let Ok(arrived) = stream.local_addr().map(|address| address.ip()) else { continue };
         let (server, door) = (server.clone(), door.clone());
-        connections.spawn(async move { door.enter(server, stream, PeerAddress(peer), arrived).await });
+        connections.spawn(door.enter(server, stream, peer, arrived));
     }
     drop(listener);
     graceful.cancel();
@@ -80,25 +91,18 @@ pub async fn serve(server: Arc<ApiServer>, listener: TcpListener, tls: Arc<rustl
     }
 }
 
-type Sender = (Requester, PeerAddress, ArrivedAt, Option<AskedFor>);
-
-async fn connection<S>(server: Arc<ApiServer>, stream: S, (requester, peer, arrived, name): Sender, graceful: CancellationToken)
+async fn requests<S>(server: Arc<ApiServer>, stream: S, requester: Requester, connection: Connection, graceful: CancellationToken)
 where
     S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Send + Unpin + 'static,
 {
+    let streams = OnAccount(connection.payer.clone());
+    let sender = Arc::new(Sender { requester, connection: Some(connection) });
     let service = service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
-        let (server, requester) = (server.clone(), requester.clone());
-        if let Some(name) = &name {
-            request.extensions_mut().insert(name.clone());
-        }
-        async move {
-            request.extensions_mut().insert(requester);
-            request.extensions_mut().insert(peer);
-            request.extensions_mut().insert(arrived);
-            Ok::<_, Infallible>(server.handle(request).await)
-        }
+        let server = server.clone();
+        request.extensions_mut().insert(sender.clone());
+        async move { Ok::<_, Infallible>(server.handle(request).await) }
     });
-    let mut builder = Builder::new(TokioExecutor::new());
+    let mut builder = Builder::new(streams);
     builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT).max_buf_size(HEADER_LIMIT);
     builder
         .http2()

@@ -1,9 +1,10 @@
 //! Metrics of the API server, by upstream's names.
 use crate::ApiServer;
 use crate::body::{self, Answer};
-use crate::route::{Route, Target};
+use crate::kinds::Kind;
+use crate::route::{ResourceRoute, Route, Target};
 use api_meta::{ClusterName, Status};
-use api_resource::Names;
+use api_resource::{Names, Text};
 use http::{HeaderValue, Method, StatusCode, header, request::Parts};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
@@ -19,15 +20,17 @@ use telemetry::metrics;
 /// Upstream's buckets of request durations, in seconds.
 const DURATIONS: [f64; 23] = [0.005, 0.025, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0, 1.25, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0, 15.0, 20.0, 30.0, 45.0, 60.0];
 
+const NONE: Text = Text::Borrowed("");
+
 /// What a request is counted by. Only what exists is, so that nobody can make up labels.
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 pub struct RequestLabels {
     verb: &'static str,
     dry_run: &'static str,
-    group: String,
-    version: String,
-    resource: String,
-    subresource: String,
+    group: Text,
+    version: Text,
+    resource: Text,
+    subresource: &'static str,
     scope: &'static str,
     component: &'static str,
 }
@@ -42,10 +45,10 @@ struct AnswerLabels {
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct LongRunningLabels {
     verb: &'static str,
-    group: String,
-    version: String,
-    resource: String,
-    subresource: String,
+    group: Text,
+    version: Text,
+    resource: Text,
+    subresource: &'static str,
     scope: &'static str,
     component: &'static str,
 }
@@ -89,20 +92,20 @@ pub enum Counted {
 
 impl RequestLabels {
     /// `None` where the kind, or the path, is not one of the server's.
-    pub fn of(route: &Route, method: &Method, parts: &Parts, counted: Counted) -> Option<Self> {
+    pub fn of(route: &Route, parts: &Parts, kind: Option<&Kind>, counted: Counted) -> Option<Self> {
         let dry_run = if parts.uri.query().is_some_and(|query| query.contains("dryRun=All")) { "All" } else { "" };
         let empty = Self {
-            verb: method_label(method)?,
+            verb: method_label(&parts.method)?,
             dry_run,
-            group: String::new(),
-            version: String::new(),
-            resource: String::new(),
-            subresource: String::new(),
+            group: NONE,
+            version: NONE,
+            resource: NONE,
+            subresource: "",
             scope: "",
             component: "apiserver",
         };
         let Target::Resource(resource) = &route.target else {
-            return Some(Self { subresource: known_path(&route.path)?.to_owned(), ..empty });
+            return Some(Self { subresource: known_path(&route.path)?, ..empty });
         };
         let verb = match resource.verb {
             _ if matches!(resource.subresource.as_str(), "exec" | "attach" | "portforward" | "proxy") => "CONNECT",
@@ -118,10 +121,11 @@ impl RequestLabels {
             _ if !resource.namespace.is_empty() => "namespace",
             _ => "cluster",
         };
-        let (group, version, subresource) = (resource.group.clone(), resource.version.clone(), resource.subresource.clone());
+        let (names, subresource) = (kind?.names(), kind?.subresource(&resource.subresource).map_or("", |subresource| subresource.name));
+        let (group, version) = (names.group.clone(), names.version.clone());
         match counted {
-            Counted::ByName => Some(Self { verb, scope, group, version, resource: resource.resource.clone(), subresource, ..empty }),
-            Counted::Together => Some(Self { verb, scope, resource: OF_VIRTUAL_CLUSTERS.to_owned(), ..empty }),
+            Counted::ByName => Some(Self { verb, scope, group, version, resource: names.plural.clone(), subresource, ..empty }),
+            Counted::Together => Some(Self { verb, scope, resource: Text::Borrowed(OF_VIRTUAL_CLUSTERS), ..empty }),
             Counted::Not => None,
         }
     }
@@ -232,15 +236,25 @@ impl Metrics {
 }
 
 impl ApiServer {
-    pub(crate) fn counted(&self, cluster: &ClusterName, group: &str, version: &str, resource: &str, subresource: &str) -> Counted {
-        let known_in = |cluster: &ClusterName| {
-            self.kinds.find(cluster, group, version, resource).is_some_and(|kind| subresource.is_empty() || kind.subresource(subresource).is_some())
+    /// The kind that a request is about, if it is known, and how the request is counted.
+    pub(crate) fn counted(&self, cluster: &ClusterName, route: &ResourceRoute) -> (Option<Kind>, Counted) {
+        let find = |cluster| self.kinds.find(cluster, &route.group, &route.version, &route.resource);
+        let has = |kind: &Kind| route.subresource.is_empty() || kind.subresource(&route.subresource).is_some();
+        let kind = find(cluster);
+        let counted = match &kind {
+            Some(kind) if !has(kind) => Counted::Not,
+            Some(kind) => self.counted_kind(cluster, kind),
+            None => Counted::Not,
         };
-        match known_in(&ClusterName::root()) {
-            true => Counted::ByName,
-            false if !cluster.is_root() && known_in(cluster) => Counted::Together,
-            false => Counted::Not,
-        }
+        (kind, counted)
+    }
+
+    /// How requests for a kind of this cluster are counted.
+    pub(crate) fn counted_kind(&self, cluster: &ClusterName, kind: &Kind) -> Counted {
+        let names = kind.names();
+        let everybodys = cluster.is_root() || matches!(kind, Kind::Builtin(_));
+        let known = everybodys || self.kinds.find(&ClusterName::root(), &names.group, &names.version, &names.plural).is_some();
+        if known { Counted::ByName } else { Counted::Together }
     }
 
     /// `/metrics`: of the API server, of the process and its parts.

@@ -3,15 +3,16 @@ use crate::ApiServer;
 use crate::audit::{Arrival, Draft, Stage};
 use crate::body::{Answer, Body};
 use crate::fairness::Place;
+use crate::kinds::Kind;
 use crate::metrics::{Counted, RequestLabels};
 use crate::negotiate;
 use crate::route::{ResourceRoute, Route, Target};
-use crate::server::{PeerAddress, Requester};
+use crate::server::Sender;
 use crate::special;
 use crate::tenants::TenantPermit;
 use api_auth::{Attributes, Decision, User};
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, header, request::Parts};
+use http::{HeaderMap, HeaderValue, header, request::Parts};
 use http_body_util::BodyExt;
 use jiff::Timestamp;
 use parking_lot::Mutex;
@@ -51,13 +52,13 @@ impl RequestRecord {
     }
 
     /// What is asked for, and how it is counted.
-    pub fn routed(&self, route: &Route, method: &Method, parts: &Parts, counted: Counted) {
+    pub fn routed(&self, route: &Route, parts: &Parts, kind: Option<&Kind>, counted: Counted) {
         let mut state = self.state.lock();
         if let Target::Resource(resource) = &route.target {
             state.verb = resource.verb;
             state.long_running = is_long_running(resource);
         }
-        state.labels = RequestLabels::of(route, method, parts, counted);
+        state.labels = RequestLabels::of(route, parts, kind, counted);
     }
 
     pub fn is_watch(&self) -> bool {
@@ -212,11 +213,11 @@ fn source_ips(parts: &Parts) -> Vec<String> {
     if all.is_empty() {
         all = ips(text("x-real-ip"));
     }
-    let peer = match (parts.extensions.get::<PeerAddress>(), parts.extensions.get::<Requester>()) {
-        (Some(PeerAddress(address)), _) => Some(address.ip().to_canonical().to_string()),
-        (None, Some(Requester::Component(_))) => Some("127.0.0.1".to_owned()),
-        _ => None,
-    };
+    // A component of this process is on this machine.
+    let peer = Sender::of(parts).map(|sender| match &sender.connection {
+        Some(connection) => connection.peer.ip().to_canonical().to_string(),
+        None => "127.0.0.1".to_owned(),
+    });
     if let Some(peer) = peer.filter(|peer| all.last() != Some(peer)) {
         all.push(peer);
     }

@@ -12,6 +12,7 @@ use crate::measure::Samples;
 use crate::metrics::Metrics;
 use crate::policy::{self, Policy};
 use crate::server_options::ServerOptions;
+use crate::shares::{Payer, Shares};
 use crate::tenants::Tenants;
 use crate::work::WorkFigures;
 use api_admission::AdmissionChain;
@@ -27,27 +28,43 @@ use std::sync::atomic::AtomicBool;
 use store::Store;
 use tokio_util::sync::CancellationToken;
 
-/// Who sent a request, as far as the connection tells. Set by the listener, or in-process by `bin`;
-/// a client can't set it.
+/// Who sent a request, as far as the connection tells.
 #[derive(Clone, Debug)]
-pub enum Requester {
+pub(crate) enum Requester {
     /// A TLS peer, with its verified certificate if it sent one.
     Peer { certificate: Option<PeerCertificate> },
     /// A component of this process, acting as this user. It is authorized like anybody.
     Component(Arc<User>),
 }
 
-/// Where a TLS peer is. Set by the listener.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct PeerAddress(pub std::net::SocketAddr);
+/// What is known of a request by the way it came.
+pub(crate) struct Sender {
+    pub requester: Requester,
+    /// The connection; `None` for a component of this process.
+    pub connection: Option<Connection>,
+}
 
-/// The address of this machine a TLS peer has connected to. Set by the listener.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct ArrivedAt(pub IpAddr);
+/// What is known of a connection.
+pub(crate) struct Connection {
+    pub peer: std::net::SocketAddr,
+    /// The address of this machine that the peer has connected to.
+    pub arrived: IpAddr,
+    /// The TLS name that the peer has asked for.
+    pub name: Option<Box<str>>,
+    pub payer: Arc<Payer>,
+}
 
-/// The TLS name that a peer has asked for. Set by the listener.
-#[derive(Clone, Debug)]
-pub(crate) struct AskedFor(pub Arc<str>);
+impl Sender {
+    /// A client can't set it.
+    pub fn of(parts: &http::request::Parts) -> Option<&Self> {
+        parts.extensions.get::<Arc<Self>>().map(|sender| &**sender)
+    }
+
+    /// The connection that a request came by.
+    pub fn connection(parts: &http::request::Parts) -> Option<&Connection> {
+        Self::of(parts)?.connection.as_ref()
+    }
+}
 
 /// How the server reaches the nodes' streaming servers.
 #[derive(Clone)]
@@ -123,6 +140,7 @@ pub struct ApiServer {
     pub(crate) inflight: Arc<Inflight>,
     pub(crate) turnstile: Arc<Turnstile>,
     pub(crate) work: Arc<WorkFigures>,
+    pub(crate) shares: Arc<Shares>,
     pub(crate) metrics: Metrics,
     /// Whether what must exist before anybody is served exists (`/readyz`).
     pub(crate) ready: AtomicBool,
@@ -152,6 +170,7 @@ impl ApiServer {
             Ok(seats) if options.priority_and_fairness && seats > 0 => Turnstile::fair(seats, options.request_timeout, clock.clone()),
             _ => Turnstile::Limits,
         });
+        let shares = Shares::new(options.behind.clone(), clock.clone());
         let (aggregation, found) = Aggregation::new();
         let policy = policy::follow(store.clone(), &authorizer, admission.registry(), &turnstile, &aggregation, shutdown.clone()).await?;
         let definitions = custom::load(&*store, &kinds).await?;
@@ -180,6 +199,7 @@ impl ApiServer {
             inflight: Inflight::new(options.max_reads, options.max_changes),
             turnstile,
             work: Arc::default(),
+            shares,
             metrics: Metrics::new(),
             options,
             tenants: tenancy.tenants.clone(),

@@ -8,6 +8,7 @@ use serde_json::Value;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::runtime::Handle;
 
 /// Seals Secrets in the store, for who asks about it or wants new keys.
 #[async_trait]
@@ -65,6 +66,8 @@ pub struct ServerOptions {
     pub extend_tokens: bool,
     /// The longest life of a ServiceAccount's token (`service-account-max-token-expiration`).
     pub longest_token: Option<Duration>,
+    /// Threads that give way to all others, for connections that have taken more than their share; without them all are served alike.
+    pub behind: Option<Handle>,
 }
 
 impl Default for ServerOptions {
@@ -84,6 +87,7 @@ impl Default for ServerOptions {
             least_watch: Duration::from_secs(1800),
             extend_tokens: true,
             longest_token: None,
+            behind: None,
         }
     }
 }

@@ -3,7 +3,7 @@
 //! The address means the cluster only where the server runs. On other nodes the agent listens there, and brings each
 //! connection here inside one of its own; what comes through is TLS between the pod and this server.
 use crate::body::{self, Answer};
-use crate::server::{ApiServer, ArrivedAt, PeerAddress};
+use crate::server::{ApiServer, Sender};
 use api_meta::{ClusterName, Status, TUNNEL_PROTOCOL};
 use bytes::Bytes;
 use http::{HeaderValue, Request, StatusCode, header, request::Parts};
@@ -21,12 +21,12 @@ impl ApiServer {
         let address = self.tenants.get(cluster).and_then(|tenant| self.tenants.address(tenant.number));
         let address = address.ok_or_else(|| Status::bad_request("the cluster has no address of its own"))?;
         let door = self.door.get().cloned().ok_or_else(|| Status::service_unavailable("the server does not serve yet"))?;
-        let peer = parts.extensions.get::<PeerAddress>().copied().ok_or_else(|| Status::bad_request("a tunnel needs a connection"))?;
+        let peer = Sender::connection(parts).ok_or_else(|| Status::bad_request("a tunnel needs a connection"))?.peer;
         let upgrade = hyper::upgrade::on(Request::from_parts(parts.clone(), ()));
         let server = self.clone();
         door.connections.clone().spawn(async move {
             match upgrade.await {
-                Ok(upgraded) => door.enter(server, TokioIo::new(upgraded), peer, ArrivedAt(IpAddr::V4(address))).await,
+                Ok(upgraded) => door.enter(server, TokioIo::new(upgraded), peer, IpAddr::V4(address)).await,
                 Err(error) => tracing::debug!(%error, "a tunnel could not be opened"),
             }
         });

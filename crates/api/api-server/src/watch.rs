@@ -55,7 +55,7 @@ impl ApiServer {
             Err(error) => return Err(errors::from_store(error)),
         };
         let names = kind.names();
-        let counted = self.counted(context.cluster, &names.group, &names.version, &names.plural, "");
+        let counted = self.counted_kind(context.cluster, kind);
         let now = Instant::now();
         let deadline = now + Duration::from_secs(timeout);
         let watch = Watch {

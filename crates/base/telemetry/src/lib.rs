@@ -1,9 +1,11 @@
 //! Logs, one line an event on stderr, filtered by `K8SHOST_LOG`, as text or (`K8SHOST_LOG_FORMAT=json`) as JSON; and metrics.
 mod memory;
+mod priority;
 pub mod metrics;
 mod process;
 
 pub use memory::forget_start;
+pub use priority::give_way;
 
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt;

@@ -1,18 +1,17 @@
 //! A thousand virtual clusters, or another number, on one server: making, holding, starting with and taking away all of them.
 use crate::api::{Api, directory};
+use crate::aside::{Stop, aside};
 use crate::figure::{Budget, Figure, percentile};
 use crate::http1::{Http1, request};
 use crate::rows::until;
-use anyhow::{Context, Result, anyhow, ensure};
+use anyhow::{Context, Result, ensure};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use clock::{Clock, SystemClock};
 use futures::future::try_join_all;
-use nix::libc;
 use rustls::ClientConfig;
 use serde_json::{Value, json};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 /// How many clusters there are unless the environment says otherwise in [`NUMBER`].
@@ -30,7 +29,7 @@ const BUSY_CONNECTIONS: usize = 16;
 
 /// A cluster as its administrator reaches it.
 pub struct Tenant {
-    tls: Arc<ClientConfig>,
+    pub tls: Arc<ClientConfig>,
     /// What its paths begin with.
     pub place: String,
 }
@@ -211,39 +210,21 @@ async fn fill(api: &Api, tenant: &Tenant) -> Result<()> {
 /// How much slower the quiet cluster's reads are while the other one reads and writes all it can.
 async fn neighbours(api: &Api, quiet: &Arc<Tenant>, busy: &Arc<Tenant>) -> Result<(f64, String)> {
     let alone = quiet.reads(api).await?;
-    let stop = Arc::new(AtomicBool::new(false));
-    let (tenant, port, stopped) = (busy.clone(), api.server.port, stop.clone());
-    // A thread that nobody else gets afterwards.
-    let load = std::thread::spawn(move || {
-        yield_to_others()?;
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let workers = (0..BUSY_CONNECTIONS).map(|worker| rounds(port, &tenant, worker, &stopped));
-        runtime.block_on(try_join_all(workers))
-    });
+    let (tenant, port) = (busy.clone(), api.server.port);
+    let load = aside(move |stop| try_join_all((0..BUSY_CONNECTIONS).map(move |worker| rounds(port, tenant.clone(), worker, stop.clone()))));
     tokio::time::sleep(Duration::from_millis(500)).await;
     let beside = quiet.reads(api).await;
-    stop.store(true, Ordering::Relaxed);
-    let load = tokio::task::spawn_blocking(move || load.join()).await?.map_err(|_| anyhow!("the busy cluster's clients panicked"))?;
-    let (beside, done) = (beside?, load?.into_iter().sum::<usize>());
+    let done = load.end().await?.into_iter().sum::<usize>();
+    let beside = beside?;
     let detail = format!("{alone:.2} ms alone, {beside:.2} ms beside {BUSY_CONNECTIONS} connections that made {done} rounds of create, list and delete");
     Ok((beside / alone, detail))
 }
 
-/// Lets this thread run behind all others: a neighbour's clients are on machines of their own, and it is what they make the
-/// server do that is to be measured.
-fn yield_to_others() -> Result<()> {
-    const NICE: i32 = 19;
-    // SAFETY: it takes numbers and gives one; 0 is the thread that calls.
-    let failed = unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, NICE) } != 0;
-    ensure!(!failed, "the priority of a thread: {}", std::io::Error::last_os_error());
-    Ok(())
-}
-
 /// Creates, lists and deletes until it is stopped.
-async fn rounds(port: u16, busy: &Tenant, worker: usize, stop: &AtomicBool) -> Result<usize> {
+async fn rounds(port: u16, busy: Arc<Tenant>, worker: usize, stop: Stop) -> Result<usize> {
     let mut connection = Http1::connect(port, &busy.tls).await?;
     let mut done = 0;
-    while !stop.load(Ordering::Relaxed) {
+    while !stop.is_asked() {
         let (maps, name) = (format!("{}/api/v1/namespaces/default/configmaps", busy.place), format!("b{worker}-{}", done % 100));
         let map = json!({ "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": name } });
         connection.exchange(&request("POST", &maps, &serde_json::to_vec(&map)?)).await?;

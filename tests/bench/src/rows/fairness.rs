@@ -1,12 +1,13 @@
 //! Fairness: a quiet tenant's reads while 200 clients of another ask for all they can (Must show 3).
 use crate::api::{Api, directory};
+use crate::aside::{Stop, aside};
 use crate::figure::{Budget, Figure};
-use crate::http1::request;
+use crate::http1::{Http1, request};
 use crate::rows::clusters::{self, Tenant};
 use anyhow::{Result, bail, ensure};
 use futures::future::try_join_all;
 use serde_json::json;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Arc;
 use std::time::Duration;
 
 const CLIENTS: usize = 200;
@@ -23,16 +24,11 @@ pub fn measure() -> Result<Vec<Figure>> {
         let (noisy, quiet) = (clusters::create(&api, 0).await?, clusters::create(&api, 1).await?);
         fill(&api, &noisy).await?;
         let alone = quiet.reads(&api).await?;
-        let stop = AtomicBool::new(false);
-        let load = try_join_all((0..CLIENTS).map(|_| misbehave(&api, &noisy, &stop)));
-        let beside = async {
-            tokio::time::sleep(Duration::from_secs(1)).await;
-            let beside = quiet.reads(&api).await;
-            stop.store(true, Ordering::Relaxed);
-            beside
-        };
-        let (answered, beside) = tokio::join!(load, beside);
-        let (served, refused) = answered?.into_iter().fold((0, 0), |(served, refused), (good, bad)| (served + good, refused + bad));
+        let port = api.server.port;
+        let load = aside(move |stop| try_join_all((0..CLIENTS).map(move |_| misbehave(port, noisy.clone(), stop.clone()))));
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let beside = quiet.reads(&api).await;
+        let (served, refused) = load.end().await?.into_iter().fold((0, 0), |(served, refused), (good, bad)| (served + good, refused + bad));
         let beside = beside?;
         let detail =
             format!("{alone:.2} ms alone, {beside:.2} ms beside lists of {OBJECTS} objects, of which {served} were answered and {refused} told to come again");
@@ -57,11 +53,11 @@ async fn fill(api: &Api, tenant: &Tenant) -> Result<()> {
 }
 
 /// Lists everything again and again, and does not wait when it is told to; gives how often it was answered, and how often not.
-async fn misbehave(api: &Api, tenant: &Tenant, stop: &AtomicBool) -> Result<(usize, usize)> {
-    let mut connection = tenant.connect(api).await?;
+async fn misbehave(port: u16, tenant: Arc<Tenant>, stop: Stop) -> Result<(usize, usize)> {
+    let mut connection = Http1::connect(port, &tenant.tls).await?;
     let ask = request("GET", &format!("{}{MAPS}", tenant.place), b"");
     let (mut served, mut refused) = (0, 0);
-    while !stop.load(Ordering::Relaxed) {
+    while !stop.is_asked() {
         match connection.drain(&ask).await?.status {
             200 => served += 1,
             429 => refused += 1,
