@@ -42,6 +42,6 @@ mod volume_protection;
 
 pub use certificates::Signer;
 pub use node_ipam::NodeRanges;
-pub use run::run;
+pub use run::{roster, run};
 pub use service_account_token::TokenSigner;
 pub use settings::ControllersSettings;
