@@ -35,6 +35,7 @@ mod service_addresses;
 mod service_pods;
 mod settings;
 mod stateful_set;
+mod storage_version_migration;
 mod taint_eviction;
 mod templates;
 mod volume_binder;

@@ -2,7 +2,7 @@
 use crate::{
     ControllersSettings, attach_detach, bootstrap_token, certificates, cluster_role_aggregation, cron_job, daemon_set, deployment, disruption, endpoint_slice,
     endpoint_slice_mirroring, endpoints, ephemeral_volume, garbage_collector, horizontal_pod_autoscaler, job, namespace, node_dns, node_ipam, node_lifecycle,
-    pod_gc, replica_set, resource_quota, root_ca, service_account, service_account_token, service_addresses, stateful_set,
+    pod_gc, replica_set, resource_quota, root_ca, service_account, service_account_token, service_addresses, stateful_set, storage_version_migration,
     taint_eviction, volume_binder, volume_protection,
 };
 use controller_kit::{CancellationToken, Kit, Roster};
@@ -47,6 +47,7 @@ pub fn roster(settings: &ControllersSettings, kit: &Kit, shutdown: CancellationT
     all.add(root_ca::runner(kit, settings.root_ca_pem.clone()));
     all.add(endpoint_slice::runner(kit, settings.max_endpoints_per_slice));
     all.add(endpoints::runner(kit));
+    all.add(storage_version_migration::runner(kit));
     all.add(service_addresses::ranges::runner(kit));
     all.add(service_addresses::services::runner(kit));
     all.add(service_addresses::addresses::runner(kit));
