@@ -18,10 +18,6 @@ const QUIET: usize = 30;
 /// What is as it should be may be looked at.
 const STILL: usize = 3;
 const PAUSE: Duration = Duration::from_millis(10);
-/// After how many writes lives end. One is the hardest: nothing that is known outlives any write. In longer ones, some
-/// of what was decided together is done, and the rest must be decided again.
-const LIVES: [usize; 2] = [1, 3];
-
 /// Tells the story, and tells it again with lives that end.
 #[track_caller]
 pub fn survives_every_crash(story: &Story) {
@@ -35,7 +31,7 @@ pub fn survives_every_crash(story: &Story) {
     let silent: Vec<_> = story.of.iter().filter(|name| !by(name)).collect();
     assert!(silent.is_empty(), "{silent:?} wrote nothing in its story, but these did:\n{}", listed(&calm.writes));
     stage.rests(story, "calm00", calm.seen.last().expect("a story has steps"));
-    for allowed in LIVES {
+    for &allowed in story.lives {
         let told = stage.tell(story, &format!("lives{allowed}"), allowed, Some(&calm.seen));
         println!("{} writes in {} lives of {allowed}, {} without a crash", told.writes.len(), told.lives, calm.writes.len());
         assert!(told.lives > 1, "nobody died in lives of {allowed}");

@@ -31,6 +31,9 @@ pub struct Story {
     pub settings: ControllersSettings,
     pub clock: Arc<dyn Clock>,
     pub others: Option<Others>,
+    /// After how many writes lives end. One is the hardest: nothing that is known outlives any write. In longer ones, some
+    /// of what was decided together is done, and the rest must be decided again.
+    pub lives: &'static [usize],
 }
 
 /// Controllers beside those that every server runs.
@@ -55,7 +58,7 @@ pub fn story(of: &'static [&'static str], looks_at: &'static [&'static str], ste
     let mut settings = ControllersSettings::new("PEM");
     // Nobody renews the leases of nodes here.
     settings.node_monitor_grace_period = Duration::from_secs(86_400);
-    Story { of, steps, looks_at, but: &[], settings, clock: Arc::new(SystemClock), others: None }
+    Story { of, steps, looks_at, but: &[], settings, clock: Arc::new(SystemClock), others: None, lives: &[1, 3] }
 }
 
 pub const NODES: &str = "/api/v1/nodes";
