@@ -1,5 +1,5 @@
 //! Harness: a story told without a crash, then with a crash after every write, or every few: the end is always the same.
-use crate::mortal::{Mortal, Write, connection};
+use crate::mortal::{Mortal, Versions, Write, connection};
 use crate::state::normalized;
 use crate::story::{Step, Story, UID_OF};
 use api_client::Clients;
@@ -58,13 +58,18 @@ struct Lives<'a> {
     kubeconfig: std::path::PathBuf,
     story: &'a Story,
     allowed: usize,
+    versions: Versions,
     now: Option<Mortal>,
     told: Told,
 }
 
-impl Lives<'_> {
+impl<'a> Lives<'a> {
+    fn new(server: &Server, story: &'a Story, allowed: usize) -> Self {
+        Self { kubeconfig: server.kubeconfig(), story, allowed, versions: Versions::default(), now: None, told: Told::default() }
+    }
+
     fn begin(&mut self) {
-        self.now = Some(Mortal::start(&self.kubeconfig, self.story, self.allowed));
+        self.now = Some(Mortal::start(&self.kubeconfig, self.story, self.allowed, &self.versions));
         self.told.lives += 1;
     }
 
@@ -115,7 +120,7 @@ impl Stage {
     }
 
     fn start(&mut self, story: &Story) -> Vec<Write> {
-        let mut lives = Lives { kubeconfig: self.server.kubeconfig(), story, allowed: usize::MAX, now: None, told: Told::default() };
+        let mut lives = Lives::new(&self.server, story, usize::MAX);
         lives.begin();
         let (mut asked, mut still) = (0, 0);
         while still < QUIET {
@@ -135,7 +140,7 @@ impl Stage {
 
     #[track_caller]
     fn tell(&mut self, story: &Story, namespace: &str, allowed: usize, expected: Option<&[Value]>) -> Told {
-        let mut lives = Lives { kubeconfig: self.server.kubeconfig(), story, allowed, now: None, told: Told::default() };
+        let mut lives = Lives::new(&self.server, story, allowed);
         lives.begin();
         self.api.post("/api/v1/namespaces", &json!({"metadata": {"name": namespace, "labels": {"story": namespace}}})).ok();
         let (began, mut asked) = (Instant::now(), 0);

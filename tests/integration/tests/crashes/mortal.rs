@@ -6,8 +6,10 @@ use api_meta::ClusterName;
 use controller_kit::{CancellationToken, Kit, Roster};
 use futures::FutureExt;
 use futures::future::join_all;
-use http::{Method, Request};
+use http::{Method, Request, Response};
 use kube::client::Body;
+use serde_json::Value;
+use std::collections::HashMap;
 use std::io;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -26,10 +28,14 @@ pub struct Write {
     pub what: String,
 }
 
+/// By its path, the resourceVersion that the last write left an object at. Lives of one telling share it.
+pub type Versions = Arc<Mutex<HashMap<String, String>>>;
+
 /// Lets so many writes through, one at a time, and nothing at all after the one that would be too many.
 struct Fate {
     allowed: usize,
     made: Mutex<Vec<Write>>,
+    versions: Versions,
     /// Requests that were begun, reads among them, and those that are over.
     begun: AtomicUsize,
     ended: AtomicUsize,
@@ -39,15 +45,26 @@ struct Fate {
 }
 
 impl Fate {
-    fn new(allowed: usize) -> Self {
+    fn new(allowed: usize, versions: &Versions) -> Self {
         Self {
             allowed,
             made: Mutex::default(),
+            versions: versions.clone(),
             begun: AtomicUsize::new(0),
             ended: AtomicUsize::new(0),
             turn: tokio::sync::Mutex::default(),
             is_over: AtomicBool::new(false),
             over: Notify::new(),
+        }
+    }
+
+    /// Notes a write, unless it left the object as it was: then there is nothing that an end could come after.
+    fn note(&self, method: &Method, path: &str, answer: &[u8]) {
+        let version = serde_json::from_slice::<Value>(answer).ok().and_then(|object| Some(object["metadata"]["resourceVersion"].as_str()?.to_owned()));
+        let changes = [Method::PATCH, Method::PUT].contains(method);
+        let before = version.clone().and_then(|version| self.versions.lock().unwrap().insert(path.trim_end_matches("/status").to_owned(), version));
+        if !changes || version.is_none() || version != before {
+            self.made.lock().unwrap().push(Write { by: controller_kit::acting().unwrap_or("nobody"), what: format!("{method} {path}") });
         }
     }
 
@@ -99,14 +116,17 @@ impl Clients for MortalClients {
                     fate.end();
                     return dead();
                 }
-                let what = format!("{} {}", request.method(), request.uri().path());
+                let (method, path) = (request.method().clone(), request.uri().path().to_owned());
                 let asking = Asking::begin(&fate);
                 let answer = inner.send(request).await.map_err(tower::BoxError::from)?;
-                drop(asking);
-                if is_write && answer.status().is_success() {
-                    fate.made.lock().unwrap().push(Write { by: controller_kit::acting().unwrap_or("nobody"), what });
+                if !is_write || !answer.status().is_success() {
+                    return Ok(answer);
                 }
-                Ok(answer)
+                let (parts, body) = answer.into_parts();
+                let body = body.collect_bytes().await?;
+                drop(asking);
+                fate.note(&method, &path, &body);
+                Ok(Response::from_parts(parts, Body::from(body.to_vec())))
             }
         });
         kube::Client::new(service, "default")
@@ -129,9 +149,9 @@ pub struct Mortal {
 
 impl Mortal {
     /// They live until they have written so many times and would once more.
-    pub fn start(kubeconfig: &Path, story: &Story, allowed: usize) -> Self {
+    pub fn start(kubeconfig: &Path, story: &Story, allowed: usize, versions: &Versions) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-        let fate = Arc::new(Fate::new(allowed));
+        let fate = Arc::new(Fate::new(allowed, versions));
         let shutdown = CancellationToken::new();
         let running = {
             let _guard = runtime.enter();
