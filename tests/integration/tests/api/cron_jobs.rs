@@ -80,12 +80,12 @@ fn a_time_that_is_skipped_has_no_run_and_one_that_comes_twice_has_two() {
     let at = |day: String, time: &str| format!("{day}T{time}");
     let (before, after) = (at(day(forward, -1), "02:30:00+01:00"), at(day(forward, 1), "02:30:00+02:00"));
     moved.go_to(forward - hours(20));
-    moved.runs_at("nightly", &[before.clone()]);
+    moved.runs_at("nightly", std::slice::from_ref(&before));
     moved.runs_at("after", &[at(day(forward, -1), "03:10:00+01:00")]);
     // There is no half past two on this day.
     moved.go_to(forward + hours(6));
     moved.runs_at("after", &[at(day(forward, -1), "03:10:00+01:00"), at(day(forward, 0), "03:10:00+02:00")]);
-    assert_eq!(moved.runs("nightly"), [before.clone()]);
+    assert_eq!(moved.runs("nightly"), std::slice::from_ref(&before));
     moved.go_to(forward + hours(24));
     moved.runs_at("nightly", &[before, after]);
 

@@ -78,6 +78,9 @@ pub fn a_driver_makes_changes_and_takes_away_a_volume() -> Story {
         "volumes": [{"name": "data", "persistentVolumeClaim": {"claimName": "data"}}]}});
     let snapshot = json!({"apiVersion": "snapshot.storage.k8s.io/v1", "kind": "VolumeSnapshot", "metadata": {"name": "before"},
         "spec": {"volumeSnapshotClassName": "lightningstor", "source": {"persistentVolumeClaimName": "data"}}});
+    let by_hand = json!({"apiVersion": "snapshot.storage.k8s.io/v1", "kind": "VolumeSnapshotContent", "metadata": {"name": "NAMESPACE"},
+        "spec": {"driver": "driver.example", "deletionPolicy": "Retain", "source": {"snapshotHandle": "one"},
+            "volumeSnapshotRef": {"name": "to-come", "namespace": "NAMESPACE"}}});
     let class = json!({"metadata": {"name": "NAMESPACE"}, "provisioner": DRIVER, "volumeBindingMode": "WaitForFirstConsumer"});
     let told = story(
         &[
@@ -105,6 +108,10 @@ pub fn a_driver_makes_changes_and_takes_away_a_volume() -> Story {
             Step::Create(SNAPSHOTS, snapshot),
             Step::Create(PODS, pod),
             Step::Delete("/apis/snapshot.storage.k8s.io/v1/namespaces/NAMESPACE/volumesnapshots/before", "Background"),
+            // One that somebody made for a snapshot to come, of a driver that nobody runs.
+            Step::Create(CONTENTS, by_hand),
+            Step::Delete("/apis/snapshot.storage.k8s.io/v1/volumesnapshotcontents/NAMESPACE", "Background"),
+            Step::Patch("/apis/snapshot.storage.k8s.io/v1/volumesnapshotcontents/NAMESPACE", json!({"metadata": {"finalizers": null}})),
             // As its node would.
             Step::Delete("/api/v1/namespaces/NAMESPACE/pods/user", "Background&gracePeriodSeconds=0"),
             Step::Delete(CLAIM, "Background"),
