@@ -6,7 +6,7 @@ use api_client::Clients;
 use api_meta::ClusterName;
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
-use testkit::{Api, Ask, Connection, Server, ServerOptions};
+use testkit::{Api, Ask, Connection, Reply, Server, ServerOptions};
 
 /// Far more than anything here takes.
 const SOON: Duration = Duration::from_secs(90);
@@ -210,18 +210,27 @@ impl Stage {
         }
     }
 
+    /// On a new connection where the server has given up the one there was.
+    fn ask(&mut self, path: &str) -> Reply {
+        let ask = Ask::new("GET", path);
+        self.connection.try_send(&ask).unwrap_or_else(|_| {
+            self.connection = self.api.connection();
+            self.connection.send(&ask)
+        })
+    }
+
     fn get(&mut self, path: &str) -> Value {
-        self.connection.send(&Ask::new("GET", path)).ok()
+        self.ask(path).ok()
     }
 
     fn exists(&mut self, path: &str) -> bool {
-        self.connection.send(&Ask::new("GET", path)).code == 200
+        self.ask(path).code == 200
     }
 
     fn state(&mut self, story: &Story, namespace: &str) -> Value {
         let mut objects = Vec::new();
         for path in story.looks_at {
-            let reply = self.connection.send(&Ask::new("GET", &path.replace("NAMESPACE", namespace)));
+            let reply = self.ask(&path.replace("NAMESPACE", namespace));
             // A kind that was just defined may not be served yet.
             let list = if reply.code == 404 { Value::Null } else { reply.ok() };
             for mut object in list["items"].as_array().cloned().unwrap_or_default() {
