@@ -9,6 +9,15 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+tokio::task_local! {
+    static ACTING: &'static str;
+}
+
+/// The controller that the calling task works for: who watches over writes may ask whose they are.
+pub fn acting() -> Option<&'static str> {
+    ACTING.try_with(|name| *name).ok()
+}
+
 /// All clusters together have so many times the workers of one: many are busy at once before anybody waits for others.
 const CLUSTERS_AT_ONCE: usize = 4;
 
@@ -86,14 +95,14 @@ impl<C: Controller> Runner<C> {
             // Finished tasks are taken away here, so that the set holds live ones only.
             while working.try_join_next().is_some() {}
             let (controller, queue) = (controller.clone(), queue.clone());
-            working.spawn(async move {
+            working.spawn(ACTING.scope(controller.name(), async move {
                 let outcome = AssertUnwindSafe(work(&*controller, &queue, &key)).catch_unwind().await;
                 if outcome.is_err() {
                     tracing::error!(controller = controller.name(), %key, "a controller panicked; the key is tried again");
                     queue.retry(key.clone());
                 }
                 queue.done(&key);
-            });
+            }));
         }
         drop(listening);
         while working.join_next().await.is_some() {}

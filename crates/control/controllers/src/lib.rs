@@ -35,6 +35,7 @@ mod service_addresses;
 mod service_pods;
 mod settings;
 mod stateful_set;
+mod storage_version_migration;
 mod taint_eviction;
 mod templates;
 mod volume_binder;
@@ -42,6 +43,6 @@ mod volume_protection;
 
 pub use certificates::Signer;
 pub use node_ipam::NodeRanges;
-pub use run::run;
+pub use run::{roster, run};
 pub use service_account_token::TokenSigner;
 pub use settings::ControllersSettings;

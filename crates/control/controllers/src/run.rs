@@ -2,34 +2,21 @@
 use crate::{
     ControllersSettings, attach_detach, bootstrap_token, certificates, cluster_role_aggregation, cron_job, daemon_set, deployment, disruption, endpoint_slice,
     endpoint_slice_mirroring, endpoints, ephemeral_volume, garbage_collector, horizontal_pod_autoscaler, job, namespace, node_dns, node_ipam, node_lifecycle,
-    pod_gc, replica_set, resource_quota, root_ca, service_account, service_account_token, service_addresses, stateful_set, taint_eviction, volume_binder,
-    volume_protection,
+    pod_gc, replica_set, resource_quota, root_ca, service_account, service_account_token, service_addresses, stateful_set, storage_version_migration,
+    taint_eviction, volume_binder, volume_protection,
 };
-use controller_kit::{CancellationToken, Controller, Kit, Runner};
-use futures::future::{BoxFuture, FutureExt, join_all};
+use controller_kit::{CancellationToken, Kit, Roster};
 use k8s_openapi::api::apps::v1::ReplicaSet;
 use k8s_openapi::api::core::v1::ReplicationController;
 
 /// Runs all controllers for all clusters until `shutdown`. Must be called inside a tokio runtime.
 pub async fn run(settings: ControllersSettings, kit: Kit, shutdown: CancellationToken) {
-    let all = registered(&settings, &kit, &shutdown).all;
-    join_all(all.into_iter().map(tokio::spawn)).await;
+    roster(&settings, &kit, shutdown).run().await;
 }
 
-/// Controllers, none begun yet.
-struct Registry {
-    all: Vec<BoxFuture<'static, ()>>,
-    shutdown: CancellationToken,
-}
-
-impl Registry {
-    fn add<C: Controller>(&mut self, runner: Runner<C>) {
-        self.all.push(runner.run(self.shutdown.clone()).boxed());
-    }
-}
-
-fn registered(settings: &ControllersSettings, kit: &Kit, shutdown: &CancellationToken) -> Registry {
-    let mut all = Registry { all: Vec::new(), shutdown: shutdown.clone() };
+/// All controllers that run with these settings. Must be called inside a tokio runtime.
+pub fn roster(settings: &ControllersSettings, kit: &Kit, shutdown: CancellationToken) -> Roster {
+    let mut all = Roster::new(shutdown.clone());
     all.add(replica_set::runner::<ReplicaSet>(kit));
     all.add(replica_set::runner::<ReplicationController>(kit));
     all.add(deployment::runner(kit));
@@ -60,10 +47,11 @@ fn registered(settings: &ControllersSettings, kit: &Kit, shutdown: &Cancellation
     all.add(root_ca::runner(kit, settings.root_ca_pem.clone()));
     all.add(endpoint_slice::runner(kit, settings.max_endpoints_per_slice));
     all.add(endpoints::runner(kit));
+    all.add(storage_version_migration::runner(kit));
     all.add(service_addresses::ranges::runner(kit));
     all.add(service_addresses::services::runner(kit));
     all.add(service_addresses::addresses::runner(kit));
-    all.all.push(garbage_collector::run(kit.clone(), shutdown.clone()).boxed());
+    all.add_special(garbage_collector::NAME, garbage_collector::run(kit.clone(), shutdown));
     all.add(node_lifecycle::runner(kit, settings.node_monitor_grace_period));
     all.add(taint_eviction::runner(kit));
     all.add(pod_gc::runner(kit, settings.terminated_pod_gc_threshold));

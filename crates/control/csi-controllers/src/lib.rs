@@ -24,24 +24,26 @@ mod tests;
 
 pub use driver::{Driver, DriverSettings, Expected};
 
-use controller_kit::{CancellationToken, Kit};
-use futures::future::{BoxFuture, FutureExt, join_all};
+use controller_kit::{CancellationToken, Kit, Roster};
 
 /// Cares for a driver's volumes in all clusters until `shutdown`. Must be called inside a tokio runtime.
 ///
 /// The driver may start later, end and start again: what it can't do now is tried again.
 pub async fn run(settings: DriverSettings, kit: Kit, shutdown: CancellationToken) {
     let Some(driver) = shutdown.run_until_cancelled(Driver::connect(settings)).await else { return };
-    let stop = || shutdown.clone();
-    let all: Vec<BoxFuture<'static, ()>> = vec![
-        provisioner::runner(&kit, driver.clone()).run(stop()).boxed(),
-        deleter::runner(&kit, driver.clone()).run(stop()).boxed(),
-        attacher::runner(&kit, driver.clone()).run(stop()).boxed(),
-        resizer::runner(&kit, driver.clone()).run(stop()).boxed(),
-        modifier::runner(&kit, driver.clone()).run(stop()).boxed(),
-        capacity::runner(&kit, driver.clone()).run(stop()).boxed(),
-        snapshots::snapshotter::runner(&kit, driver.clone()).run(stop()).boxed(),
-        orphans::run(kit.clone(), driver, stop()).boxed(),
-    ];
-    join_all(all.into_iter().map(tokio::spawn)).await;
+    roster(&kit, &driver, shutdown).run().await;
+}
+
+/// All that run beside a driver. Must be called inside a tokio runtime.
+pub fn roster(kit: &Kit, driver: &Driver, shutdown: CancellationToken) -> Roster {
+    let mut all = Roster::new(shutdown.clone());
+    all.add(provisioner::runner(kit, driver.clone()));
+    all.add(deleter::runner(kit, driver.clone()));
+    all.add(attacher::runner(kit, driver.clone()));
+    all.add(resizer::runner(kit, driver.clone()));
+    all.add(modifier::runner(kit, driver.clone()));
+    all.add(capacity::runner(kit, driver.clone()));
+    all.add(snapshots::snapshotter::runner(kit, driver.clone()));
+    all.add_special("csi-orphans", orphans::run(kit.clone(), driver.clone(), shutdown));
+    all
 }

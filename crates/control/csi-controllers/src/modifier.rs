@@ -185,9 +185,12 @@ impl Modifier {
     async fn succeed(&self, key: &ObjectKey, claim: &PersistentVolumeClaim, volume: &PersistentVolume, class: &str) -> Result<(), Error> {
         self.slow.remove(key);
         // The volume first: its claim says last that all is done.
-        let volume_key = ObjectKey::of(&key.cluster, &volume.metadata);
-        let patch = json!({"spec": {"volumeAttributesClassName": class}});
-        self.volumes.patch(&volume_key, "", &patch, &Preconditions::uid_of(&volume.metadata)).await?;
+        let has = volume.spec.as_ref().and_then(|spec| spec.volume_attributes_class_name.as_deref());
+        if has != Some(class) {
+            let volume_key = ObjectKey::of(&key.cluster, &volume.metadata);
+            let patch = json!({"spec": {"volumeAttributesClassName": class}});
+            self.volumes.patch(&volume_key, "", &patch, &Preconditions::uid_of(&volume.metadata)).await?;
+        }
         let mut status = self.conditions(claim, &[], false);
         status["currentVolumeAttributesClassName"] = json!(class);
         status["modifyVolumeStatus"] = Value::Null;

@@ -174,8 +174,11 @@ impl Resizer {
         };
         self.forget(key);
         let capacity = json!({"storage": quantity(answer.capacity_bytes)});
-        let volume_key = ObjectKey::of(&key.cluster, &volume.metadata);
-        self.volumes.patch(&volume_key, "", &json!({"spec": {"capacity": capacity}}), &Preconditions::uid_of(&volume.metadata)).await?;
+        let has = bytes(volume.spec.as_ref().and_then(|spec| spec.capacity.as_ref()));
+        if has != Some(answer.capacity_bytes) {
+            let volume_key = ObjectKey::of(&key.cluster, &volume.metadata);
+            self.volumes.patch(&volume_key, "", &json!({"spec": {"capacity": capacity}}), &Preconditions::uid_of(&volume.metadata)).await?;
+        }
         let uid = Preconditions::uid_of(&claim.metadata);
         if answer.node_expansion_required {
             let waits = "Waiting for user to (re-)start a pod to finish file system resize of volume on node.";

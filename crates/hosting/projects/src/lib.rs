@@ -9,11 +9,17 @@ mod tests;
 mod wanted;
 mod writes;
 
-use controller_kit::{CancellationToken, Kit};
-use futures::future::{BoxFuture, FutureExt, join_all};
+use controller_kit::{CancellationToken, Kit, Roster};
 
 /// Runs the controllers until `shutdown`. Must be called inside a tokio runtime, once IAM's definitions are there.
 pub async fn run(kit: Kit, shutdown: CancellationToken) {
-    let all: Vec<BoxFuture<'static, ()>> = vec![project::runner(&kit).run(shutdown.clone()).boxed(), organization::runner(&kit).run(shutdown).boxed()];
-    join_all(all.into_iter().map(tokio::spawn)).await;
+    roster(&kit, shutdown).run().await;
+}
+
+/// Both of them. Must be called inside a tokio runtime.
+pub fn roster(kit: &Kit, shutdown: CancellationToken) -> Roster {
+    let mut all = Roster::new(shutdown);
+    all.add(project::runner(kit));
+    all.add(organization::runner(kit));
+    all
 }

@@ -14,4 +14,4 @@ mod status;
 
 pub use cluster::{HostFacts, StorageObjects};
 pub use definitions::install;
-pub use run::run;
+pub use run::{roster, run};

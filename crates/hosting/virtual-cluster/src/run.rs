@@ -3,20 +3,23 @@ use crate::cluster::{self, HostFacts};
 use crate::kinds::{self, Cluster, Policy, Snapshot};
 use crate::{policy, snapshot};
 use api_client::Hosting;
-use controller_kit::{CancellationToken, Kit};
-use futures::future::{BoxFuture, FutureExt, join_all};
+use controller_kit::{CancellationToken, Kit, Roster};
 use std::sync::Arc;
 
 /// Runs the controllers until `shutdown`. Must be called inside a tokio runtime, after [`install`](crate::install).
 pub async fn run(facts: HostFacts, kit: Kit, hosting: Arc<dyn Hosting>, shutdown: CancellationToken) {
-    let (clusters, policies) = (kinds::of_host::<Cluster>(&kit, None), kinds::of_host::<Policy>(&kit, None));
-    let snapshots = kinds::of_host::<Snapshot>(&kit, None);
+    roster(facts, &kit, hosting, shutdown).run().await;
+}
+
+/// All of hosting's controllers. Must be called inside a tokio runtime.
+pub fn roster(facts: HostFacts, kit: &Kit, hosting: Arc<dyn Hosting>, shutdown: CancellationToken) -> Roster {
+    let (clusters, policies) = (kinds::of_host::<Cluster>(kit, None), kinds::of_host::<Policy>(kit, None));
+    let snapshots = kinds::of_host::<Snapshot>(kit, None);
     let cluster_cidr = facts.cluster_cidr.to_string();
-    let all: Vec<BoxFuture<'static, ()>> = vec![
-        snapshot::runner(&kit, &snapshots, &clusters, hosting.clone(), facts.version.clone()).run(shutdown.clone()).boxed(),
-        cluster::runner(&kit, &clusters, &policies, hosting, facts).run(shutdown.clone()).boxed(),
-        policy::binding_runner(&kit, &policies, &cluster_cidr).run(shutdown.clone()).boxed(),
-        policy::life_runner(&kit, &policies).run(shutdown).boxed(),
-    ];
-    join_all(all.into_iter().map(tokio::spawn)).await;
+    let mut all = Roster::new(shutdown);
+    all.add(snapshot::runner(kit, &snapshots, &clusters, hosting.clone(), facts.version.clone()));
+    all.add(cluster::runner(kit, &clusters, &policies, hosting, facts));
+    all.add(policy::binding_runner(kit, &policies, &cluster_cidr));
+    all.add(policy::life_runner(kit, &policies));
+    all
 }

@@ -13,6 +13,7 @@ mod authorization_config;
 mod cluster_life;
 mod clusters;
 mod credentials;
+mod cron_jobs;
 mod custom_resources;
 mod deletion;
 mod discovery;

@@ -1,10 +1,11 @@
 //! Versions: one stored object, served in each of its kind's forms.
 use crate::custom_resources::{DEFINITIONS, condition, define, widget, widgets};
 use crate::hook::Hook;
-use crate::support::{names, quiet};
+use crate::support::{SOON, names, quiet};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
+use testkit::{Server, wait_until};
 
 const EVENTS: &str = "/api/v1/namespaces/default/events";
 const NEW_EVENTS: &str = "/apis/events.k8s.io/v1/namespaces/default/events";
@@ -139,6 +140,56 @@ fn versions_without_a_conversion_differ_in_name_and_in_what_they_know() {
     assert_eq!(condition(&kept, "Established").0, "True");
     assert_eq!(api.get(V1).code, 404);
     assert_eq!(names(&api.get(V2).ok()), ["a", "b"]);
+}
+
+#[test]
+fn a_migration_stores_everything_in_the_newest_version_alone() {
+    const MIGRATIONS: &str = "/apis/storagemigration.k8s.io/v1/storageversionmigrations";
+    let server = Server::control_plane();
+    let api = server.api();
+    let migration = |name: &str, group: &str, resource: &str| json!({"metadata": {"name": name}, "spec": {"resource": {"group": group, "resource": resource}}});
+    let ended = |name: &str| {
+        let told = |kind: &str| condition(&api.get(&format!("{MIGRATIONS}/{name}")).ok(), kind);
+        wait_until("a migration ends", SOON, || told("Running").0 == "False");
+        assert_eq!(told("Succeeded"), ("True".into(), "StorageVersionMigrationSucceeded".into(), String::new()));
+        assert_eq!(told("Running").1, "MigrationCompleted");
+    };
+    define(&api, &two_versions());
+    api.post_all(V1, (0..600).map(|n| widget(&format!("w{n}"), json!({"size": 1}))));
+    let path = format!("{DEFINITIONS}/widgets.example.com");
+    let mut definition = api.get(&path).ok();
+    definition["spec"]["versions"][0]["storage"] = false.into();
+    definition["spec"]["versions"][1]["storage"] = true.into();
+    api.put(&path, &definition).ok();
+    let newer = api.post(V1, &widget("newer", json!({"size": 1}))).ok();
+    let before = api.get(&format!("{V1}/w1")).ok();
+    api.post(MIGRATIONS, &migration("widgets", "example.com", "widgets")).ok();
+    ended("widgets");
+    let after = api.get(&format!("{V1}/w1")).ok();
+    assert_ne!(after["metadata"]["resourceVersion"], before["metadata"]["resourceVersion"], "it is stored anew");
+    assert_eq!((&after["spec"], &after["metadata"]["managedFields"]), (&before["spec"], &before["metadata"]["managedFields"]), "and else as it was");
+    assert_eq!(api.get(&format!("{V1}/newer")).ok()["metadata"]["resourceVersion"], newer["metadata"]["resourceVersion"], "what is new needs nothing");
+    let mut definition = api.get(&path).ok();
+    assert_eq!(definition["status"]["storedVersions"], json!(["v2"]));
+    let said = condition(&definition, "StorageMigrating");
+    assert_eq!(said, ("False".into(), "MigrationSucceeded".into(), "The migration has succeeded and the stored versions have been updated".into()));
+    // Now the old version may go.
+    definition["spec"]["versions"].as_array_mut().unwrap().remove(0);
+    api.put(&path, &definition).ok();
+    assert_eq!(names(&api.get(V2).ok()).len(), 601);
+
+    // Built-in kinds are migrated, too; what nobody serves is waited for, as its definition may be on its way.
+    api.post(MIGRATIONS, &migration("secrets", "", "secrets")).ok();
+    ended("secrets");
+    api.post(MIGRATIONS, &migration("gadgets", "example.com", "gadgets")).ok();
+    wait_until("it has its turn", SOON, || condition(&api.get(&format!("{MIGRATIONS}/gadgets")).ok(), "Running").0 == "True");
+    let mut gadgets = widgets();
+    gadgets["metadata"]["name"] = "gadgets.example.com".into();
+    gadgets["spec"]["names"] = json!({"plural": "gadgets", "kind": "Gadget"});
+    define(&api, &gadgets);
+    ended("gadgets");
+    let printed = server.tool().k("get storageversionmigrations").ok();
+    assert!(printed.contains("gadgets") && printed.contains("secrets"), "{printed}");
 }
 
 /// What the converter of these widgets does: `spec.size` of v1 is `spec.weight` of v2. How it misbehaves hangs on the object's name.

@@ -129,3 +129,59 @@ impl Controller for Attach {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use controller_kit::converges;
+    use serde_json::Value;
+
+    fn world(mode: &str, attached_to: &[&str], with: Value) -> World {
+        let mut pod = json!({"metadata": {"name": "p"}, "spec": {"nodeName": "n1", "containers": []}});
+        pod.as_object_mut().unwrap().extend(with.as_object().unwrap().clone());
+        let volume = json!({"metadata": {"name": "v"}, "spec": {"accessModes": [mode], "csi": {"driver": "d.example", "volumeHandle": "h"}}});
+        let attachments = attached_to.iter().map(|node| Arc::new(attachment(node, "x"))).collect();
+        World { pod: Arc::new(serde_json::from_value(pod).unwrap()), volumes: vec![(Arc::new(serde_json::from_value(volume).unwrap()), attachments)] }
+    }
+
+    fn attachment(node: &str, name: &str) -> VolumeAttachment {
+        let value = json!({"metadata": {"name": name}, "spec": {"attacher": "d.example", "nodeName": node, "source": {"persistentVolumeName": "v"}}});
+        serde_json::from_value(value).unwrap()
+    }
+
+    #[test]
+    fn a_volume_is_attached_once_to_the_pods_node() {
+        let end = converges(world("ReadWriteOnce", &[], json!({})), 1, Attach::reconcile, |world, action| {
+            let Action::Attach { name, node, .. } = action else { panic!("{action:?}") };
+            assert!(name.starts_with("csi-") && name.len() == 68, "{name}");
+            world.volumes[0].1.push(Arc::new(attachment(&node, &name)));
+        });
+        assert_eq!(end.volumes[0].1[0].spec.node_name, "n1");
+    }
+
+    #[test]
+    fn only_what_may_be_shared_is_attached_twice() {
+        let elsewhere = |mode: &str| Attach::reconcile(&world(mode, &["n2"], json!({}))).actions;
+        assert_eq!(elsewhere("ReadWriteOnce"), [Action::MultiAttach { volume: "v".into() }]);
+        assert_eq!(elsewhere("ReadWriteOncePod"), [Action::MultiAttach { volume: "v".into() }]);
+        for mode in ["ReadWriteMany", "ReadOnlyMany"] {
+            assert!(matches!(&elsewhere(mode)[..], [Action::Attach { .. }]), "{mode}");
+        }
+    }
+
+    #[test]
+    fn pods_that_end_go_or_have_no_node_need_nothing() {
+        for with in [
+            json!({"status": {"phase": "Succeeded"}}),
+            json!({"metadata": {"name": "p", "deletionTimestamp": "2026-01-01T00:00:00Z"}}),
+            json!({"spec": {"containers": []}}),
+        ] {
+            assert_eq!(Attach::reconcile(&world("ReadWriteOnce", &[], with)), Plan::nothing());
+        }
+        // What still goes is waited for.
+        let mut again = world("ReadWriteOnce", &["n1"], json!({}));
+        Arc::make_mut(&mut again.volumes[0].1[0]).metadata.deletion_timestamp = Some(controller_kit::whole_seconds(jiff::Timestamp::UNIX_EPOCH));
+        let plan = Attach::reconcile(&again);
+        assert!(plan.actions.is_empty() && plan.again_after.is_some());
+    }
+}

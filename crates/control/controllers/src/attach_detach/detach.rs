@@ -96,3 +96,27 @@ impl Controller for Detach {
         self.attachments.delete(key, &Deletion { preconditions: Preconditions::uid_of(&attachment.metadata), ..Default::default() }).await
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use controller_kit::converges;
+
+    fn world(users: usize, mounted: bool) -> World {
+        World { attachment: Arc::default(), users: vec![Arc::default(); users], mounted }
+    }
+
+    #[test]
+    fn a_volume_stays_while_a_pod_uses_it_or_its_node_has_it_mounted() {
+        assert_eq!(Detach::reconcile(&world(1, false)), Plan::nothing());
+        assert_eq!(Detach::reconcile(&world(0, true)), Plan::nothing());
+        assert_eq!(Detach::reconcile(&world(0, false)).actions, [Action::Detach]);
+    }
+
+    #[test]
+    fn it_is_detached_once() {
+        converges(world(0, false), 1, Detach::reconcile, |world, Action::Detach| {
+            Arc::make_mut(&mut world.attachment).metadata.deletion_timestamp = Some(controller_kit::whole_seconds(jiff::Timestamp::UNIX_EPOCH));
+        });
+    }
+}

@@ -63,6 +63,7 @@ impl Controller for TokenCleaner {
 mod tests {
     use super::super::token;
     use super::*;
+    use controller_kit::converges;
     use serde_json::json;
 
     #[test]
@@ -74,5 +75,13 @@ mod tests {
         assert_eq!(at(ends(), "2026-01-01T00:01:00Z").actions, [Action::Delete]);
         assert_eq!(at(json!({}), "2036-01-01T00:00:00Z"), Plan::nothing());
         assert_eq!(at(json!({"expiration": "soon"}), "2026-01-01T00:00:00Z").actions, [Action::Delete]);
+    }
+
+    #[test]
+    fn a_token_at_its_end_is_deleted_once() {
+        let world = World { token: token(json!({"expiration": "2026-01-01T00:01:00Z"})), now: "2026-01-02T00:00:00Z".parse().unwrap() };
+        converges(world, 1, TokenCleaner::reconcile, |world, Action::Delete| {
+            Arc::make_mut(&mut world.token).metadata.deletion_timestamp = Some(controller_kit::whole_seconds(world.now));
+        });
     }
 }

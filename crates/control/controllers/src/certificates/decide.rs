@@ -266,4 +266,29 @@ mod tests {
         old.now = "2026-01-01T01:00:00Z".parse::<Timestamp>().unwrap();
         assert_eq!(shown(&decide(&old)), "delete");
     }
+
+    #[test]
+    fn a_request_is_approved_then_signed_and_left_until_it_is_old() {
+        use controller_kit::Controller as _;
+        use k8s_openapi::api::certificates::v1::CertificateSigningRequestCondition;
+        let start = world(&client_of("n1", "system:node:n1", &key()), &[]);
+        let end = controller_kit::converges(start, 2, super::super::Certificates::reconcile, |world, action| {
+            let now = controller_kit::whole_seconds(world.now);
+            let status = Arc::make_mut(&mut world.request).status.get_or_insert_default();
+            match action {
+                Action::Approve(_) => {
+                    let approved = CertificateSigningRequestCondition {
+                        type_: "Approved".into(),
+                        status: "True".into(),
+                        last_update_time: Some(now),
+                        ..Default::default()
+                    };
+                    status.conditions = Some(vec![approved]);
+                }
+                Action::Sign { .. } => status.certificate = Some(ByteString(b"PEM".to_vec())),
+                other => panic!("{other:?}"),
+            }
+        });
+        assert_eq!(shown(&decide(&end)), "wait 60m");
+    }
 }

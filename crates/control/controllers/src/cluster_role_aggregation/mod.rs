@@ -83,6 +83,7 @@ impl Controller for Aggregation {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use controller_kit::converges;
 
     #[test]
     fn rules_of_selected_roles_are_gathered_once() {
@@ -97,5 +98,20 @@ mod tests {
         assert_eq!(rules.len(), 1);
         Arc::make_mut(&mut world.role).rules = Some(rules);
         assert_eq!(Aggregation::reconcile(&world), Plan::nothing());
+    }
+
+    #[test]
+    fn several_selectors_gather_in_their_order_and_come_to_rest() {
+        let role = |name: &str, label: &str, verb: &str| -> Arc<ClusterRole> {
+            let value = json!({"metadata": {"name": name, "labels": {"to": label}}, "rules": [{"verbs": [verb], "resources": ["pods"]}]});
+            Arc::new(serde_json::from_value(value).unwrap())
+        };
+        let selectors = json!([{"matchLabels": {"to": "edit"}}, {"matchLabels": {"to": "view"}}]);
+        let whole = json!({"metadata": {"name": "whole", "labels": {"to": "view"}}, "aggregationRule": {"clusterRoleSelectors": selectors}, "rules": [{"verbs": ["*"]}]});
+        let roles = vec![role("a", "view", "get"), role("b", "edit", "patch"), role("c", "none", "delete")];
+        let world = World { role: Arc::new(serde_json::from_value(whole).unwrap()), roles };
+        let end = converges(world, 1, Aggregation::reconcile, |world, Action::SetRules(rules)| Arc::make_mut(&mut world.role).rules = Some(rules));
+        let verbs: Vec<String> = end.role.rules.iter().flatten().flat_map(|rule| rule.verbs.clone()).collect();
+        assert_eq!(verbs, ["patch", "get"], "what was written by hand goes");
     }
 }

@@ -36,18 +36,45 @@ pub fn reconcile(world: &World) -> Plan<Action> {
     let (spec, mut plan) = (&cron_job.spec, Plan::nothing());
     let mut status = cron_job.status.clone().unwrap_or_default();
     note_active(world, &mut status, &mut plan);
+    note_started(world, &mut status);
+    let seen = without_empty(status.clone());
     clean_up(world, &mut plan);
     if cron_job.metadata.deletion_timestamp.is_none() && spec.suspend != Some(true) {
         start(world, &mut status, &mut plan);
     }
-    let active = status.active.take().filter(|active| !active.is_empty());
-    status.active = active;
-    if cron_job.status.as_ref().map_or(status != CronJobStatus::default(), |old| *old != status) {
-        // After the Job is made: if that fails, it is tried again.
-        let at = plan.actions.iter().rposition(|action| matches!(action, Action::CreateJob(_) | Action::DeleteJob(_))).map_or(0, |at| at + 1);
-        plan.actions.insert(at, Action::SetStatus(status));
-    }
+    write(&mut plan, cron_job.status.clone().unwrap_or_default(), seen, without_empty(status));
     plan
+}
+
+/// What a Job that is there tells is written down before any Job goes, and with it what is known of its time; what a
+/// new Job tells once it is made: if that fails, it is tried again.
+fn write(plan: &mut Plan<Action>, old: CronJobStatus, seen: CronJobStatus, new: CronJobStatus) {
+    let mut written = old;
+    let first_gone = plan.actions.iter().position(|action| matches!(action, Action::DeleteJob(_)));
+    if let Some(at) = first_gone
+        && seen != written
+    {
+        plan.actions.insert(at, Action::SetStatus(seen.clone()));
+        written = seen;
+    }
+    if new != written {
+        let at = plan.actions.iter().rposition(|action| matches!(action, Action::CreateJob(_) | Action::DeleteJob(_))).map_or(0, |at| at + 1);
+        plan.actions.insert(at, Action::SetStatus(new));
+    }
+}
+
+fn without_empty(mut status: CronJobStatus) -> CronJobStatus {
+    status.active = status.active.filter(|active| !active.is_empty());
+    status
+}
+
+/// A Job that was made without its time being written down counts as the start it is.
+fn note_started(world: &World, status: &mut CronJobStatus) {
+    let scheduled = |job: &Arc<Job>| job.metadata.annotations.as_ref()?.get(SCHEDULED)?.parse::<Timestamp>().ok();
+    let Some(latest) = world.jobs.iter().filter_map(scheduled).filter(|time| *time <= world.now).max() else { return };
+    if status.last_schedule_time.as_ref().is_none_or(|last| last.0 < latest) {
+        status.last_schedule_time = Some(whole_seconds(latest));
+    }
 }
 
 fn note_active(world: &World, status: &mut CronJobStatus, plan: &mut Plan<Action>) {
@@ -112,9 +139,10 @@ fn start(world: &World, status: &mut CronJobStatus, plan: &mut Plan<Action>) {
         Ok(schedule) => schedule,
         Err(error) => return complain("UnparseableSchedule", format!("unparseable schedule {:?} : {error}", spec.schedule)),
     };
-    let recent = most_recent(cron_job, &schedule, &zone, *now);
+    let last = last_start(cron_job, status);
+    let recent = most_recent(cron_job, last.unwrap_or(*now), &schedule, &zone, *now);
     // The clock's times come from now on; intervals count from the last one.
-    let from = if schedule.is_interval() { recent.map(|(at, _)| at).or_else(|| last_start(cron_job)).unwrap_or(*now) } else { *now };
+    let from = if schedule.is_interval() { recent.map(|(at, _)| at).or(last).unwrap_or(*now) } else { *now };
     if let Some(next) = schedule.next(from, &zone) {
         plan.look_again(until(next, NEXT_DELTA, *now).unwrap_or(NEXT_DELTA));
     }
@@ -152,14 +180,13 @@ fn start(world: &World, status: &mut CronJobStatus, plan: &mut Plan<Action>) {
 }
 
 /// The time of the last start, or of the beginning.
-fn last_start(cron_job: &CronJob) -> Option<Timestamp> {
-    let last = cron_job.status.as_ref().and_then(|status| status.last_schedule_time.as_ref());
-    last.or(cron_job.metadata.creation_timestamp.as_ref()).map(|time| time.0)
+fn last_start(cron_job: &CronJob, status: &CronJobStatus) -> Option<Timestamp> {
+    status.last_schedule_time.as_ref().or(cron_job.metadata.creation_timestamp.as_ref()).map(|time| time.0)
 }
 
 /// The last time that has come since the last start, and how many there were.
-fn most_recent(cron_job: &CronJob, schedule: &Schedule, zone: &TimeZone, now: Timestamp) -> Option<(Timestamp, usize)> {
-    let mut from = last_start(cron_job).unwrap_or(now);
+fn most_recent(cron_job: &CronJob, last: Timestamp, schedule: &Schedule, zone: &TimeZone, now: Timestamp) -> Option<(Timestamp, usize)> {
+    let mut from = last;
     if let Some(seconds) = cron_job.spec.starting_deadline_seconds {
         from = from.max(now.saturating_sub(SignedDuration::from_secs(seconds)).unwrap_or(from));
     }

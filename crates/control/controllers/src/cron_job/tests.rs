@@ -1,6 +1,7 @@
 //! Tables of what the cron job controller does in which world.
 use super::reconcile::reconcile;
 use super::*;
+use controller_kit::converges;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -71,6 +72,54 @@ fn finished_jobs_are_seen_and_old_ones_go() {
     let seen =
         world("00:05:00", json!({"successfulJobsHistoryLimit": 1}), json!({"active": [{"name": "b", "uid": "b"}, {"name": "gone", "uid": "gone"}]}), jobs);
     assert_eq!(short(&seen), "SawCompletedJob MissingJob -a -f1");
+}
+
+#[test]
+fn a_job_made_by_who_did_not_get_to_write_it_down_is_not_made_again() {
+    let made = |condition| {
+        let mut job = job("c-29453770", condition);
+        Arc::make_mut(&mut job).metadata.annotations = Some([("batch.kubernetes.io/cronjob-scheduled-timestamp".into(), "2026-01-01T00:10:00Z".into())].into());
+        job
+    };
+    let told = |actions: &[Action]| {
+        actions
+            .iter()
+            .map(|action| matches!(action, Action::SetStatus(status) if status.last_schedule_time.as_ref().unwrap().0 == at("00:10:00")))
+            .collect::<Vec<_>>()
+    };
+    let running = reconcile(&world("00:10:05", json!({}), json!({}), vec![made(None)])).actions;
+    assert_eq!((told(&running), running.len()), (vec![true], 1), "{running:?}");
+    // Its time is known before it goes, as with it goes all that tells of it.
+    let ended = world("00:10:05", json!({"successfulJobsHistoryLimit": 0}), json!({}), vec![made(Some("Complete"))]);
+    let actions = reconcile(&ended).actions;
+    assert!(told(&actions) == [true, false] && matches!(actions[1], Action::DeleteJob(_)), "{actions:?}");
+    // One made by hand has no such time.
+    assert_eq!(short(&world("00:10:05", json!({}), json!({}), vec![job("by-hand", Some("Complete"))])), TEN_PAST);
+}
+
+/// Does to the world what the API and the Job controller would: every Job ends at once.
+fn apply(world: &mut World, action: Action) {
+    match action {
+        Action::CreateJob(job) => {
+            let mut ended = (*self::job(job.metadata.name.as_deref().unwrap(), Some("Complete"))).clone();
+            ended.metadata.annotations = job.metadata.annotations;
+            world.jobs.push(Arc::new(ended));
+        }
+        Action::DeleteJob(job) => world.jobs.retain(|other| other.metadata.uid != job.metadata.uid),
+        Action::SetStatus(status) => Arc::make_mut(&mut world.cron_job).status = Some(status),
+        Action::Tell { .. } => {}
+    }
+}
+
+#[test]
+fn each_policy_comes_to_rest() {
+    for policy in ["Allow", "Forbid", "Replace"] {
+        let jobs = vec![job("a", Some("Complete")), job("b", Some("Complete")), job("f1", Some("Failed")), job("f2", Some("Failed"))];
+        let spec = json!({"concurrencyPolicy": policy, "successfulJobsHistoryLimit": 1});
+        let end = converges(world("00:10:01", spec, json!({"active": [{"name": "gone", "uid": "gone"}]}), jobs), 3, reconcile, apply);
+        assert_eq!(end.jobs.iter().map(|job| job.metadata.name.clone().unwrap()).collect::<Vec<_>>(), ["f2", "c-29453770"], "{policy}");
+        assert_eq!(end.cron_job.status.as_ref().unwrap().active, None);
+    }
 }
 
 #[test]

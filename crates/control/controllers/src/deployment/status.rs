@@ -120,16 +120,23 @@ impl Rollout {
         if deadline.is_none() {
             conditions.retain(|condition| condition.type_.as_deref() != Some(PROGRESSING));
         }
-        let was_complete = status.replicas == status.updated_replicas && current.as_ref().and_then(|c| c.reason.as_deref()) == Some(NEW_SET_AVAILABLE);
+        let subject = match &self.new {
+            Some(new) => format!("ReplicaSet {:?}", new.name()),
+            None => format!("Deployment {:?}", self.deployment.metadata.name.as_deref().unwrap_or_default()),
+        };
+        let complete = condition(PROGRESSING, "True", NEW_SET_AVAILABLE, format!("{subject} has successfully progressed."), now);
+        let ended = current.as_ref().filter(|current| current.reason == complete.reason);
+        // What another set came to says nothing of this one, which nobody came to tell of when it was made.
+        let of_another = ended.is_some_and(|ended| self.new.is_some() && ended.message != complete.message);
+        let was_complete = status.replicas == status.updated_replicas && ended.is_some() && !of_another;
         if let Some(deadline) = deadline
             && !was_complete
         {
-            let subject = match &self.new {
-                Some(new) => format!("ReplicaSet {:?}", new.name()),
-                None => format!("Deployment {:?}", self.deployment.metadata.name.as_deref().unwrap_or_default()),
-            };
             if self.is_complete(&status) {
-                set(&mut conditions, condition(PROGRESSING, "True", NEW_SET_AVAILABLE, format!("{subject} has successfully progressed."), now));
+                if of_another {
+                    conditions.retain(|condition| condition.type_.as_deref() != Some(PROGRESSING));
+                }
+                set(&mut conditions, complete);
             } else if self.is_progressing(&status) {
                 let mut next = condition(PROGRESSING, "True", "ReplicaSetUpdated", format!("{subject} is progressing."), now);
                 if let Some(current) = current.filter(|current| current.status.as_deref() == Some("True")) {

@@ -163,6 +163,24 @@ fn a_stuck_rollout_keeps_the_old_pods_and_times_out() {
 }
 
 #[test]
+fn a_set_made_by_who_did_not_get_to_tell_of_it_is_the_one_that_progressed() {
+    for strategy in [json!({"type": "Recreate", "rollingUpdate": null}), json!({})] {
+        let first = settle(world(deployment(json!({ "strategy": strategy }))));
+        // Each look ends with its first write, as if the server died then.
+        let end = converges(
+            with_image(first, "two"),
+            40,
+            |world| Plan { actions: reconcile(world).actions.into_iter().take(1).collect(), again_after: None },
+            |world, action| apply(world, action, &|_| true),
+        );
+        let conditions = end.deployment.status.as_ref().unwrap().conditions.clone().unwrap();
+        let progressing = conditions.into_iter().find(|c| c.type_.as_deref() == Some("Progressing")).unwrap();
+        let name = end.sets.last().unwrap().metadata.name.clone().unwrap();
+        assert_eq!(progressing.message.unwrap(), format!("ReplicaSet {name:?} has successfully progressed."), "{strategy}");
+    }
+}
+
+#[test]
 fn recreate_waits_for_the_old_pods_to_end() {
     let first = settle(world(deployment(json!({"strategy": {"type": "Recreate", "rollingUpdate": null}}))));
     let mut next = with_image(first, "two");
@@ -224,4 +242,30 @@ fn an_empty_selector_only_warns() {
     let plan = reconcile(&world(deployment(json!({"selector": {"matchLabels": null}}))));
     assert_eq!(plan.actions[0], Action::WarnSelectingAll);
     assert_eq!(plan.actions.len(), 2);
+}
+
+#[test]
+fn a_hash_that_another_template_has_is_left_to_it() {
+    let first = reconcile(&world(deployment(json!({}))));
+    let name = |plan: &Plan<Action>| {
+        plan.actions.iter().find_map(|action| match action {
+            Action::CreateSet(set) => set.metadata.name.clone(),
+            _ => None,
+        })
+    };
+    let mut collided = deployment(json!({}));
+    collided.status.get_or_insert_default().collision_count = Some(1);
+    let again = reconcile(&world(collided));
+    assert!(name(&first).is_some() && name(&again).is_some() && name(&first) != name(&again));
+    let end = settle(World {
+        deployment: Arc::new({
+            let mut deployment = deployment(json!({}));
+            deployment.status.get_or_insert_default().collision_count = Some(1);
+            deployment
+        }),
+        ..world(deployment(json!({})))
+    });
+    assert_eq!(end.deployment.status.as_ref().unwrap().collision_count, Some(1), "the count is kept");
+    // A later template's hash is of the same count, and known sets are found by their template, whatever their name.
+    assert_eq!(sizes(&settle(with_image(settle(end), "two"))), [("one".to_owned(), 0), ("two".to_owned(), 3)]);
 }

@@ -73,6 +73,7 @@ impl Controller for StaleDisruptions {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use controller_kit::converges;
 
     #[test]
     fn a_target_that_stays_is_none_after_two_minutes() {
@@ -82,5 +83,20 @@ mod tests {
         let at = |now: &str| StaleDisruptions::reconcile(&World { pod: Arc::new(pod.clone()), now: now.parse().unwrap() });
         assert_eq!(at("2026-01-01T00:01:00Z").again_after.map(|left| left.as_secs()), Some(60));
         assert_eq!(at("2026-01-01T00:02:00Z").actions, [Action::TakeBack]);
+    }
+
+    #[test]
+    fn it_is_taken_back_once() {
+        let pod = json!({"metadata": {"name": "p"}, "status": {"phase": "Running",
+            "conditions": [{"type": "DisruptionTarget", "status": "True", "lastTransitionTime": "2026-01-01T00:00:00Z"}]}});
+        let world = World { pod: Arc::new(serde_json::from_value(pod).unwrap()), now: "2026-01-01T00:05:00Z".parse().unwrap() };
+        converges(world, 1, StaleDisruptions::reconcile, |world, Action::TakeBack| {
+            Arc::make_mut(&mut world.pod).status.as_mut().unwrap().conditions.as_mut().unwrap()[0].status = "False".into();
+        });
+        for with in [json!({"phase": "Failed"}), json!({"phase": "Running", "conditions": []})] {
+            let pod = json!({"metadata": {"name": "p"}, "status": with});
+            let world = World { pod: Arc::new(serde_json::from_value(pod).unwrap()), now: "2026-01-01T00:05:00Z".parse().unwrap() };
+            assert_eq!(StaleDisruptions::reconcile(&world), Plan::nothing());
+        }
     }
 }

@@ -204,4 +204,38 @@ mod tests {
         assert_eq!(world.slices[0].metadata.labels.as_ref().unwrap()[SERVICE_NAME], "db");
         assert!(settle(World { service: service(json!({"a": "b"})), ..world }).slices.is_empty());
     }
+
+    #[test]
+    fn what_is_mirrored_is_as_documented() {
+        let mirrored = |service: serde_json::Value, metadata: serde_json::Value, addresses: usize| {
+            let mut endpoints = json!({"metadata": {"name": "db", "namespace": "n", "uid": "e"}});
+            endpoints["metadata"].as_object_mut().unwrap().extend(metadata.as_object().unwrap().clone());
+            let addresses: Vec<_> = (0..addresses).map(|n| json!({"ip": format!("10.0.{}.{}", n / 250, n % 250)})).collect();
+            endpoints["subsets"] = json!([{"addresses": addresses, "ports": [{"name": "sql", "port": 5432, "appProtocol": "postgres"}]}]);
+            let service = json!({"metadata": {"name": "db", "namespace": "n"}, "spec": service});
+            let world = World {
+                service: Some(Arc::new(serde_json::from_value(service).unwrap())),
+                endpoints: Some(Arc::new(serde_json::from_value(endpoints).unwrap())),
+                slices: vec![],
+            };
+            let made = Mirroring::reconcile(&world).actions.into_iter().map(|action| match action {
+                Action::Create(slice) => *slice,
+                other => panic!("{other:?}"),
+            });
+            made.collect::<Vec<_>>()
+        };
+        let labels = |key: &str, value: &str| json!({"labels": {key: value}});
+        assert_eq!(mirrored(json!({}), labels(SKIP, "false"), 1).len(), 1);
+        assert_eq!(mirrored(json!({}), labels(SKIP, "true"), 1), []);
+        assert_eq!(mirrored(json!({}), json!({"annotations": {"control-plane.alpha.kubernetes.io/leader": "{}"}}), 1), [], "a lock of old");
+        assert_eq!(mirrored(json!({"type": "ExternalName"}), json!({}), 1), []);
+        assert_eq!(mirrored(json!({}), json!({}), 0), []);
+        let many = mirrored(json!({}), json!({}), 1001);
+        assert_eq!(many.iter().map(|slice| slice.endpoints.as_ref().unwrap().len()).collect::<Vec<_>>(), [MAX_PER_SUBSET]);
+        let told = json!({"labels": {"own": "l"}, "annotations": {"own": "a", "endpoints.kubernetes.io/last-change-trigger-time": "2026-01-01T00:00:00Z"}});
+        let slice = mirrored(json!({}), told, 1).remove(0);
+        assert_eq!((slice.metadata.labels.unwrap()["own"].as_str(), slice.metadata.annotations), ("l", Some([("own".to_owned(), "a".to_owned())].into())));
+        let port = &slice.ports.unwrap()[0];
+        assert_eq!((port.name.as_deref(), port.port, port.app_protocol.as_deref()), (Some("sql"), Some(5432), Some("postgres")));
+    }
 }

@@ -2,23 +2,22 @@
 mod decide;
 mod graph;
 mod kinds;
+mod monitors;
 
 use crate::discovery::{self, ServedResource};
 use api_meta::ClusterName;
-use controller_kit::{CancellationToken, Controller, Error, Kit, ObjectKey, Plan, Queue, Runner, Selection, SourceEvent, async_trait, backoff};
+use controller_kit::{CancellationToken, Controller, Error, Kit, ObjectKey, Plan, Queue, Runner, async_trait, backoff};
 use decide::{Decision, OwnerState, decide};
-use futures::StreamExt;
-use graph::{FOREGROUND, Graph, Metadata, ORPHAN, Owner, Wake};
+use graph::{FOREGROUND, Graph, Metadata, ORPHAN, Owner};
 use http::Method;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kinds::Kinds;
+use monitors::Monitors;
 use parking_lot::Mutex;
-use serde::Deserialize;
 use serde_json::{Value, json};
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::sync::Arc;
 use tokio::sync::{mpsc, watch};
-use tokio::task::JoinSet;
 
 pub const NAME: &str = "garbage-collector-controller";
 
@@ -76,8 +75,11 @@ pub async fn run(kit: Kit, shutdown: CancellationToken) {
     };
     let builtin: Vec<Arc<ServedResource>> = builtin.into_iter().filter(collectable).map(Arc::new).collect();
     shared.kinds.lock().set_builtin(builtin.iter().cloned());
-    let mut monitors = Monitors { kit: kit.clone(), shared: shared.clone(), queue: queue.clone(), tasks: JoinSet::new(), running: HashMap::new() };
-    let listed: Vec<watch::Receiver<bool>> = builtin.into_iter().map(|resource| monitors.start(resource)).collect();
+    let mut monitors = Monitors::new(&kit, &shared, &queue);
+    let mut listed: Vec<watch::Receiver<bool>> = builtin.into_iter().map(|resource| monitors.start(resource)).collect();
+    let defined = definitions.all();
+    let defined = defined.iter().filter_map(|(key, definition)| Some((&key.cluster, kinds::resource_of(definition)?)));
+    listed.extend(defined.filter_map(|(cluster, resource)| monitors.define(cluster, resource)));
     // Definitions are listened to, and their resources followed, by one task: the set of monitors is its own.
     let (sender, mut changes) = mpsc::unbounded_channel();
     let listening = definitions.listen(move |change| {
@@ -95,7 +97,7 @@ pub async fn run(kit: Kit, shutdown: CancellationToken) {
     let collecting = {
         let (shared, queue, shutdown) = (shared.clone(), queue.clone(), shutdown.clone());
         async move {
-            // Before all is listed, an owner that is not known is no absent owner.
+            // Before all is listed, an owner that is not known is no absent owner, and one without dependents may have some.
             for mut one in listed {
                 // A monitor ends only with the process.
                 if shutdown.run_until_cancelled(one.wait_for(|done| *done)).await.is_none() {
@@ -123,102 +125,6 @@ fn enqueue(graph: &Graph, queue: &Queue, uid: &str) {
     }
 }
 
-/// The tasks that follow resources.
-struct Monitors {
-    kit: Kit,
-    shared: Arc<Shared>,
-    queue: Arc<Queue>,
-    tasks: JoinSet<()>,
-    running: HashMap<(String, String), tokio::task::AbortHandle>,
-}
-
-impl Monitors {
-    /// Follows a resource in all clusters; tells when all is listed.
-    fn start(&mut self, resource: Arc<ServedResource>) -> watch::Receiver<bool> {
-        let selection = Selection {
-            group: resource.group.clone(),
-            version: resource.version.clone(),
-            resource: resource.plural.clone(),
-            kind: resource.kind.clone(),
-            ..Selection::default()
-        };
-        let mut events = self.kit.source().follow(selection);
-        let (sender, receiver) = watch::channel(false);
-        let (shared, queue) = (self.shared.clone(), self.queue.clone());
-        let key = (resource.group.clone(), resource.plural.clone());
-        let task = self.tasks.spawn(async move {
-            let mut relisted: Option<HashSet<Box<str>>> = None;
-            while let Some(event) = events.next().await {
-                let mut graph = shared.graph.lock();
-                let wake = match event {
-                    SourceEvent::Restart => {
-                        relisted = Some(HashSet::new());
-                        continue;
-                    }
-                    SourceEvent::Applied { cluster, object } => {
-                        let Some(metadata) = read(&object) else { continue };
-                        if let Some(seen) = &mut relisted {
-                            seen.insert(metadata.uid.clone());
-                        }
-                        graph.apply(&cluster, &resource, metadata)
-                    }
-                    SourceEvent::Deleted { object, .. } => match read(&object) {
-                        Some(metadata) => graph.remove(&metadata.uid),
-                        None => continue,
-                    },
-                    SourceEvent::Listed => {
-                        let mut wake = Wake::default();
-                        if let Some(seen) = relisted.take() {
-                            for uid in graph.uids_of(&resource).difference(&seen) {
-                                let more = graph.remove(uid);
-                                wake.attempt.extend(more.attempt);
-                            }
-                        }
-                        sender.send_replace(true);
-                        wake
-                    }
-                };
-                for uid in wake.attempt.iter().chain(&wake.orphan) {
-                    enqueue(&graph, &queue, uid);
-                }
-            }
-        });
-        self.running.insert(key, task);
-        receiver
-    }
-
-    fn definition_changed(&mut self, cluster: &ClusterName, old: Option<ServedResource>, new: Option<ServedResource>) {
-        if let Some(new) = new {
-            let new = Arc::new(new);
-            self.shared.kinds.lock().set_custom(cluster, new.clone());
-            if !self.running.contains_key(&(new.group.clone(), new.plural.clone())) {
-                // Its objects are looked at as they come: each look asks the API for the owners.
-                self.start(new);
-            }
-        } else if let Some(old) = old
-            && self.shared.kinds.lock().remove_custom(cluster, &old)
-            && let Some(task) = self.running.remove(&(old.group.clone(), old.plural.clone()))
-        {
-            task.abort();
-            let mut graph = self.shared.graph.lock();
-            for uid in graph.uids_of(&old) {
-                for uid in graph.remove(&uid).attempt {
-                    enqueue(&graph, &self.queue, &uid);
-                }
-            }
-            while self.tasks.try_join_next().is_some() {}
-        }
-    }
-}
-
-fn read(object: &[u8]) -> Option<Metadata> {
-    #[derive(Deserialize)]
-    struct Object {
-        metadata: Metadata,
-    }
-    serde_json::from_slice::<Object>(object).ok().map(|object| object.metadata)
-}
-
 #[async_trait]
 impl Controller for GarbageCollector {
     type World = World;
@@ -230,7 +136,7 @@ impl Controller for GarbageCollector {
 
     fn observe(&self, key: &ObjectKey) -> Option<World> {
         let node = self.shared.graph.lock().node(&key.name)?.clone();
-        Some(World { uid: (&*key.name).into(), node })
+        Some(self.world((&*key.name).into(), node))
     }
 
     fn reconcile(_: &World) -> Plan<Action> {
@@ -245,6 +151,12 @@ impl Controller for GarbageCollector {
 }
 
 impl GarbageCollector {
+    /// The object, by a version of its resource that is served now.
+    fn world(&self, uid: Box<str>, node: graph::Node) -> World {
+        let served = self.shared.kinds.lock().find(&node.cluster, &node.resource.api_version(), &node.resource.kind);
+        World { uid, node: graph::Node { resource: served.unwrap_or_else(|| node.resource.clone()), ..node } }
+    }
+
     async fn attempt(&self, world: &World) -> Result<(), Error> {
         let World { uid, node } = world;
         let latest = self.fresh(&node.cluster, &node.resource, &node.namespace, &node.name).await?.filter(|latest| latest.uid == *uid);
@@ -311,7 +223,7 @@ impl GarbageCollector {
     async fn leave_orphans(&self, world: &World, latest: &Metadata) -> Result<(), Error> {
         let dependents = self.shared.graph.lock().dependents(&world.uid);
         for (uid, node) in dependents {
-            let dependent = World { uid, node };
+            let dependent = self.world(uid, node);
             let Some(fresh) = self.fresh(&dependent.node.cluster, &dependent.node.resource, &dependent.node.namespace, &dependent.node.name).await? else {
                 continue;
             };

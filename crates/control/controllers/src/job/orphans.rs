@@ -79,6 +79,7 @@ impl Controller for OrphanPods {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use controller_kit::converges;
 
     #[test]
     fn only_pods_without_their_job_are_let_go() {
@@ -89,5 +90,16 @@ mod tests {
         assert!(OrphanPods::reconcile(&world(&pod, Some(Arc::default()))).actions.is_empty());
         pod.metadata.finalizers = None;
         assert!(OrphanPods::reconcile(&world(&pod, None)).actions.is_empty());
+    }
+
+    #[test]
+    fn a_pod_is_let_go_once() {
+        let mut pod = Pod::default();
+        pod.metadata.finalizers = Some(vec!["example.com/own".into(), tally::FINALIZER.into()]);
+        let end = converges(World { pod: Arc::new(pod), job: None }, 1, OrphanPods::reconcile, |world, Action::LetGo| {
+            let finalizers = Arc::make_mut(&mut world.pod).metadata.finalizers.as_mut().unwrap();
+            finalizers.retain(|finalizer| finalizer != tally::FINALIZER);
+        });
+        assert_eq!(end.pod.metadata.finalizers.as_ref().unwrap().len(), 1);
     }
 }

@@ -244,3 +244,52 @@ fn pods_are_counted_although_no_more_can_be_started() {
     let actions = reconcile(&world).actions;
     assert!(matches!(&actions[..], [Action::SetStatus(_), Action::RemoveFinalizers(_), Action::CreatePods(1)]), "{actions:#?}");
 }
+
+#[test]
+fn a_rule_may_fail_an_index_before_its_limit() {
+    let rule = json!({"rules": [{"action": "FailIndex", "onExitCodes": {"operator": "In", "values": [3]}}]});
+    let spec =
+        json!({"completionMode": "Indexed", "completions": 2, "parallelism": 2, "backoffLimit": i32::MAX, "backoffLimitPerIndex": 5, "podFailurePolicy": rule});
+    let mut world = settle(world(spec));
+    end(&mut world, "Failed");
+    world = settle(world);
+    world.now += SignedDuration::from_secs(600);
+    world = settle(world);
+    assert_eq!((active(&world), status(&world).failed_indexes.as_deref()), (1, Some("0")), "it is not tried again");
+    end(&mut world, "Succeeded");
+    assert_eq!(conditions(&settle(world)), ["FailureTarget:FailedIndexes", "Failed:FailedIndexes"]);
+}
+
+#[test]
+fn too_many_failed_indexes_end_what_runs() {
+    let spec =
+        json!({"completionMode": "Indexed", "completions": 5, "parallelism": 5, "backoffLimit": i32::MAX, "backoffLimitPerIndex": 0, "maxFailedIndexes": 1});
+    let mut world = settle(world(spec));
+    for left in [4, 0] {
+        end(&mut world, "Failed");
+        world = settle(world);
+        assert_eq!(active(&world), left);
+    }
+    assert_eq!(conditions(&world), ["FailureTarget:MaxFailedIndexesExceeded", "Failed:MaxFailedIndexesExceeded"]);
+}
+
+#[test]
+fn a_pod_that_goes_is_replaced_before_or_after_its_end_as_the_policy_says() {
+    for (policy, meanwhile) in [("TerminatingOrFailed", 1), ("Failed", 0)] {
+        let mut world = settle(world(json!({"completions": 1, "parallelism": 1, "podReplacementPolicy": policy})));
+        let going = Time(world.now);
+        Arc::make_mut(&mut world.pods[0]).metadata.deletion_timestamp = Some(going);
+        world = settle(world);
+        world.now += SignedDuration::from_secs(60);
+        world = settle(world);
+        assert_eq!(active(&world), meanwhile, "{policy}");
+        // Here a pod that was let go is gone at once.
+        let Some(going) = world.pods.iter().position(|pod| pods::is_terminating(pod)) else { continue };
+        assert_eq!((policy, status(&world).terminating), ("Failed", Some(1)));
+        Arc::make_mut(&mut world.pods[going]).status = serde_json::from_value(json!({"phase": "Failed"})).unwrap();
+        world = settle(world);
+        world.now += SignedDuration::from_secs(60);
+        world = settle(world);
+        assert_eq!((active(&world), status(&world).terminating.unwrap_or_default()), (1, 0), "{policy}");
+    }
+}

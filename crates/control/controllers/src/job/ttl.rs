@@ -67,6 +67,7 @@ impl Controller for TtlAfterFinished {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use controller_kit::converges;
     use serde_json::json;
 
     #[test]
@@ -77,5 +78,22 @@ mod tests {
         let at = |now: &str| TtlAfterFinished::reconcile(&World { job: Arc::new(job.clone()), now: now.parse().unwrap() });
         assert_eq!(at("2026-01-01T00:00:20Z").again_after, Some(Duration::from_secs(40)));
         assert_eq!(at("2026-01-01T00:01:00Z").actions, [Action::Delete]);
+    }
+
+    #[test]
+    fn a_job_that_goes_is_not_deleted_again() {
+        let job = json!({"metadata": {"name": "j"}, "spec": {"ttlSecondsAfterFinished": 0, "template": {}},
+            "status": {"conditions": [{"type": "Failed", "status": "True", "lastTransitionTime": "2026-01-01T00:00:00Z"}]}});
+        let world = World { job: Arc::new(serde_json::from_value(job).unwrap()), now: "2026-01-01T00:00:00Z".parse().unwrap() };
+        let end = converges(world, 1, TtlAfterFinished::reconcile, |world, Action::Delete| {
+            Arc::make_mut(&mut world.job).metadata.deletion_timestamp = Some(controller_kit::whole_seconds(world.now));
+        });
+        assert_eq!(TtlAfterFinished::reconcile(&end), Plan::nothing());
+        // One that has not ended, or has no such time, is left alone.
+        for (spec, condition) in [(json!({"ttlSecondsAfterFinished": 0, "template": {}}), "Suspended"), (json!({"template": {}}), "Complete")] {
+            let job = json!({"metadata": {"name": "j"}, "spec": spec, "status": {"conditions": [{"type": condition, "status": "True", "lastTransitionTime": "2026-01-01T00:00:00Z"}]}});
+            let world = World { job: Arc::new(serde_json::from_value(job).unwrap()), now: "2027-01-01T00:00:00Z".parse().unwrap() };
+            assert_eq!(TtlAfterFinished::reconcile(&world), Plan::nothing(), "{condition}");
+        }
     }
 }

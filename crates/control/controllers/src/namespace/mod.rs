@@ -117,6 +117,7 @@ impl Controller for Namespaces {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use controller_kit::converges;
     use serde_json::{Value, json};
 
     fn plan(value: Value) -> Vec<Action> {
@@ -132,5 +133,21 @@ mod tests {
             [Action::MarkTerminating, Action::DeleteContent]
         );
         assert_eq!(plan(json!({"metadata": going, "spec": {"finalizers": ["other"]}, "status": {"phase": "Terminating"}})), []);
+    }
+
+    #[test]
+    fn it_is_marked_once_and_emptied_until_its_finalizer_is_gone() {
+        let namespace = json!({"metadata": {"name": "n", "deletionTimestamp": "2026-01-01T00:00:00Z"}, "spec": {"finalizers": ["kubernetes", "other"]}});
+        let mut looks = 0;
+        let end = converges(Arc::new(serde_json::from_value::<Namespace>(namespace).unwrap()), 3, Namespaces::reconcile, |namespace, action| {
+            let namespace = Arc::make_mut(namespace);
+            match action {
+                Action::MarkTerminating => namespace.status.get_or_insert_default().phase = Some("Terminating".into()),
+                // Something keeps it at first.
+                Action::DeleteContent if looks == 0 => looks += 1,
+                Action::DeleteContent => namespace.spec.as_mut().unwrap().finalizers.as_mut().unwrap().retain(|finalizer| finalizer != FINALIZER),
+            }
+        });
+        assert_eq!(finalizers(&end), ["other"]);
     }
 }

@@ -105,6 +105,7 @@ impl Controller for NodeIpam {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use controller_kit::converges;
 
     fn world(own: Option<&str>, used: &[&str], cluster: &str) -> World {
         let node: Node = serde_json::from_value(json!({"metadata": {"name": "n"}, "spec": own.map(|range| json!({"podCIDR": range}))})).unwrap();
@@ -125,5 +126,14 @@ mod tests {
         assert_eq!(decided(Some("10.1.0.0/24"), &[], "10.244.0.0/16"), []);
         assert_eq!(decided(None, &["10.244.0.0/25"], "10.244.0.0/24"), [Action::TellNoneIsLeft]);
         assert_eq!(decided(None, &[], "10.244.0.0/26"), assign("10.244.0.0/26"), "a cluster of one node");
+    }
+
+    #[test]
+    fn what_a_node_got_it_has() {
+        let end = converges(world(None, &["10.244.0.0/24"], "10.244.0.0/16"), 1, NodeIpam::reconcile, |world, action| {
+            let Action::Assign(range) = action else { panic!("there is room") };
+            Arc::make_mut(&mut world.node).spec.get_or_insert_default().pod_cidr = Some(range.to_string());
+        });
+        assert_eq!(ranges_of(&end.node).collect::<Vec<_>>(), ["10.244.1.0/24".parse().unwrap()]);
     }
 }

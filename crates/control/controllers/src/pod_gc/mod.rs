@@ -143,6 +143,7 @@ impl Controller for PodGc {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use controller_kit::converges;
     use serde_json::json;
 
     #[test]
@@ -157,5 +158,17 @@ mod tests {
         assert_eq!(PodGc::reconcile(&world("n", false, None, true)).actions, [Action::Delete]);
         assert_eq!(PodGc::reconcile(&world("n", false, Some("2026-01-01T00:00:10Z"), false)).actions, [Action::DeleteOrphan]);
         assert_eq!(PodGc::reconcile(&world("n", false, Some("2026-01-01T00:00:30Z"), false)).again_after, Some(Duration::from_secs(10)));
+    }
+
+    #[test]
+    fn what_goes_is_gone_after_one_look() {
+        for (node, going, missing, is_excess) in [("", true, None, false), ("n", false, None, true), ("n", true, Some("2026-01-01T00:00:00Z"), false)] {
+            let pod = json!({"metadata": {"deletionTimestamp": going.then_some("2026-01-01T00:00:00Z")}, "spec": {"containers": [], "nodeName": node}});
+            let node_missing_since = missing.map(|at: &str| at.parse().unwrap());
+            let now = "2026-01-01T00:01:00Z".parse().unwrap();
+            let world = World { pod: Arc::new(serde_json::from_value(pod).unwrap()), node_missing_since, is_excess, now };
+            let decide = |world: &Option<World>| world.as_ref().map_or(Plan::nothing(), PodGc::reconcile);
+            assert!(converges(Some(world), 1, decide, |world, _| *world = None).is_none());
+        }
     }
 }

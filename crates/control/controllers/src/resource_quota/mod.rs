@@ -197,6 +197,7 @@ impl ResourceQuotas {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use controller_kit::converges;
     use serde_json::{Value, json};
 
     fn used(hard: Value, scopes: Value) -> (String, usize) {
@@ -226,5 +227,22 @@ mod tests {
         assert_eq!(used(hard, json!(null)), (want.into(), 1));
         assert_eq!(used(json!({"pods": "9"}), json!(["BestEffort"])).0, "pods=0");
         assert_eq!(used(json!({"pods": "9"}), json!(["NotBestEffort", "NotTerminating"])).0, "pods=2");
+    }
+
+    #[test]
+    fn use_is_told_once_whatever_its_spelling() {
+        let quota = json!({"spec": {"hard": {"pods": "9", "requests.cpu": "9000m", "services": "2"}}});
+        let pod = json!({"spec": {"containers": [{"name": "c", "resources": {"requests": {"cpu": "500m"}}}]}, "status": {"phase": "Running"}});
+        let pod: Arc<Pod> = Arc::new(serde_json::from_value(pod).unwrap());
+        let quota = Arc::new(serde_json::from_value(quota).unwrap());
+        let world = World { quota, pods: vec![pod.clone(), pod], services: vec![], claims: vec![], config_maps: 0, secrets: 0 };
+        let end = converges(world, 1, ResourceQuotas::reconcile, |world, Action::SetStatus { used, count }| {
+            assert!(count.is_empty());
+            let used = used.into_iter().map(|(name, quantity)| (name, WireQuantity(quantity.to_string()))).collect();
+            let quota = Arc::make_mut(&mut world.quota);
+            quota.status = Some(ResourceQuotaStatus { hard: quota.spec.as_ref().unwrap().hard.clone(), used: Some(used) });
+        });
+        let used = end.quota.status.as_ref().unwrap().used.clone().unwrap();
+        assert_eq!(["pods", "requests.cpu", "services"].map(|name| used[name].0.as_str()), ["2", "1", "0"]);
     }
 }

@@ -64,6 +64,7 @@ impl Controller for ServiceAccounts {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use controller_kit::converges;
 
     #[test]
     fn only_active_namespaces_get_their_account_and_only_once() {
@@ -75,5 +76,11 @@ mod tests {
         assert_eq!(ServiceAccounts::reconcile(&world(false, false)).actions, [Action::CreateDefault]);
         assert_eq!(ServiceAccounts::reconcile(&world(false, true)).actions, []);
         assert_eq!(ServiceAccounts::reconcile(&world(true, false)).actions, []);
+    }
+
+    #[test]
+    fn an_account_is_made_once() {
+        let world = World { namespace: Arc::default(), exists: false };
+        assert!(converges(world, 1, ServiceAccounts::reconcile, |world, Action::CreateDefault| world.exists = true).exists);
     }
 }

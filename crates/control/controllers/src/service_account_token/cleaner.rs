@@ -126,6 +126,7 @@ impl Controller for LegacyTokenCleaner {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use controller_kit::converges;
 
     fn world(labels: serde_json::Value) -> World {
         let secret = json!({"metadata": {"name": "s", "creationTimestamp": "2024-01-01T00:00:00Z", "labels": labels}});
@@ -167,5 +168,20 @@ mod tests {
         let by_hand = LegacyTokenCleaner::reconcile(&World { auto_generated: false, ..world(json!({})) });
         assert_eq!(by_hand, Plan::nothing(), "nothing to look at again either");
         assert_eq!(LegacyTokenCleaner::reconcile(&world(json!({}))).again_after, Some(INTERVAL));
+    }
+
+    #[test]
+    fn a_token_is_marked_once_and_deleted_once() {
+        let apply = |world: &mut Option<World>, action| match action {
+            Action::MarkInvalid(day) => {
+                let secret = Arc::make_mut(&mut world.as_mut().unwrap().secret);
+                secret.metadata.labels.get_or_insert_default().insert(INVALID_SINCE.into(), day.to_string());
+            }
+            Action::Delete => *world = None,
+        };
+        let decide = |world: &Option<World>| world.as_ref().map_or(Plan::nothing(), LegacyTokenCleaner::reconcile);
+        let marked = converges(Some(world(json!({}))), 1, decide, apply).unwrap();
+        let later = World { now: "2027-03-06T00:00:00Z".parse().unwrap(), today: "2027-03-06".parse().unwrap(), ..marked };
+        assert!(converges(Some(later), 1, decide, apply).is_none());
     }
 }

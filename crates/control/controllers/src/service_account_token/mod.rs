@@ -189,6 +189,7 @@ impl ServiceAccountTokens {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use controller_kit::converges;
     use serde_json::Value;
 
     fn secret(with: Value) -> Arc<Secret> {
@@ -225,5 +226,23 @@ mod tests {
         assert_eq!(decided(going, None), []);
         let named = account("u");
         assert_eq!(ServiceAccountTokens::reconcile(&World::Gone(vec![named.clone()])).actions, [Action::Forget(named)]);
+    }
+
+    #[test]
+    fn a_secret_is_filled_once_and_goes_once() {
+        let here = World::Here { secret: secret(json!({})), account: Some(account("u")), pem: "PEM".into() };
+        let end = converges(here, 1, ServiceAccountTokens::reconcile, |world, action| {
+            let (World::Here { secret, .. }, Action::Fill { account, account_uid, pem }) = (world, action) else { panic!("it has its account") };
+            let secret = Arc::make_mut(secret);
+            secret.metadata.annotations = Some([(NAME.to_owned(), account), (UID.to_owned(), account_uid)].into());
+            let data = [("token", "t"), ("namespace", "n"), ("ca.crt", &*pem)];
+            secret.data = Some(data.map(|(key, value)| (key.to_owned(), ByteString(value.as_bytes().to_vec()))).into());
+        });
+        let World::Here { secret, pem, .. } = end else { panic!("it stays") };
+        let gone = World::Here { secret, account: None, pem };
+        converges(gone, 1, ServiceAccountTokens::reconcile, |world, action| {
+            assert_eq!(action, Action::Delete);
+            *world = World::Gone(Vec::new());
+        });
     }
 }

@@ -108,6 +108,7 @@ impl Controller for TokenTracking {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use controller_kit::converges;
 
     #[test]
     fn a_day_is_set_once_and_put_right_if_it_can_not_be() {
@@ -122,5 +123,18 @@ mod tests {
         assert_eq!(decided(Some("2020-01-01"), false), []);
         assert_eq!(decided(Some("2026-03-05"), true), [Action::PutRight(day())]);
         assert_eq!(decided(Some("lately"), true), [Action::PutRight(day())]);
+    }
+
+    #[test]
+    fn a_day_is_written_once() {
+        for since in [None, Some("lately")] {
+            let map = since.map(|since| Arc::new(serde_json::from_value(json!({"data": {SINCE: since}})).unwrap()));
+            let world = World { map, wanted: true, today: "2026-03-04".parse().unwrap() };
+            let end = converges(world, 1, TokenTracking::reconcile, |world, action| {
+                let (Action::Create(day) | Action::PutRight(day)) = action;
+                world.map = Some(Arc::new(serde_json::from_value(json!({"data": {SINCE: day.to_string()}})).unwrap()));
+            });
+            assert_eq!(self::since(&end.map.unwrap()), Some("2026-03-04".parse().unwrap()));
+        }
     }
 }

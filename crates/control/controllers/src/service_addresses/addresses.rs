@@ -107,6 +107,7 @@ impl Controller for AddressRepair {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use controller_kit::converges;
     use serde_json::{Value, json};
 
     #[test]
@@ -136,5 +137,15 @@ mod tests {
         let (modified, _) = decided(ours(), json!({"group": "g", "resource": "gateways", "name": "x"}), None, early);
         assert!(modified.unwrap().contains("appears to have been modified"));
         assert_eq!(decided(json!({}), parent(), None, late), (None, None), "another controller's");
+    }
+
+    #[test]
+    fn an_address_that_goes_is_not_deleted_again() {
+        let address = json!({"metadata": {"name": "10.0.0.1", "labels": {"ipaddress.kubernetes.io/managed-by": "ipallocator.k8s.io"}, "creationTimestamp": "2026-01-01T00:00:00Z"},
+            "spec": {"parentRef": {"group": "", "resource": "services", "namespace": "n", "name": "s"}}});
+        let world = World { address: Arc::new(serde_json::from_value(address).unwrap()), service: None, now: "2026-01-02T00:00:00Z".parse().unwrap() };
+        converges(world, 1, AddressRepair::reconcile, |world, Action::Delete { .. }| {
+            Arc::make_mut(&mut world.address).metadata.deletion_timestamp = Some(controller_kit::whole_seconds(world.now));
+        });
     }
 }

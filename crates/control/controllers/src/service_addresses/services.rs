@@ -189,6 +189,7 @@ impl ServiceAddressRepair {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use controller_kit::converges;
     use serde_json::{Value, json};
 
     fn decided(in_range: bool, object: Option<Value>, named: Option<bool>) -> Vec<String> {
@@ -225,5 +226,22 @@ mod tests {
             decided(true, object(other(), "IPv4"), Some(true)),
             ["ClusterIPAlreadyAllocated Cluster IP [IPv4]:10.0.0.1 was assigned to multiple services; please recreate service"]
         );
+    }
+
+    #[test]
+    fn an_address_is_held_again_after_one_look() {
+        let service: Arc<Service> =
+            Arc::new(serde_json::from_value(json!({"metadata": {"name": "s", "namespace": "n"}, "spec": {"clusterIPs": ["10.0.0.1"]}})).unwrap());
+        let parent = json!({"resource": "services", "namespace": "n", "name": "other"});
+        for object in [None, object(parent, "IPv4")] {
+            let object = object.map(|object| Arc::new(serde_json::from_value(object).unwrap()));
+            let held = vec![Held { address: "10.0.0.1".parse().unwrap(), in_range: true, object, named: None }];
+            converges(World { service: service.clone(), held }, 1, ServiceAddressRepair::reconcile, |world, action| match action {
+                Action::Create(address) | Action::Recreate(address) => {
+                    (world.held[0].object, world.held[0].named) = (Some(Arc::new(holding(&world.service, address))), Some(true));
+                }
+                Action::Warn { .. } => {}
+            });
+        }
     }
 }

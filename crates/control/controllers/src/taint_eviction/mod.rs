@@ -138,6 +138,7 @@ pub async fn disrupt(kit: &Kit, pods: &Objects<Pod>, key: &ObjectKey, pod: &Pod,
 #[cfg(test)]
 mod tests {
     use super::*;
+    use controller_kit::converges;
     use serde_json::Value;
 
     fn plan(tolerations: Value) -> Plan<Action> {
@@ -155,5 +156,22 @@ mod tests {
         let later = plan(json!([{"key": "k", "operator": "Exists", "tolerationSeconds": 300}, {"key": "k", "operator": "Exists", "effect": "NoExecute"}]));
         assert_eq!((later.actions.len(), later.again_after), (0, Some(Duration::from_secs(240))));
         assert_eq!(plan(json!([{"key": "k", "operator": "Exists", "tolerationSeconds": 60}])).actions, [Action::Evict]);
+    }
+
+    #[test]
+    fn a_pod_is_evicted_once_at_the_end_of_the_shortest_patience() {
+        let node = json!({"spec": {"taints": [{"key": "k", "effect": "NoExecute", "timeAdded": "2026-01-01T00:00:00Z"}]}});
+        let patience = |seconds: i64| json!({"key": "k", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": seconds});
+        let pod = json!({"spec": {"containers": [], "tolerations": [patience(300), patience(30)]}});
+        let mut world = World {
+            node: Arc::new(serde_json::from_value(node).unwrap()),
+            pod: Arc::new(serde_json::from_value(pod).unwrap()),
+            now: "2026-01-01T00:00:10Z".parse().unwrap(),
+        };
+        assert_eq!(TaintEviction::reconcile(&world).again_after, Some(Duration::from_secs(20)));
+        world.now = "2026-01-01T00:00:30Z".parse().unwrap();
+        converges(world, 1, TaintEviction::reconcile, |world, Action::Evict| {
+            Arc::make_mut(&mut world.pod).metadata.deletion_timestamp = Some(whole_seconds(world.now));
+        });
     }
 }

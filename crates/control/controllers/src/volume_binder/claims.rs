@@ -224,6 +224,7 @@ fn wait(plan: &mut Plan<Action>, phase: Option<&str>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use controller_kit::converges;
     use serde_json::Value;
 
     fn world(claim: Value, volumes: Vec<Value>, class: Option<Value>) -> World {
@@ -277,5 +278,34 @@ mod tests {
         assert_eq!(short(&world(chosen, vec![], Some(json!("WaitForFirstConsumer")))), "provision:p ExternalProvisioning");
         assert_eq!(short(&world(json!({}), vec![], None)), "ProvisioningFailed");
         assert_eq!(short(&world(json!({"spec": {"storageClassName": ""}, "status": null}), vec![], None)), "Pending FailedBinding");
+    }
+
+    #[test]
+    fn a_claim_is_bound_to_one_volume_and_stays_so() {
+        let mine = json!({"metadata": {"name": "reserved"}, "spec": {"claimRef": {"name": "data", "namespace": "n"}}});
+        for volumes in
+            [vec![json!({})], vec![json!({"metadata": {"name": "other"}, "spec": {"capacity": {"storage": "9Gi"}}}), json!({})], vec![json!({}), mine]]
+        {
+            let wanted = if volumes.len() == 2 && volumes[1]["metadata"]["name"] == "reserved" { "reserved" } else { "v" };
+            let end = converges(world(json!({}), volumes, None), 2, Claims::reconcile, |world, action| match action {
+                Action::Reserve(volume) => {
+                    let reserved = world.volumes.iter_mut().find(|other| other.metadata.name == volume.metadata.name).unwrap();
+                    Arc::make_mut(reserved).spec.get_or_insert_default().claim_ref = Some(reference(&*world.claim));
+                }
+                Action::Bind(name) => {
+                    let claim = Arc::make_mut(&mut world.claim);
+                    claim.spec.get_or_insert_default().volume_name = Some(name);
+                    claim.metadata.annotations.get_or_insert_default().insert(BIND_COMPLETED.into(), "yes".into());
+                }
+                Action::SetBound(volume) => {
+                    let spec = volume.spec.clone().unwrap();
+                    let status = Arc::make_mut(&mut world.claim).status.get_or_insert_default();
+                    (status.phase, status.access_modes, status.capacity) = (Some("Bound".into()), spec.access_modes, spec.capacity);
+                }
+                other => panic!("{other:?}"),
+            });
+            assert_eq!(end.claim.spec.as_ref().unwrap().volume_name.as_deref(), Some(wanted));
+            assert_eq!(end.volumes.iter().filter(|volume| volume.spec.as_ref().unwrap().claim_ref.as_ref().is_some_and(|of| of.uid.is_some())).count(), 1);
+        }
     }
 }

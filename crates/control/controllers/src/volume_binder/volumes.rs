@@ -76,6 +76,7 @@ impl Controller for Volumes {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use controller_kit::converges;
     use serde_json::Value;
 
     #[test]
@@ -93,5 +94,16 @@ mod tests {
         assert_eq!(phase(of.clone(), Some(json!({"metadata": {"uid": "u"}, "spec": {}}))), None);
         assert_eq!(phase(of.clone(), Some(json!({"metadata": {"uid": "other"}, "spec": {}}))), Some("Released"));
         assert_eq!(phase(of, None), Some("Released"));
+    }
+
+    #[test]
+    fn a_phase_is_written_once() {
+        for reference in [json!(null), json!({"name": "c", "namespace": "n", "uid": "u"})] {
+            let volume = json!({"metadata": {"name": "v"}, "spec": {"claimRef": reference}});
+            let world = World { volume: Arc::new(serde_json::from_value(volume).unwrap()), claim: None };
+            converges(world, 1, Volumes::reconcile, |world, Action::SetPhase(phase)| {
+                Arc::make_mut(&mut world.volume).status.get_or_insert_default().phase = Some(phase.into());
+            });
+        }
     }
 }

@@ -136,6 +136,7 @@ impl Controller for VolumeProtection {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use controller_kit::converges;
 
     #[test]
     fn what_is_in_use_is_held_and_what_is_not_is_let_go() {
@@ -153,5 +154,21 @@ mod tests {
         assert_eq!(decide(&world(true, true, true)), Plan::nothing());
         assert_eq!(decide(&world(true, true, false)).actions, [Action::LetGo]);
         assert_eq!(decide(&world(true, false, false)), Plan::nothing());
+    }
+
+    #[test]
+    fn it_is_held_once_and_let_go_once() {
+        let apply = |world: &mut World, action| match action {
+            Action::Protect => world.metadata.finalizers.get_or_insert_default().push(world.finalizer.into()),
+            Action::LetGo => world.metadata.finalizers = None,
+        };
+        for finalizer in [CLAIM_FINALIZER, VOLUME_FINALIZER] {
+            let mut held = converges(World { metadata: ObjectMeta::default(), in_use: true, finalizer }, 1, decide, apply);
+            held.metadata.deletion_timestamp = Some(controller_kit::whole_seconds(jiff::Timestamp::UNIX_EPOCH));
+            let mut used = converges(held, 0, decide, apply);
+            assert_eq!(used.metadata.finalizers, Some(vec![finalizer.to_owned()]));
+            used.in_use = false;
+            assert_eq!(converges(used, 1, decide, apply).metadata.finalizers, None);
+        }
     }
 }

@@ -12,7 +12,7 @@ mod tests;
 
 pub use definitions::{class, definitions};
 
-use controller_kit::{CancellationToken, Kit};
+use controller_kit::{CancellationToken, Kit, Roster};
 
 /// The finalizer of contents, which goes when the driver has let go of the snapshot.
 const CONTENT_FINALIZER: &str = "snapshot.storage.kubernetes.io/volumesnapshotcontent-bound-protection";
@@ -23,6 +23,13 @@ const BEING_CREATED: &str = "snapshot.storage.kubernetes.io/volumesnapshot-being
 
 /// Binds snapshots and contents in all clusters until `shutdown`, whatever drivers there are. Must be called inside a tokio runtime.
 pub async fn run(kit: Kit, shutdown: CancellationToken) {
-    let all = [tokio::spawn(snapshot::runner(&kit).run(shutdown.clone())), tokio::spawn(content::runner(&kit).run(shutdown))];
-    futures::future::join_all(all).await;
+    roster(&kit, shutdown).run().await;
+}
+
+/// Those that run once, whatever drivers there are. Must be called inside a tokio runtime.
+pub fn roster(kit: &Kit, shutdown: CancellationToken) -> Roster {
+    let mut all = Roster::new(shutdown);
+    all.add(snapshot::runner(kit));
+    all.add(content::runner(kit));
+    all
 }
