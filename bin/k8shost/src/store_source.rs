@@ -92,7 +92,16 @@ impl Follower {
     }
 
     fn holds(&self, record: &Record) -> bool {
+        let in_key = |field: &str| match field {
+            "metadata.name" => Some(record.key.name()),
+            "metadata.namespace" => Some(record.key.namespace()),
+            _ => None,
+        };
         match &self.kind {
+            // Nobody has to read, and keep what was read of, objects that their keys tell apart.
+            Some(_) if self.fields.requirements().iter().all(|requirement| in_key(&requirement.field).is_some()) => {
+                self.fields.matches(|field| in_key(field).unwrap_or_default().into())
+            }
             Some(kind) if !self.fields.is_everything() => stored(record).matches(&**kind, &LabelSelector::everything(), &self.fields),
             _ => true,
         }
