@@ -99,7 +99,7 @@ impl Follower {
         };
         match &self.kind {
             // Nobody has to read, and keep what was read of, objects that their keys tell apart.
-            Some(_) if self.fields.requirements().iter().all(|requirement| in_key(&requirement.field).is_some()) => {
+            _ if self.fields.requirements().iter().all(|requirement| in_key(&requirement.field).is_some()) => {
                 self.fields.matches(|field| in_key(field).unwrap_or_default().into())
             }
             Some(kind) if !self.fields.is_everything() => stored(record).matches(&**kind, &LabelSelector::everything(), &self.fields),
