@@ -141,12 +141,15 @@ async fn run(settings: ServerSettings, behind: Handle) -> Result<()> {
     write_kubeconfig(&settings, &certificates, port)?;
 
     let source = Arc::new(StoreSource::new(store.clone(), kinds));
-    let mut tasks = components(&settings, &certificates, &server, source.clone(), &clock, (balancing, &iam, shown.serving.clone()), &shutdown).await?;
+    // One kit for all, so that what several look at is cached once.
+    let manager = ComponentClients::new(server.clone(), "system:kube-controller-manager", &["system:masters"]);
+    let kit = Kit::new(manager, source.clone(), clock.clone());
+    let mut tasks = components(&settings, &certificates, &server, &kit, &clock, (balancing, &iam, shown.serving.clone()), &shutdown).await?;
     tasks.extend(compaction(&api_arguments, &store, &shutdown));
     let renewing = renewal(settings.clone(), node_address, port, certificates.renewed_from()?, shown.clone(), clock.clone());
     let until = shutdown.clone();
     tasks.push(tokio::spawn(async move { until.run_until_cancelled(renewing).await.unwrap_or(()) }));
-    let storage = if settings.is_disabled("lightningstor") { None } else { Some(storage(&settings, agent.is_some(), &server, &source, &clock).await?) };
+    let storage = if settings.is_disabled("lightningstor") { None } else { Some(storage(&settings, agent.is_some(), &server, &kit, &clock).await?) };
     let clients = ComponentClients::new(server.clone(), "system:serviceaccount:kube-system:cloud-apis", &["system:masters"]);
     tasks.extend(cloud_apis::serve(&settings, &shown, &*clients, iam, &shutdown).await?);
     let node = match agent {
@@ -193,9 +196,9 @@ async fn forget_start(shutdown: CancellationToken) {
     }
 }
 
-async fn storage(settings: &ServerSettings, has_node: bool, server: &Arc<ApiServer>, source: &Arc<StoreSource>, clock: &Arc<dyn Clock>) -> Result<Storage> {
+async fn storage(settings: &ServerSettings, has_node: bool, server: &Arc<ApiServer>, kit: &Kit, clock: &Arc<dyn Clock>) -> Result<Storage> {
     let clients = ComponentClients::new(server.clone(), "system:serviceaccount:kube-system:lightningstor", &["system:masters"]);
-    let kit = Kit::new(clients, source.clone(), clock.clone()).managed_by("lightningstor");
+    let kit = kit.acting_by(clients).managed_by("lightningstor");
     let own = if has_node { Some(OwnDriver::start(&settings.data_dir, &settings.lightningstor_dirs, &settings.node_name, clock.clone()).await?) } else { None };
     Storage::start(own, &settings.node_name, kit, server.clone()).await
 }
@@ -298,15 +301,12 @@ async fn components(
     settings: &ServerSettings,
     certificates: &Certificates,
     server: &Arc<ApiServer>,
-    source: Arc<StoreSource>,
+    kit: &Kit,
     clock: &Arc<dyn Clock>,
     (balancing, link, serving): (Option<balancing::Balancing>, &IamLink, Arc<pki::Renewable>),
     shutdown: &CancellationToken,
 ) -> Result<Vec<JoinHandle<()>>> {
     let mut tasks = vec![tokio::spawn(api_server::expire_events(server.clone())), tokio::spawn(api_server::repair_node_ports(server.clone()))];
-    let clients = ComponentClients::new(server.clone(), "system:kube-controller-manager", &["system:masters"]);
-    // One kit for all, so that what several look at is cached once.
-    let kit = Kit::new(clients, source.clone(), clock.clone());
     if !settings.is_disabled("controllers") {
         let mut controllers = controllers::ControllersSettings::new(certificates.server_ca.certificate_pem());
         let hosting = Arc::new(ServerHosting(server.clone()));
@@ -320,11 +320,10 @@ async fn components(
         controllers.own_node = (!settings.disable_agent).then(|| settings.node_name.clone());
         tasks.push(tokio::spawn(controllers::run(controllers, kit.clone(), shutdown.clone())));
     }
-    tasks.extend(balancing.map(|balancing| balancing.run(&kit, shutdown)));
+    tasks.extend(balancing.map(|balancing| balancing.run(kit, shutdown)));
     if !settings.is_disabled("scheduler") {
         let clients = ComponentClients::new(server.clone(), "system:kube-scheduler", &["system:masters"]);
-        let kit = Kit::new(clients, source, clock.clone());
-        tasks.push(tokio::spawn(scheduler::run(scheduler::SchedulerSettings::default(), kit, shutdown.clone())));
+        tasks.push(tokio::spawn(scheduler::run(scheduler::SchedulerSettings::default(), kit.acting_by(clients), shutdown.clone())));
     }
     if !settings.is_disabled("hosting") {
         let client = kit.clients().cluster(&ClusterName::root());
@@ -337,7 +336,7 @@ async fn components(
     }
     if !settings.is_disabled("iam") {
         let tls = OwnTls { serving, client_ca_pem: certificates.client_ca.certificate_pem().to_owned() };
-        tasks.extend(iam_service::start(settings, kit, link, tls, clock, shutdown).await?);
+        tasks.extend(iam_service::start(settings, kit.clone(), link, tls, clock, shutdown).await?);
     }
     Ok(tasks)
 }

@@ -30,7 +30,7 @@ impl Source for StoreSource {
         let cluster = selection.cluster.clone().unwrap_or_else(ClusterName::root);
         let kind = self.kinds.find(&cluster, &selection.group, &selection.version, &selection.resource);
         let fields = selection.fields.as_deref().map(|text| FieldSelector::parse(text).expect("components select by well-formed fields")).unwrap_or_default();
-        let follower = Follower { store: self.store.clone(), scope, kind, fields, state: State::Start, ready: Default::default() };
+        let follower = Follower { store: self.store.clone(), scope, kind, fields, state: State::Start, ready: Default::default(), latest: ClusterName::root() };
         futures::stream::unfold(follower, |mut follower| async move { follower.next().await.map(|event| (event, follower)) }).boxed()
     }
 }
@@ -47,6 +47,8 @@ struct Follower {
     fields: FieldSelector,
     state: State,
     ready: std::collections::VecDeque<SourceEvent>,
+    /// The cluster told of last: the next change is likely to be in the same one, and then shares its name.
+    latest: ClusterName,
 }
 
 impl Follower {
@@ -80,7 +82,7 @@ impl Follower {
         for record in &found.records {
             if !is_hidden(record)
                 && self.holds(record)
-                && let Some(cluster) = cluster_of(record)
+                && let Some(cluster) = self.cluster_of(record)
             {
                 self.ready.push_back(SourceEvent::Applied { cluster, object: record.value.clone() });
             }
@@ -90,14 +92,23 @@ impl Follower {
     }
 
     fn holds(&self, record: &Record) -> bool {
+        let in_key = |field: &str| match field {
+            "metadata.name" => Some(record.key.name()),
+            "metadata.namespace" => Some(record.key.namespace()),
+            _ => None,
+        };
         match &self.kind {
+            // Nobody has to read, and keep what was read of, objects that their keys tell apart.
+            _ if self.fields.requirements().iter().all(|requirement| in_key(&requirement.field).is_some()) => {
+                self.fields.matches(|field| in_key(field).unwrap_or_default().into())
+            }
             Some(kind) if !self.fields.is_everything() => stored(record).matches(&**kind, &LabelSelector::everything(), &self.fields),
             _ => true,
         }
     }
 
     fn take(&mut self, event: &Event) {
-        let Some(cluster) = cluster_of(&event.record) else { return };
+        let Some(cluster) = self.cluster_of(&event.record) else { return };
         let object = event.record.value.clone();
         // A mark hides an object of the base: to its cluster, there is none.
         let before = event.previous.as_ref().is_some_and(|record| !is_hidden(record) && self.holds(record));
@@ -108,8 +119,12 @@ impl Follower {
             (false, false) => {}
         }
     }
-}
 
-fn cluster_of(record: &Record) -> Option<ClusterName> {
-    ClusterName::parse(record.key.cluster()).ok()
+    fn cluster_of(&mut self, record: &Record) -> Option<ClusterName> {
+        let name = record.key.cluster();
+        if name != self.latest.as_str() {
+            self.latest = ClusterName::parse(name).ok()?;
+        }
+        Some(self.latest.clone())
+    }
 }

@@ -102,7 +102,11 @@ impl Found {
         }
         for record in server.store.range(all("services")).await.map_err(errors::from_store)?.records {
             let key = record.key.clone();
-            let ports = node_ports(stored(&record).object.value());
+            // Most Services have neither nodePort nor healthCheckNodePort, and a parsed form that is kept is many times as large as its text.
+            if !stored(&record).object.mentions("odePort") {
+                continue;
+            }
+            let ports = node_ports(&stored(&record).object.to_value());
             if !ports.is_empty() {
                 let holder = Holder { cluster: key.cluster().into(), namespace: key.namespace().into(), name: key.name().into() };
                 found.service_keys.insert(holder.clone(), (key, record.mod_revision));
@@ -145,7 +149,7 @@ impl ApiServer {
         let cluster = ClusterName::parse(cluster).map_err(Status::internal)?;
         let key = Key::new(&cluster, &GroupResource::new("", "services"), namespace, name);
         let Some(record) = self.store.get(&key).await.map_err(errors::from_store)? else { return Ok(()) };
-        let uid = metadata::text(stored(&record).object.value(), "uid").to_owned();
+        let uid = metadata::text(&stored(&record).object.to_value(), "uid").to_owned();
         let now = rfc3339_seconds(self.clock.now());
         let event = json!({
             "kind": "Event", "apiVersion": "v1", "metadata": { "generateName": format!("{name}."), "namespace": namespace },

@@ -47,7 +47,7 @@ impl ApiServer {
         let scope = Scope::Resource { cluster: cluster.clone(), resource: GroupResource::new("networking.k8s.io", "servicecidrs"), namespace: None };
         let found = self.store.range(RangeRequest { scope, after: None, limit: 0, revision: None }).await.map_err(errors::from_store)?;
         for record in found.records {
-            let value = stored(&record).object.value().clone();
+            let value = stored(&record).object.to_value();
             if !gives_addresses(&value) {
                 continue;
             }

@@ -1,11 +1,14 @@
 //! Cache: a typed, indexed, always current copy of one kind's objects in all clusters.
+use crate::index::{Index, IndexFunction};
 use crate::source::{Selection, Source, SourceEvent};
+use crate::tally::{Counted, Sums, Tally};
 use api_meta::{ClusterName, without_managed_fields};
 use futures::StreamExt;
 use k8s_openapi::Metadata;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use parking_lot::{Mutex, RwLock};
 use serde::de::DeserializeOwned;
+use std::any::Any;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, OnceLock, Weak};
 use tokio::sync::{broadcast, watch};
@@ -51,19 +54,14 @@ impl<K> Clone for Change<K> {
 }
 
 /// Anything a cache can hold.
-pub trait Cached: Metadata<Ty = ObjectMeta> + DeserializeOwned + Send + Sync + 'static {}
-impl<K: Metadata<Ty = ObjectMeta> + DeserializeOwned + Send + Sync + 'static> Cached for K {}
-
-/// Gives the values an object is found by.
-pub type IndexFunction<K> = fn(&K) -> Vec<String>;
-
-/// Keys by cluster and index value.
-type Entries = HashMap<(ClusterName, String), BTreeSet<ObjectKey>>;
+pub trait Cached: Metadata<Ty = ObjectMeta> + DeserializeOwned + Clone + Send + Sync + 'static {}
+impl<K: Metadata<Ty = ObjectMeta> + DeserializeOwned + Clone + Send + Sync + 'static> Cached for K {}
 
 struct State<K> {
     /// Ordered, so that one cluster's or namespace's objects are a range.
     objects: BTreeMap<ObjectKey, Arc<K>>,
-    indexes: Vec<(&'static str, IndexFunction<K>, Entries)>,
+    indexes: Vec<Index<K>>,
+    tallies: Vec<Box<dyn Counted<K>>>,
     /// The newest resourceVersion the source has told of. Own writes up to it have been told already.
     revision: u64,
     /// Objects this process deleted whose deletion the source has not told yet: key and uid.
@@ -120,7 +118,8 @@ impl<K: Cached> Cache<K> {
         let cache = Arc::new(Self {
             state: RwLock::new(State {
                 objects: BTreeMap::new(),
-                indexes: indexes.iter().map(|(name, function)| (*name, *function, HashMap::new())).collect(),
+                indexes: indexes.iter().map(|(name, function)| Index::new(name, *function)).collect(),
+                tallies: Vec::new(),
                 revision: 0,
                 tombstones: HashMap::new(),
                 held: None,
@@ -196,8 +195,8 @@ impl<K: Cached> Cache<K> {
     /// If no index of that name was given to `start`.
     pub fn by_index(&self, index: &str, cluster: &ClusterName, value: &str) -> Vec<Arc<K>> {
         let state = self.state.read();
-        let (_, _, entries) = state.indexes.iter().find(|(name, ..)| *name == index).expect("an index asked for was declared");
-        entries.get(&(cluster.clone(), value.to_owned())).into_iter().flatten().filter_map(|key| state.objects.get(key).cloned()).collect()
+        let index = state.indexes.iter().find(|other| other.name == index).expect("an index asked for was declared");
+        index.of(cluster, value).cloned().collect()
     }
 
     /// Changes from now on. On `RecvError::Lagged`, look at `all` again.
@@ -237,24 +236,46 @@ impl<K: Cached> Cache<K> {
     pub fn add_index(&self, name: &'static str, function: IndexFunction<K>) {
         let mut guard = self.state.write();
         let state = &mut *guard;
-        if state.indexes.iter().any(|(other, ..)| *other == name) {
+        if state.indexes.iter().any(|other| other.name == name) {
             return;
         }
-        let mut entries = Entries::new();
+        let mut index = Index::new(name, function);
         for (key, object) in &state.objects {
-            for value in function(object) {
-                entries.entry((key.cluster.clone(), value)).or_default().insert(key.clone());
-            }
+            index.change(key, None, Some(object));
         }
-        state.indexes.push((name, function, entries));
+        state.indexes.push(index);
     }
 
-    /// Takes in what the server answered to a write of this process, unless the source told it already.
-    pub fn wrote(&self, cluster: &ClusterName, mut object: Arc<K>) {
-        if let Some(object) = Arc::get_mut(&mut object) {
-            object.metadata_mut().managed_fields = None;
+    /// Keeps a tally by these values, over what is there and what comes. Adding the same again changes nothing.
+    pub fn add_tally<T: Tally<K>>(&self, function: IndexFunction<K>) {
+        let mut guard = self.state.write();
+        let state = &mut *guard;
+        if state.sums::<T>().is_some() {
+            return;
         }
-        let key = ObjectKey::of(cluster, object.metadata());
+        let mut sums = Sums::<K, T>::new(function);
+        for (key, object) in &state.objects {
+            sums.change(key, None, Some(object));
+        }
+        state.tallies.push(Box::new(sums));
+    }
+
+    /// What one cluster's objects of this value come to.
+    ///
+    /// # Panics
+    /// If no such tally was added.
+    pub fn tally<T: Tally<K>>(&self, cluster: &ClusterName, value: &str) -> T {
+        self.state.read().sums::<T>().expect("a tally asked for was added").of(cluster, value)
+    }
+
+    /// Takes in what the server answered to a write of this process, unless the source told it already; gives it as it is kept.
+    pub fn wrote(&self, cluster: &ClusterName, object: K) -> Arc<K> {
+        let (key, object) = (ObjectKey::of(cluster, object.metadata()), kept(object));
+        self.take_own(key, object.clone());
+        object
+    }
+
+    fn take_own(&self, key: ObjectKey, object: Arc<K>) {
         let listeners = self.listeners.lock();
         let mut guard = self.state.write();
         let state = &mut *guard;
@@ -301,13 +322,13 @@ impl<K: Cached> Cache<K> {
     fn release_held(&self) {
         let held = self.state.write().held.take().unwrap_or_default();
         for (key, object) in held {
-            self.wrote(&key.cluster, object);
+            self.take_own(key, object);
         }
     }
 
     fn apply(&self, cluster: &ClusterName, bytes: &[u8], listing: bool) -> Option<ObjectKey> {
         let object: Arc<K> = match serde_json::from_slice(&without_managed_fields(bytes)) {
-            Ok(object) => Arc::new(object),
+            Ok(object) => kept(object),
             Err(error) => {
                 tracing::warn!(%cluster, %error, "an object could not be decoded and is left out of the cache");
                 return None;
@@ -384,7 +405,7 @@ fn revision<K: Metadata<Ty = ObjectMeta>>(object: &K) -> u64 {
     object.metadata().resource_version.as_deref().and_then(|v| v.parse().ok()).unwrap_or_default()
 }
 
-impl<K: Metadata<Ty = ObjectMeta>> State<K> {
+impl<K: Metadata<Ty = ObjectMeta> + 'static> State<K> {
     /// An own write, if it is news: newer than all the source told of and than what is here.
     fn take_own(&mut self, key: ObjectKey, object: Arc<K>) -> Option<Change<K>> {
         let written = revision(&*object);
@@ -393,35 +414,55 @@ impl<K: Metadata<Ty = ObjectMeta>> State<K> {
     }
 }
 
-impl<K> State<K> {
+impl<K: 'static> State<K> {
+    fn sums<T: Tally<K>>(&self) -> Option<&Sums<K, T>> {
+        self.tallies.iter().find_map(|tally| (&**tally as &dyn Any).downcast_ref())
+    }
+
     fn put(&mut self, key: ObjectKey, object: Arc<K>) -> Change<K> {
+        let key = match self.objects.get_key_value(&key) {
+            Some((have, _)) => have.clone(),
+            None => self.beside_neighbours(key),
+        };
         let old = self.objects.insert(key.clone(), object.clone());
-        self.reindex(&key, old.as_deref(), Some(&object));
+        self.reindex(&key, old.as_ref(), Some(&object));
         Change { key, old, new: Some(object) }
     }
 
     fn take_out(&mut self, key: &ObjectKey) -> Option<Change<K>> {
-        let old = self.objects.remove(key)?;
-        self.reindex(key, Some(&old), None);
-        Some(Change { key: key.clone(), old: Some(old), new: None })
+        let (key, old) = self.objects.remove_entry(key)?;
+        self.reindex(&key, Some(&old), None);
+        Some(Change { key, old: Some(old), new: None })
     }
 
-    fn reindex(&mut self, key: &ObjectKey, old: Option<&K>, new: Option<&K>) {
-        for (_, function, entries) in &mut self.indexes {
-            for value in old.map(*function).unwrap_or_default() {
-                let slot = (key.cluster.clone(), value);
-                if let Some(keys) = entries.get_mut(&slot) {
-                    keys.remove(key);
-                    if keys.is_empty() {
-                        entries.remove(&slot);
-                    }
-                }
-            }
-            for value in new.map(*function).unwrap_or_default() {
-                entries.entry((key.cluster.clone(), value)).or_default().insert(key.clone());
-            }
+    fn reindex(&mut self, key: &ObjectKey, old: Option<&Arc<K>>, new: Option<&Arc<K>>) {
+        for index in &mut self.indexes {
+            index.change(key, old, new);
+        }
+        for tally in &mut self.tallies {
+            tally.change(key, old.map(|object| &**object), new.map(|object| &**object));
         }
     }
+
+    /// The same key, with the names of cluster and namespace that the keys next to it have: most objects have such neighbours.
+    fn beside_neighbours(&self, mut key: ObjectKey) -> ObjectKey {
+        for (near, _) in self.objects.range(..&key).next_back().into_iter().chain(self.objects.range(&key..).next()) {
+            if near.cluster == key.cluster {
+                key.cluster = near.cluster.clone();
+                if near.namespace == key.namespace {
+                    key.namespace = near.namespace.clone();
+                    break;
+                }
+            }
+        }
+        key
+    }
+}
+
+/// An object as it is kept. Lists grow by halves while they are read; a copy is as large as it has to be.
+fn kept<K: Cached>(mut object: K) -> Arc<K> {
+    object.metadata_mut().managed_fields = None;
+    Arc::new(object.clone())
 }
 
 #[cfg(test)]
@@ -493,8 +534,8 @@ mod tests {
         }
         cache.synced().await;
         let root = ClusterName::root();
-        cache.wrote(&root, Arc::new(map("a", "1", 9)));
-        cache.wrote(&root, Arc::new(map("b", "2", 10)));
+        cache.wrote(&root, map("a", "1", 9));
+        cache.wrote(&root, map("b", "2", 10));
         assert_eq!(shown(&sender, &cache).await, "a@9 b@10");
         sender.send(applied("a", "1", 7)).unwrap();
         assert_eq!(shown(&sender, &cache).await, "a@9 b@10");
@@ -503,7 +544,7 @@ mod tests {
         }
         assert_eq!(shown(&sender, &cache).await, "a@9");
         // The answer to the create comes after the source told of the deletion.
-        cache.wrote(&root, Arc::new(map("b", "2", 10)));
+        cache.wrote(&root, map("b", "2", 10));
         assert_eq!(shown(&sender, &cache).await, "a@9");
     }
 
@@ -520,7 +561,7 @@ mod tests {
         cache.removed(&key, "1");
         sender.send(applied("a", "1", 6)).unwrap();
         assert_eq!(shown(&sender, &cache).await, "");
-        cache.wrote(&root, Arc::new(map("a", "2", 9)));
+        cache.wrote(&root, map("a", "2", 9));
         sender.send(deleted("a", "1", 8)).unwrap();
         assert_eq!(shown(&sender, &cache).await, "a@9");
     }
@@ -542,7 +583,7 @@ mod tests {
             sender.send(event).unwrap();
         }
         assert_eq!(shown(&sender, &cache).await, "a@5");
-        cache.wrote(&ClusterName::root(), Arc::new(map("b", "2", 6)));
+        cache.wrote(&ClusterName::root(), map("b", "2", 6));
         sender.send(SourceEvent::Listed).unwrap();
         cache.synced().await;
         assert_eq!(shown(&sender, &cache).await, "a@5 b@6");
@@ -560,15 +601,70 @@ mod tests {
             let heard = heard.clone();
             move |change| heard.lock().push(format!("{}{}", if change.new.is_some() { "+" } else { "-" }, change.key.name))
         });
-        cache.wrote(&ClusterName::root(), Arc::new(map("b", "2", 6)));
+        cache.wrote(&ClusterName::root(), map("b", "2", 6));
         cache.removed(&ObjectKey::new(&ClusterName::root(), "n", "a"), "1");
         assert_eq!(*heard.lock(), ["+a", "+b", "-a"]);
         drop(listening);
-        cache.wrote(&ClusterName::root(), Arc::new(map("c", "3", 7)));
+        cache.wrote(&ClusterName::root(), map("c", "3", 7));
         assert_eq!(heard.lock().len(), 3);
         cache.add_index("uid", |map| map.metadata.labels.iter().flatten().map(|(_, v)| v.clone()).collect());
         assert_eq!(cache.by_index("uid", &ClusterName::root(), "2").len(), 1);
-        cache.wrote(&ClusterName::root(), Arc::new(map("d", "4", 8)));
+        cache.wrote(&ClusterName::root(), map("d", "4", 8));
         assert_eq!(cache.by_index("uid", &ClusterName::root(), "4").len(), 1);
+    }
+
+    /// How many there are, and what their revisions come to.
+    #[derive(Clone, Debug, Default, PartialEq)]
+    struct Sum(u64, u64);
+
+    impl Tally<ConfigMap> for Sum {
+        fn add(&mut self, map: &ConfigMap) {
+            *self = Self(self.0 + 1, self.1 + revision(map));
+        }
+        fn remove(&mut self, map: &ConfigMap) {
+            *self = Self(self.0 - 1, self.1 - revision(map));
+        }
+        fn is_empty(&self) -> bool {
+            self.0 == 0
+        }
+    }
+
+    #[tokio::test]
+    async fn tallies_and_indexes_follow_every_change() {
+        let (sender, cache) = start();
+        for event in [SourceEvent::Restart, applied("a", "1", 5), applied("b", "2", 6), SourceEvent::Listed] {
+            sender.send(event).unwrap();
+        }
+        cache.synced().await;
+        let root = ClusterName::root();
+        let parity: IndexFunction<ConfigMap> = |map| vec![format!("{}", revision(map) % 2), "all".into()];
+        cache.add_tally::<Sum>(parity);
+        cache.add_index("parity", parity);
+        let shown = |value: &str| {
+            let names: Vec<String> =
+                cache.by_index("parity", &root, value).iter().map(|map| format!("{}{}", map.metadata.name.as_deref().unwrap(), revision(&**map))).collect();
+            (cache.tally::<Sum>(&root, value), names.join(" "))
+        };
+        assert_eq!((shown("1"), shown("0"), shown("all")), ((Sum(1, 5), "a5".into()), (Sum(1, 6), "b6".into()), (Sum(2, 11), "a5 b6".into())));
+        cache.wrote(&root, map("a", "1", 9));
+        assert_eq!((shown("1"), shown("all")), ((Sum(1, 9), "a9".into()), (Sum(2, 15), "a9 b6".into())));
+        cache.wrote(&root, map("a", "1", 10));
+        assert_eq!((shown("1"), shown("0")), ((Sum::default(), String::new()), (Sum(2, 16), "a10 b6".into())));
+        cache.removed(&ObjectKey::new(&root, "n", "b"), "2");
+        assert_eq!((shown("0"), shown("all")), ((Sum(1, 10), "a10".into()), (Sum(1, 10), "a10".into())));
+        assert_eq!(cache.tally::<Sum>(&ClusterName::parse("other").unwrap(), "all"), Sum::default());
+        assert!(cache.by_index("parity", &ClusterName::parse("other").unwrap(), "all").is_empty());
+    }
+
+    #[tokio::test]
+    async fn what_is_kept_has_no_managed_fields_and_shares_the_names_of_places() {
+        let (_sender, cache) = start();
+        let root = ClusterName::root();
+        let mut written = map("a", "1", 9);
+        written.metadata.managed_fields = Some(vec![Default::default()]);
+        assert_eq!(cache.wrote(&root, written).metadata.managed_fields, None);
+        cache.wrote(&root, map("b", "2", 10));
+        let [(a, _), (b, _)] = &cache.all()[..] else { panic!() };
+        assert!(Arc::ptr_eq(&a.namespace, &b.namespace));
     }
 }

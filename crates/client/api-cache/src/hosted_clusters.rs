@@ -15,14 +15,14 @@ use tokio::sync::broadcast;
 const BACKLOG: usize = 1024;
 
 /// What is read of a Cluster object of the host cluster. Only the host cluster's controllers write its status.
-#[derive(Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 struct HostedCluster {
     metadata: ObjectMeta,
     #[serde(default)]
     status: Option<HostedStatus>,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct HostedStatus {
     #[serde(default)]

@@ -258,7 +258,7 @@ impl Directory {
         with_cache!(self, sort, |cache| {
             // One that can't be read comes by the watch, or not at all.
             if let Ok(object) = serde_json::from_value(written.clone()) {
-                cache.wrote(&ClusterName::root(), Arc::new(object));
+                cache.wrote(&ClusterName::root(), object);
             }
         });
     }

@@ -395,7 +395,7 @@ impl Iam {
             .map_err(kube::Error::SerdeError)?;
         let owner = json!([{"apiVersion": crate::kinds::API_VERSION, "kind": "APIKey", "name": name, "uid": written.metadata.uid}]);
         self.put_secret(&name, API_KEY_TYPE, HASH, &fingerprint(&proof), Some(owner)).await?;
-        self.directory.api_keys.wrote(&ClusterName::root(), Arc::new(written));
+        self.directory.api_keys.wrote(&ClusterName::root(), written);
         self.record("create-key", &subject, "allowed", json!({"key": name}));
         Ok((name, format!("{KEY_PREFIX}{id}_{proof}")))
     }
@@ -437,7 +437,7 @@ impl Iam {
             Err(error) if is_conflict(&error) => {}
             written => {
                 let written = serde_json::from_value(written?).map_err(kube::Error::SerdeError)?;
-                self.directory.revocations.wrote(&ClusterName::root(), Arc::new(written));
+                self.directory.revocations.wrote(&ClusterName::root(), written);
             }
         }
         self.record("revoke", "", "allowed", json!({"jti": id}));
@@ -474,12 +474,12 @@ impl Iam {
             Some((name, project)) => {
                 let path = format!("/apis/iam.plasmacloud.io/v1/serviceaccounts/{name}.{project}");
                 let written: ServiceAccount = serde_json::from_value(self.write(Method::PATCH, &path, &patch).await?).map_err(kube::Error::SerdeError)?;
-                self.directory.service_accounts.wrote(&root, Arc::new(written));
+                self.directory.service_accounts.wrote(&root, written);
             }
             None => {
                 let written: User = serde_json::from_value(self.write(Method::PATCH, &format!("/apis/iam.plasmacloud.io/v1/users/{subject}"), &patch).await?)
                     .map_err(kube::Error::SerdeError)?;
-                self.directory.users.wrote(&root, Arc::new(written));
+                self.directory.users.wrote(&root, written);
             }
         }
         self.record("revoke-all", &subject, "allowed", json!({}));

@@ -14,7 +14,6 @@ use std::sync::Arc;
 type Caches = HashMap<(TypeId, Option<String>), Arc<dyn Any + Send + Sync>>;
 
 struct Shared {
-    clients: Arc<dyn Clients>,
     source: Arc<dyn Source>,
     clock: Arc<dyn Clock>,
     caches: Mutex<Caches>,
@@ -25,18 +24,25 @@ struct Shared {
 #[derive(Clone)]
 pub struct Kit {
     shared: Arc<Shared>,
+    clients: Arc<dyn Clients>,
     manager: &'static str,
 }
 
 impl Kit {
     pub fn new(clients: Arc<dyn Clients>, source: Arc<dyn Source>, clock: Arc<dyn Clock>) -> Self {
-        Self { shared: Arc::new(Shared { clients, source, clock, caches: Mutex::default() }), manager: "kube-controller-manager" }
+        Self { shared: Arc::new(Shared { source, clock, caches: Mutex::default() }), clients, manager: "kube-controller-manager" }
     }
 
     /// The same kit, writing as another field manager.
     #[must_use]
     pub fn managed_by(&self, manager: &'static str) -> Self {
         Self { manager, ..self.clone() }
+    }
+
+    /// The same caches for a component that writes in a name of its own.
+    #[must_use]
+    pub fn acting_by(&self, clients: Arc<dyn Clients>) -> Self {
+        Self { clients, ..self.clone() }
     }
 
     /// All objects of a kind, in all clusters.
@@ -52,7 +58,7 @@ impl Kit {
     /// One kind's objects in one cluster, and of these only what a field selector takes. Not shared: keep it.
     pub fn of_cluster<K: Kind>(&self, cluster: &ClusterName, fields: Option<&str>) -> Objects<K> {
         let selection = Selection { cluster: Some(cluster.clone()), fields: fields.map(str::to_owned), ..Selection::of::<K>(K::URL_PATH_SEGMENT) };
-        Objects::new(Cache::start(&*self.shared.source, selection, &[]), self.shared.clients.clone(), self.manager)
+        Objects::new(Cache::start(&*self.shared.source, selection, &[]), self.clients.clone(), self.manager)
     }
 
     fn cached<K: Kind>(&self, fields: Option<String>) -> Objects<K> {
@@ -62,16 +68,16 @@ impl Kit {
             Cache::<K>::start(&*self.shared.source, selection, &[])
         });
         let cache = cache.clone().downcast::<Cache<K>>().expect("the map's key is the kind's type");
-        Objects::new(cache, self.shared.clients.clone(), self.manager)
+        Objects::new(cache, self.clients.clone(), self.manager)
     }
 
     /// Records events as `component`. Each recorder has one task; share it by cloning.
     pub fn recorder(&self, component: &'static str) -> Recorder {
-        Recorder::start(self.shared.clients.clone(), self.shared.clock.clone(), component)
+        Recorder::start(self.clients.clone(), self.shared.clock.clone(), component)
     }
 
     pub fn clients(&self) -> &Arc<dyn Clients> {
-        &self.shared.clients
+        &self.clients
     }
     pub fn source(&self) -> &Arc<dyn Source> {
         &self.shared.source

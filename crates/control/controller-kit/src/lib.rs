@@ -37,6 +37,6 @@ pub use selectors::selector;
 pub use slow_start::slow_start;
 pub use time::{seconds_since, until, whole_seconds};
 
-pub use api_cache::{Cache, Change, ObjectKey, Selection, Source, SourceEvent};
+pub use api_cache::{Cache, Change, ObjectKey, Selection, Source, SourceEvent, Tally};
 pub use async_trait::async_trait;
 pub use tokio_util::sync::CancellationToken;

@@ -11,8 +11,8 @@ use std::ops::Deref;
 use std::sync::Arc;
 
 /// A kind controllers read and write.
-pub trait Kind: Cached + Serialize + Clone {}
-impl<K: Cached + Serialize + Clone> Kind for K {}
+pub trait Kind: Cached + Serialize {}
+impl<K: Cached + Serialize> Kind for K {}
 
 /// What must still be so for a write to count.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -66,7 +66,12 @@ impl<K: Kind> Objects<K> {
 
     /// Creates it in its metadata's namespace.
     pub async fn create(&self, cluster: &ClusterName, object: &K) -> Result<Arc<K>, Error> {
-        let path = format!("{}?fieldManager={}", Self::collection(object.metadata().namespace.as_deref().unwrap_or_default()), self.manager);
+        self.create_whole(cluster, object.metadata().namespace.as_deref().unwrap_or_default(), object).await
+    }
+
+    /// Creates it as a value says that may hold more than is kept of the kind.
+    pub async fn create_whole(&self, cluster: &ClusterName, namespace: &str, object: &impl Serialize) -> Result<Arc<K>, Error> {
+        let path = format!("{}?fieldManager={}", Self::collection(namespace), self.manager);
         self.write(cluster, Method::POST, path, "application/json", serde_json::to_vec(object)?).await
     }
 
@@ -137,7 +142,7 @@ impl<K: Kind> Objects<K> {
             let object: K = serde_json::from_value(answer)?;
             match &object.metadata().uid {
                 Some(uid) if gone => self.cache.removed(key, uid),
-                _ => self.cache.wrote(&key.cluster, Arc::new(object)),
+                _ => drop(self.cache.wrote(&key.cluster, object)),
             }
         }
         Ok(())
@@ -155,9 +160,8 @@ impl<K: Kind> Objects<K> {
 
     async fn write(&self, cluster: &ClusterName, method: Method, path: String, content_type: &str, body: Vec<u8>) -> Result<Arc<K>, Error> {
         let request = Self::request(method, path, content_type, body)?;
-        let object: Arc<K> = Arc::new(self.clients.cluster(cluster).request(request).await?);
-        self.cache.wrote(cluster, object.clone());
-        Ok(object)
+        let object: K = self.clients.cluster(cluster).request(request).await?;
+        Ok(self.cache.wrote(cluster, object))
     }
 
     fn request(method: Method, path: String, content_type: &str, body: Vec<u8>) -> Result<Request<Vec<u8>>, Error> {

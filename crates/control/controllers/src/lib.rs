@@ -22,6 +22,7 @@ mod node_dns;
 mod node_ipam;
 mod node_lifecycle;
 mod owners;
+mod parts;
 mod pod_gc;
 mod pods;
 mod replica_set;

@@ -43,10 +43,20 @@ fn orphans_of(namespace: &str) -> String {
     format!("orphan:{namespace}")
 }
 
+/// An owner's own objects.
+pub fn own<K: Kind>(objects: &Objects<K>, owner: &ObjectKey, uid: &str) -> Vec<Arc<K>> {
+    objects.by_index(BY_CONTROLLER, &owner.cluster, uid)
+}
+
+/// The objects of the owner's namespace that nobody controls.
+pub fn orphans<K: Kind>(objects: &Objects<K>, owner: &ObjectKey) -> Vec<Arc<K>> {
+    objects.by_index(BY_CONTROLLER, &owner.cluster, &orphans_of(&owner.namespace))
+}
+
 /// What an owner may claim or must release: its own objects, and the namespace's orphans.
 pub fn candidates<K: Kind>(objects: &Objects<K>, key: &ObjectKey, uid: &str) -> Vec<Arc<K>> {
-    let mut found = objects.by_index(BY_CONTROLLER, &key.cluster, uid);
-    found.extend(objects.by_index(BY_CONTROLLER, &key.cluster, &orphans_of(&key.namespace)));
+    let mut found = own(objects, key, uid);
+    found.extend(orphans(objects, key));
     found
 }
 

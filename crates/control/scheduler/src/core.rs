@@ -57,7 +57,9 @@ impl Core {
                 let same = was.is_some_and(|was| {
                     was.spec == pod.spec && was.metadata.labels == pod.metadata.labels && was.metadata.deletion_timestamp == pod.metadata.deletion_timestamp
                 });
-                if !same {
+                if same {
+                    self.snapshot.renew(key, pod);
+                } else {
                     self.snapshot.place(Arc::new(PodInfo::new(key.clone(), pod.clone())), node);
                     self.queue.wake_cluster(&key.cluster, POD_CAME, now);
                 }
@@ -184,6 +186,19 @@ mod tests {
         assert_eq!((used(&core), core.queue.contains(&key)), (1000, false));
         core.pod_changed(&key, Some(&waiting), Some(&pod(Some("n1"), json!({"status": {"phase": "Succeeded"}}))), true, now);
         assert_eq!(used(&core), 0);
+    }
+
+    #[test]
+    fn of_a_placed_pod_the_newest_form_is_kept_and_no_other() {
+        let (mut core, key, now) = start();
+        let bound = pod(Some("n1"), json!({}));
+        core.pod_changed(&key, None, Some(&bound), true, now);
+        let running = pod(Some("n1"), json!({"status": {"startTime": "2026-01-01T00:00:00Z"}}));
+        core.pod_changed(&key, Some(&bound), Some(&running), true, now);
+        assert_eq!((used(&core), Arc::strong_count(&bound)), (1000, 1));
+        assert!(core.snapshot.node("n1").unwrap().pods.iter().all(|info| Arc::ptr_eq(&info.pod, &running)));
+        core.pod_changed(&key, Some(&running), None, true, now);
+        assert_eq!((used(&core), Arc::strong_count(&running)), (0, 1));
     }
 
     #[test]

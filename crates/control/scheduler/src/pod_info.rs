@@ -20,7 +20,7 @@ impl HostPort {
     }
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct PodInfo {
     pub key: ObjectKey,
     pub pod: Arc<Pod>,

@@ -79,8 +79,7 @@ pub async fn run(settings: SchedulerSettings, kit: Kit, shutdown: CancellationTo
         let on = on.clone();
         move |change| {
             let Some(scheduler) = on.upgrade() else { return };
-            let labels = change.new.as_ref().and_then(|namespace| namespace.metadata.labels.clone());
-            changed(&scheduler, &|core, _| core.snapshot.set_namespace(&change.key.cluster, &change.key.name, labels.clone()));
+            changed(&scheduler, &|core, _| core.snapshot.set_namespace(&change.key.cluster, &change.key.name, change.new.clone()));
         }
     });
     let _nodes = nodes.listen({

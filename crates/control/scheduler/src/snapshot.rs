@@ -8,24 +8,24 @@ use crate::{NodeInfo, PodInfo};
 use api_meta::ClusterName;
 use controller_kit::ObjectKey;
 use controller_kit::own_nodes::owner;
-use k8s_openapi::api::core::v1::Node;
+use k8s_openapi::api::core::v1::{Namespace, Node, Pod};
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
-/// The labels of namespaces, by cluster and name.
+/// The labels of namespaces, by cluster and name; those with none are left out.
 #[derive(Default)]
-pub struct NamespaceLabels(HashMap<(ClusterName, Arc<str>), BTreeMap<String, String>>);
+pub struct NamespaceLabels(HashMap<(ClusterName, Arc<str>), Arc<Namespace>>);
 
 impl NamespaceLabels {
     pub fn of(&self, cluster: &ClusterName, namespace: &Arc<str>) -> &BTreeMap<String, String> {
         static NONE: BTreeMap<String, String> = BTreeMap::new();
-        self.0.get(&(cluster.clone(), namespace.clone())).unwrap_or(&NONE)
+        self.0.get(&(cluster.clone(), namespace.clone())).and_then(|namespace| namespace.metadata.labels.as_ref()).unwrap_or(&NONE)
     }
-    fn set(&mut self, cluster: &ClusterName, namespace: &Arc<str>, labels: Option<BTreeMap<String, String>>) {
-        let key = (cluster.clone(), namespace.clone());
-        match labels.filter(|labels| !labels.is_empty()) {
-            Some(labels) => self.0.insert(key, labels),
+    fn set(&mut self, cluster: &ClusterName, name: &Arc<str>, namespace: Option<Arc<Namespace>>) {
+        let key = (cluster.clone(), name.clone());
+        match namespace.filter(|namespace| namespace.metadata.labels.as_ref().is_some_and(|labels| !labels.is_empty())) {
+            Some(namespace) => self.0.insert(key, namespace),
             None => self.0.remove(&key),
         };
     }
@@ -118,9 +118,10 @@ impl Snapshot {
         !self.nominated.is_empty()
     }
 
-    pub fn set_namespace(&mut self, cluster: &ClusterName, namespace: &Arc<str>, labels: Option<BTreeMap<String, String>>) {
-        if *self.namespaces.of(cluster, namespace) != labels.clone().unwrap_or_default() {
-            self.namespaces.set(cluster, namespace, labels);
+    pub fn set_namespace(&mut self, cluster: &ClusterName, name: &Arc<str>, namespace: Option<Arc<Namespace>>) {
+        let before = self.namespaces.of(cluster, name).clone();
+        self.namespaces.set(cluster, name, namespace);
+        if before != *self.namespaces.of(cluster, name) {
             self.meant.get_mut().forget(cluster, |meant| meant.terms.iter().any(Term::looks_at_namespaces));
         }
     }
@@ -186,6 +187,17 @@ impl Snapshot {
         };
         self.claims.add(&info);
         self.placed.insert(info.key.clone(), Placed { node: name, info });
+    }
+
+    /// A placed pod changed in nothing that counts: its newest form stands for it, so that no older one is kept.
+    pub fn renew(&mut self, key: &ObjectKey, pod: &Arc<Pod>) {
+        let Some(placed) = self.placed.get_mut(key) else { return };
+        placed.info = Arc::new(PodInfo { pod: pod.clone(), ..(*placed.info).clone() });
+        if let Some(at) = self.by_name.get(&placed.node)
+            && let Some(on_node) = self.nodes[*at].pods.iter_mut().find(|other| other.key == *key)
+        {
+            on_node.clone_from(&placed.info);
+        }
     }
 
     /// True if it was anywhere.

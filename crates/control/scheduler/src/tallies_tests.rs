@@ -1,6 +1,6 @@
 //! Tallies against counting anew: whatever came and went before, a node is refused for the same reason.
 use crate::filters;
-use crate::testing::{node, pod_in};
+use crate::testing::{namespace, node, pod_in};
 use crate::{NodeInfo, PodInfo, Snapshot, Volumes};
 use api_meta::{ClusterName, LabelSelector};
 use controller_kit::node_selector::RequiredNodes;
@@ -149,7 +149,7 @@ fn tallies_say_what_counting_anew_says() {
                 }),
                 2 => snapshot.remove_node(&format!("n{}", dice.below(8))),
                 3 => {
-                    let labels = (dice.below(2) == 0).then(|| [("team".to_owned(), "x".to_owned())].into());
+                    let labels = (dice.below(2) == 0).then(|| namespace([("team".to_owned(), "x".to_owned())].into()));
                     snapshot.set_namespace(&ClusterName::root(), &"n".into(), labels);
                 }
                 4 if !placed.is_empty() => {
@@ -189,7 +189,7 @@ fn tallies_say_what_counting_anew_says() {
 /// A snapshot that was made in one go, and never counted anything before, prefers the same node.
 fn assert_scores_are_counted(pod: &PodInfo, snapshot: &Snapshot) {
     let mut anew = Snapshot::default();
-    anew.set_namespace(&pod.key.cluster, &pod.key.namespace, Some(snapshot.namespaces().of(&pod.key.cluster, &pod.key.namespace).clone()));
+    anew.set_namespace(&pod.key.cluster, &pod.key.namespace, Some(namespace(snapshot.namespaces().of(&pod.key.cluster, &pod.key.namespace).clone())));
     for node in snapshot.nodes() {
         anew.set_node(node.node.clone());
         node.pods.iter().for_each(|pod| anew.place(pod.clone(), &node.name));

@@ -2,8 +2,10 @@
 use crate::{FitError, PodInfo, Snapshot, Volumes, schedule};
 use api_meta::ClusterName;
 use controller_kit::ObjectKey;
-use k8s_openapi::api::core::v1::Node;
+use k8s_openapi::api::core::v1::{Namespace, Node};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 pub fn merge(into: &mut Value, from: Value) {
@@ -21,6 +23,11 @@ pub fn node(name: &str, with: Value) -> Arc<Node> {
     });
     merge(&mut value, with);
     Arc::new(serde_json::from_value(value).unwrap())
+}
+
+/// A namespace with these labels.
+pub fn namespace(labels: BTreeMap<String, String>) -> Arc<Namespace> {
+    Arc::new(Namespace { metadata: ObjectMeta { labels: Some(labels), ..Default::default() }, ..Default::default() })
 }
 
 /// A pod in namespace `n` of the root cluster with label `app` as its name's letters.

@@ -66,7 +66,8 @@ pub fn runner(kit: &Kit) -> Runner<Projects> {
         quotas: kit.objects(),
         roles: kit.of_cluster(&host, None),
         bindings: kit.of_cluster(&host, None),
-        clusters: kit.of_cluster(&host, None),
+        // Of all virtual clusters, those of projects.
+        clusters: kit.of_cluster(&host, Some(&format!("metadata.name={CLUSTER}"))),
         cluster_roles: kit.objects(),
         cluster_bindings: kit.objects(),
         kit: kit.clone(),

@@ -1,8 +1,9 @@
 //! Effective: what a Cluster and the policy of its namespace come to, or why they can't be served.
-use crate::kinds::{AppliedPolicy, Cluster, Mode, Policy};
+use crate::kinds::{AppliedPolicy, Cluster, Mode, Policy, Synced};
 use crate::names::{PAUSED, RESERVED, RESTORE_AT, RESTORE_FROM};
 use api_client::{ClusterSettings, PodSecurityLevel, Restore};
 use api_meta::ClusterName;
+use serde::Deserialize;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -62,6 +63,7 @@ pub fn effective(cluster: &Cluster, bound: &Bound) -> Result<Effective, String> 
     }
     let applied = policy.map(|policy| applied(policy));
     let either = |of_policy: Option<&BTreeMap<String, String>>| of_policy.filter(|selector| !selector.is_empty()).unwrap_or(&spec.node_selector).clone();
+    let sync = policy.and_then(|policy| policy.spec.sync.as_ref()).map(|sync| Synced::deserialize(sync).unwrap_or_default());
     let settings = ClusterSettings {
         service_cidr: parse("serviceCIDR", "a network such as 10.43.0.0/16", &spec.service_cidr)?,
         cluster_dns: parse::<IpAddr>("clusterDNS", "an IP address", &spec.cluster_dns)?,
@@ -70,7 +72,7 @@ pub fn effective(cluster: &Cluster, bound: &Bound) -> Result<Effective, String> 
         mirror_host_nodes: spec.mirror_host_nodes,
         own_nodes: spec.mode == Mode::Hcp,
         join_secret: None,
-        storage_classes: synced_classes(policy.and_then(|policy| policy.spec.sync.as_ref()).or(spec.sync.as_ref())),
+        storage_classes: sync.as_ref().or(spec.sync.as_deref()).and_then(synced_classes),
         client_ca: None,
         tls_names: spec.tls_sans.iter().map(|name| name.trim_end_matches('.').to_ascii_lowercase()).filter(|name| !name.is_empty()).collect(),
         paused: annotation(cluster, PAUSED) == "true",
@@ -118,10 +120,10 @@ fn wish(cluster: &Cluster) -> Option<String> {
 }
 
 /// The labels of the host's StorageClasses that a cluster has, if it has any.
-fn synced_classes(sync: Option<&Value>) -> Option<BTreeMap<String, String>> {
-    let classes = sync?.get("storageClasses")?;
-    let labels = classes["selector"].as_object().into_iter().flatten();
-    (classes["enabled"] == true).then(|| labels.filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned()))).collect())
+fn synced_classes(sync: &Synced) -> Option<BTreeMap<String, String>> {
+    let classes = sync.storage_classes.as_ref()?;
+    let labels = classes.selector.iter().flatten();
+    (classes.enabled == Some(true)).then(|| labels.filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned()))).collect())
 }
 
 /// A level, as labels and status spell it.

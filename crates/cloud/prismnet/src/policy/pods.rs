@@ -66,7 +66,7 @@ impl PodFacts {
 }
 
 /// The parts of a Pod that [`PodFacts`] come from.
-#[derive(Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 pub struct PolicyPod {
     metadata: ObjectMeta,
     #[serde(default)]
@@ -75,7 +75,7 @@ pub struct PolicyPod {
     status: PodStatus,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 struct PodSpec {
     node_name: String,
@@ -84,14 +84,14 @@ struct PodSpec {
     init_containers: Vec<Container>,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 struct Container {
     restart_policy: String,
     ports: Vec<ContainerPort>,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 struct ContainerPort {
     name: String,
@@ -99,7 +99,7 @@ struct ContainerPort {
     protocol: Option<String>,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 struct PodStatus {
     phase: String,
@@ -108,7 +108,7 @@ struct PodStatus {
 }
 
 /// The part of a Namespace that selectors look at.
-#[derive(Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 pub struct PolicyNamespace {
     metadata: ObjectMeta,
 }

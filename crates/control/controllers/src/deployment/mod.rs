@@ -58,9 +58,12 @@ pub fn runner(kit: &Kit) -> Runner<Deployments> {
             let set = sets_of_pods.get(&ObjectKey::new(&change.key.cluster, &change.key.namespace, &set.name));
             let owner = set.as_ref().and_then(|set| owners::controller_of(&set.metadata)).filter(|owner| owner.kind == "Deployment");
             let key = owner.map(|owner| ObjectKey::new(&change.key.cluster, &change.key.namespace, &owner.name));
-            let recreates = |deployment: &Deployment| deployment.spec.strategy.as_ref().and_then(|strategy| strategy.type_.as_deref()) == Some("Recreate");
             key.filter(|key| recreated.get(key).is_some_and(|deployment| recreates(&deployment))).into_iter().collect()
         })
+}
+
+fn recreates(deployment: &Deployment) -> bool {
+    deployment.spec.strategy.as_ref().and_then(|strategy| strategy.type_.as_deref()) == Some("Recreate")
 }
 
 impl Deployments {
@@ -102,7 +105,7 @@ impl Controller for Deployments {
         let uid = deployment.metadata.uid.as_deref()?;
         let sets = owners::candidates(&self.sets, key, uid);
         let own = sets.iter().filter(|set| owners::is_controlled_by(&set.metadata, uid)).filter_map(|set| set.metadata.uid.as_deref());
-        let pods = own.flat_map(|uid| self.pods.by_index(BY_CONTROLLER, &key.cluster, uid)).collect();
+        let pods = if recreates(&deployment) { own.flat_map(|uid| self.pods.by_index(BY_CONTROLLER, &key.cluster, uid)).collect() } else { Vec::new() };
         Some(World { deployment, sets, pods, now: self.kit.now() })
     }
 

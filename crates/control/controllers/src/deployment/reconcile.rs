@@ -13,7 +13,7 @@ pub struct World {
     pub deployment: Arc<Deployment>,
     /// The deployment's own sets, and the orphans of its namespace.
     pub sets: Vec<Arc<ReplicaSet>>,
-    /// The pods of its own sets.
+    /// The pods of its own sets, if it recreates: otherwise their sets have counted them.
     pub pods: Vec<Arc<Pod>>,
     pub now: Timestamp,
 }

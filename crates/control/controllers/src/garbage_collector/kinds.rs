@@ -1,7 +1,7 @@
 //! Kinds: which resource serves a kind, in a cluster with its own custom resources.
+use super::definition::Definition;
 use crate::discovery::ServedResource;
 use api_meta::{ClusterName, split_api_version};
-use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -35,9 +35,9 @@ impl Kinds {
 }
 
 /// The resource a definition makes, once it is established.
-pub fn resource_of(definition: &CustomResourceDefinition) -> Option<ServedResource> {
+pub fn resource_of(definition: &Definition) -> Option<ServedResource> {
     let conditions = definition.status.iter().flat_map(|status| status.conditions.iter().flatten());
-    let established = conditions.into_iter().any(|condition| condition.type_ == "Established" && condition.status == "True");
+    let established = conditions.into_iter().any(|condition| condition.kind == "Established" && condition.status == "True");
     let spec = &definition.spec;
     // Objects are the same in every version that is served; one that is not can't be asked for.
     let served = || spec.versions.iter().filter(|version| version.served);

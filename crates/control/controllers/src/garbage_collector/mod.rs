@@ -1,5 +1,6 @@
 //! Garbage collector: deletes what nobody owns any more, in every cluster and for every kind there is.
 mod decide;
+mod definition;
 mod graph;
 mod kinds;
 mod monitors;
@@ -8,9 +9,9 @@ use crate::discovery::{self, ServedResource};
 use api_meta::ClusterName;
 use controller_kit::{CancellationToken, Controller, Error, Kit, ObjectKey, Plan, Queue, Runner, async_trait, backoff};
 use decide::{Decision, OwnerState, decide};
+use definition::Definition;
 use graph::{FOREGROUND, Graph, Metadata, ORPHAN, Owner};
 use http::Method;
-use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kinds::Kinds;
 use monitors::Monitors;
 use parking_lot::Mutex;
@@ -61,7 +62,7 @@ pub async fn run(kit: Kit, shutdown: CancellationToken) {
             return;
         }
     };
-    let definitions = kit.objects::<CustomResourceDefinition>();
+    let definitions = kit.objects::<Definition>();
     if shutdown.run_until_cancelled(definitions.synced()).await.is_none() {
         return;
     }
@@ -83,7 +84,7 @@ pub async fn run(kit: Kit, shutdown: CancellationToken) {
     // Definitions are listened to, and their resources followed, by one task: the set of monitors is its own.
     let (sender, mut changes) = mpsc::unbounded_channel();
     let listening = definitions.listen(move |change| {
-        let of = |d: &Option<Arc<CustomResourceDefinition>>| d.as_ref().and_then(|d| kinds::resource_of(d));
+        let of = |d: &Option<Arc<Definition>>| d.as_ref().and_then(|d| kinds::resource_of(d));
         // The task ends only with the process.
         let _ = sender.send((change.key.cluster.clone(), of(&change.old), of(&change.new)));
     });

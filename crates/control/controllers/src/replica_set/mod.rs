@@ -1,15 +1,17 @@
 //! ReplicaSet (and its elder, ReplicationController): keeps so many pods of a template.
+mod counts;
 mod ranking;
 mod reconcile;
 #[cfg(test)]
 mod tests;
 
 pub use ranking::deletion_order;
-pub use reconcile::{Action, World};
+pub use reconcile::{Action, Pods, World};
 
 use crate::owners::{self, BY_CONTROLLER};
 use crate::{pods, templates};
 use controller_kit::{Controller, Deletion, Error, Kind, Kit, ObjectKey, Objects, Plan, Preconditions, Recorder, Runner, async_trait, selector, slow_start};
+use counts::{PodCounts, by_set};
 use k8s_openapi::api::apps::v1::{ReplicaSet, ReplicaSetCondition, ReplicaSetSpec, ReplicaSetStatus};
 use k8s_openapi::api::core::v1::{Pod, ReplicationController, ReplicationControllerCondition, ReplicationControllerStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
@@ -95,6 +97,7 @@ pub struct ReplicaSets<K> {
 pub fn runner<K: Replicated>(kit: &Kit) -> Runner<ReplicaSets<K>> {
     let (sets, pods) = (kit.objects::<K>(), kit.objects::<Pod>());
     pods.add_index(BY_CONTROLLER, owners::by_controller);
+    pods.add_tally::<PodCounts>(by_set);
     sets.add_index(BY_CONTROLLER, owners::by_controller);
     let controller = ReplicaSets { kit: kit.clone(), sets: sets.clone(), pods: pods.clone(), events: kit.recorder(K::CONTROLLER) };
     let all = sets.clone();
@@ -143,8 +146,17 @@ impl<K: Replicated> Controller for ReplicaSets<K> {
 
     fn observe(&self, key: &ObjectKey) -> Option<World> {
         let set = self.sets.get(key)?.as_replica_set();
-        let pods = owners::candidates(&self.pods, key, set.metadata.uid.as_deref()?);
-        Some(World { on_node: self.on_node(key, &set), set, pods, now: self.kit.now() })
+        let uid = set.metadata.uid.as_deref()?;
+        let counts = self.pods.tally::<PodCounts>(&key.cluster, uid);
+        let orphans = owners::orphans(&self.pods, key);
+        let (pods, on_node) = if reconcile::counts_suffice(&set, &counts, &orphans) {
+            (Pods::Counted(counts), HashMap::new())
+        } else {
+            let mut pods = owners::own(&self.pods, key, uid);
+            pods.extend(orphans);
+            (Pods::Each(pods), self.on_node(key, &set))
+        };
+        Some(World { set, pods, on_node, now: self.kit.now() })
     }
 
     fn reconcile(world: &World) -> Plan<Action> {

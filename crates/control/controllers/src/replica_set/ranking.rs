@@ -14,6 +14,15 @@ pub fn deletion_order(mut pods: Vec<Arc<Pod>>, on_node: &HashMap<String, usize>,
     pods
 }
 
+/// The first so many in that order.
+pub fn first_to_go(mut pods: Vec<Arc<Pod>>, count: usize, on_node: &HashMap<String, usize>, now: Timestamp) -> Vec<Arc<Pod>> {
+    if (1..pods.len()).contains(&count) {
+        pods.select_nth_unstable_by(count - 1, |a, b| compare(a, b, on_node, now));
+    }
+    pods.truncate(count);
+    deletion_order(pods, on_node, now)
+}
+
 fn compare(a: &Pod, b: &Pod, on_node: &HashMap<String, usize>, now: Timestamp) -> Ordering {
     let assigned = |pod: &Pod| !pods::node_name(pod).is_empty();
     let phase = |pod: &Pod| match pods::phase(pod) {

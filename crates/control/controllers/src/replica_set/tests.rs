@@ -1,7 +1,7 @@
 //! Tables of what the replica set controller does in which world.
-use super::reconcile::{failed_status, reconcile};
+use super::reconcile::{counts_suffice, failed_status, reconcile};
 use super::*;
-use controller_kit::converges;
+use controller_kit::{Tally, converges};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use serde_json::{Value, json};
@@ -39,7 +39,14 @@ fn merge(into: &mut Value, from: Value) {
 }
 
 fn world(replicas: i32, pods: Vec<Arc<Pod>>) -> World {
-    World { set: Arc::new(set(replicas)), pods, on_node: HashMap::new(), now: now() }
+    World { set: Arc::new(set(replicas)), pods: Pods::Each(pods), on_node: HashMap::new(), now: now() }
+}
+
+fn each(world: &mut World) -> &mut Vec<Arc<Pod>> {
+    match &mut world.pods {
+        Pods::Each(pods) => pods,
+        Pods::Counted(_) => panic!("these pods are counted only"),
+    }
 }
 
 /// The actions in short, without the status.
@@ -118,6 +125,33 @@ fn status_counts_and_waits_for_min_ready_seconds() {
 }
 
 #[test]
+fn where_counts_suffice_they_decide_the_same() {
+    let unready = json!({"status": {"conditions": [{"type": "Ready", "status": "False"}]}});
+    let going = json!({"metadata": {"deletionTimestamp": "2026-01-01T00:09:00Z"}});
+    let labelled = json!({"metadata": {"labels": {"more": "x"}}});
+    let all = [("a", json!({})), ("b", unready), ("c", going), ("d", json!({"status": {"phase": "Failed"}})), ("e", labelled)];
+    let own: Vec<Arc<Pod>> = all.into_iter().map(|(name, with)| pod(name, with)).collect();
+    let counts: PodCounts = own.iter().map(|pod| &**pod).collect();
+    for replicas in [3, 4, 600] {
+        let each = world(replicas, own.clone());
+        assert!(counts_suffice(&each.set, &counts, &[]));
+        let counted = World { pods: Pods::Counted(counts.clone()), ..world(replicas, vec![]) };
+        assert_eq!(reconcile(&counted), reconcile(&each), "{replicas}");
+        assert_eq!(failed_status(&counted, "quota"), failed_status(&each, "quota"), "{replicas}");
+    }
+    let stray = pod("stray", json!({"metadata": {"labels": {"app": "other"}}}));
+    let orphan = pod("orphan", json!({"metadata": {"ownerReferences": null}}));
+    assert!(!counts_suffice(&set(2), &counts, &[]), "some have to go");
+    assert!(!counts_suffice(&set(9), &counts, &[orphan]), "one is to be adopted");
+    assert!(!counts_suffice(&set(9), &own.iter().chain([&stray]).map(|pod| &**pod).collect(), &[]), "one is to be released");
+    let patient = ReplicaSet { spec: ReplicaSetSpec { min_ready_seconds: Some(1), ..set(9).spec }, ..set(9) };
+    assert!(!counts_suffice(&patient, &counts, &[]), "they have to grow old");
+    let mut left = counts.clone();
+    own.iter().for_each(|pod| left.remove(pod));
+    assert_eq!(left, PodCounts::default());
+}
+
+#[test]
 fn a_failure_is_told_until_it_is_over() {
     let mut world = world(2, vec![]);
     let status = failed_status(&world, "quota").unwrap();
@@ -136,19 +170,19 @@ fn a_failure_is_told_until_it_is_over() {
 fn it_settles() {
     let start = world(3, vec![pod("orphan", json!({"metadata": {"ownerReferences": null}}))]);
     let mut made = 0;
-    let end = converges(start, 5, reconcile, |world, action| match action {
+    let mut end = converges(start, 5, reconcile, |world, action| match action {
         Action::Adopt(orphan) | Action::Release(orphan) => {
-            world.pods.retain(|p| p.metadata.name != orphan.metadata.name);
-            world.pods.push(pod(pods::name(&orphan), json!({})));
+            each(world).retain(|p| p.metadata.name != orphan.metadata.name);
+            each(world).push(pod(pods::name(&orphan), json!({})));
         }
         Action::CreatePods(count) => (0..count).for_each(|_| {
             made += 1;
-            world.pods.push(pod(&format!("made{made}"), json!({})));
+            each(world).push(pod(&format!("made{made}"), json!({})));
         }),
-        Action::DeletePods(doomed) => world.pods.retain(|p| !doomed.contains(p)),
+        Action::DeletePods(doomed) => each(world).retain(|p| !doomed.contains(p)),
         Action::SetStatus(status) => world.set = Arc::new(ReplicaSet { status: Some(status), ..(*world.set).clone() }),
     });
-    assert_eq!((end.pods.len(), end.set.status.as_ref().unwrap().ready_replicas), (3, Some(3)));
+    assert_eq!((each(&mut end).len(), end.set.status.as_ref().unwrap().ready_replicas), (3, Some(3)));
 }
 
 #[test]

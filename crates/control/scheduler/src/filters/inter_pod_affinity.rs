@@ -135,7 +135,7 @@ mod tests {
         assert_eq!(outcome(&pod("web", term("podAffinity", "db", json!({"namespaceSelector": {}}))), &there), "n2");
         let mut labelled = there;
         let team = |team: &str| term("podAffinity", "db", json!({"namespaceSelector": {"matchLabels": {"team": team}}}));
-        labelled.set_namespace(&ClusterName::root(), &"n".into(), Some([("team".to_owned(), "a".to_owned())].into()));
+        labelled.set_namespace(&ClusterName::root(), &"n".into(), Some(namespace([("team".to_owned(), "a".to_owned())].into())));
         assert_eq!(outcome(&pod("web", team("a")), &labelled), "n2");
         assert!(outcome(&pod("web", team("b")), &labelled).starts_with("0/2"));
     }

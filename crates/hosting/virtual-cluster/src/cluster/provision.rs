@@ -132,7 +132,7 @@ impl Provisioner {
         });
         secret["metadata"]["annotations"] = json!({RENEW_AFTER: clock::rfc3339_seconds(renew)});
         let written: KubeconfigSecret = secrets.write(&secret).await?;
-        self.kubeconfigs.wrote(&host(), Arc::new(written));
+        self.kubeconfigs.wrote(&host(), written);
         Ok(())
     }
 }

@@ -47,7 +47,7 @@ pub struct ClusterSpec {
     pub node_selector: BTreeMap<String, String>,
     pub priority_class: String,
     pub mirror_host_nodes: bool,
-    pub sync: Option<Value>,
+    pub sync: Option<Box<Synced>>,
     pub expose: Option<Box<Expose>>,
     pub token_secret_ref: Option<Box<SecretReference>>,
     #[serde(rename = "customCAs")]
@@ -55,6 +55,20 @@ pub struct ClusterSpec {
     pub addons: Vec<Addon>,
     #[serde(rename = "tlsSANs")]
     pub tls_sans: Vec<String>,
+}
+
+/// Of what can be synced, that which is heeded.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Synced {
+    pub storage_classes: Option<SyncedClasses>,
+}
+
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct SyncedClasses {
+    pub enabled: Option<bool>,
+    pub selector: Option<BTreeMap<String, Value>>,
 }
 
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]

@@ -4,7 +4,7 @@ mod kubeconfig_secret;
 mod policy;
 mod snapshot;
 
-pub use cluster::{AppliedPolicy, Cluster, ExposedHosts, Mode};
+pub use cluster::{AppliedPolicy, Cluster, ExposedHosts, Mode, Synced};
 pub use kubeconfig_secret::{KubeconfigSecret, RENEW_AFTER, SECRET_TYPE};
 pub use policy::Policy;
 pub use snapshot::Snapshot;
