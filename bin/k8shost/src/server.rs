@@ -2,6 +2,7 @@
 use crate::api_arguments::ApiArguments;
 use crate::certificates::{Certificates, Names};
 use crate::component_clients::ComponentClients;
+use crate::device_selectors::Selectors;
 use crate::iam_link::IamLink;
 use crate::iam_service::{self, OwnTls};
 use crate::notify::notify;
@@ -320,7 +321,7 @@ async fn components(
     if !settings.is_disabled("scheduler") {
         let clients = ComponentClients::new(server.clone(), "system:kube-scheduler", &["system:masters"]);
         let kit = Kit::new(clients, source, clock.clone());
-        tasks.push(tokio::spawn(scheduler::run(scheduler::SchedulerSettings::default(), kit, shutdown.clone())));
+        tasks.push(tokio::spawn(scheduler::run(scheduler::SchedulerSettings::default(), kit, Arc::new(Selectors::default()), shutdown.clone())));
     }
     if !settings.is_disabled("hosting") {
         let client = kit.clients().cluster(&ClusterName::root());

@@ -27,6 +27,7 @@ const POD_WENT: Plugins = Plugins::of(&[
     Plugin::InterPodAffinity,
 ]);
 const POD_CAME: Plugins = Plugins::of(&[Plugin::PodTopologySpread, Plugin::InterPodAffinity]);
+pub const DEVICES_CHANGED: Plugins = Plugins::of(&[Plugin::DynamicResources]);
 pub const VOLUMES_CHANGED: Plugins = Plugins::of(&[Plugin::NodeVolumeLimits, Plugin::VolumeBinding]);
 
 impl Core {
@@ -74,7 +75,8 @@ impl Core {
                     self.queue.remove(key);
                     return;
                 }
-                let helps = old.is_none_or(|old| old.spec != pod.spec || old.metadata.labels != pod.metadata.labels);
+                let claims = |pod: &Pod| pod.status.as_ref().and_then(|status| status.resource_claim_statuses.clone());
+                let helps = old.is_none_or(|old| old.spec != pod.spec || old.metadata.labels != pod.metadata.labels || claims(old) != claims(pod));
                 self.queue.upsert(Arc::new(PodInfo::new(key.clone(), pod.clone())), helps, now);
             }
         }
@@ -129,7 +131,13 @@ fn node_change(old: Option<&Node>, new: &Node) -> Plugins {
         change.insert(Plugin::NodeResourcesFit);
     }
     if old.metadata.labels != new.metadata.labels {
-        change = change.and(Plugins::of(&[Plugin::NodeAffinity, Plugin::PodTopologySpread, Plugin::InterPodAffinity, Plugin::VolumeBinding]));
+        change = change.and(Plugins::of(&[
+            Plugin::NodeAffinity,
+            Plugin::PodTopologySpread,
+            Plugin::InterPodAffinity,
+            Plugin::VolumeBinding,
+            Plugin::DynamicResources,
+        ]));
     }
     let spec = |node: &Node| node.spec.clone().unwrap_or_default();
     if spec(old).taints != spec(new).taints {
