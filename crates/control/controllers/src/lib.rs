@@ -25,6 +25,7 @@ mod owners;
 mod pod_gc;
 mod pods;
 mod replica_set;
+mod resource_claim;
 mod resource_quota;
 mod root_ca;
 mod run;
