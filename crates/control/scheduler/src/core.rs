@@ -1,4 +1,5 @@
 //! Core: snapshot and queue under one lock, so that no change falls between a decision and its waiting.
+use crate::devices;
 use crate::queue::{Pending, Queue};
 use crate::{Plugin, Plugins, PodInfo, SchedulerSettings, Snapshot};
 use controller_kit::ObjectKey;
@@ -71,7 +72,8 @@ impl Core {
             None if self.assumed.contains_key(key) => {}
             None => {
                 let gated = pod.spec.as_ref().and_then(|spec| spec.scheduling_gates.as_ref()).is_some_and(|gates| !gates.is_empty());
-                if gated {
+                // Claims that are yet to be made are a gate too.
+                if gated || devices::waits_for_claims(pod) {
                     self.queue.remove(key);
                     return;
                 }
@@ -172,6 +174,18 @@ mod tests {
 
     fn used(core: &Core) -> i64 {
         core.snapshot.node("n1").unwrap().requested.cpu
+    }
+
+    #[test]
+    fn a_pod_waits_until_its_claims_are_made() {
+        let (mut core, key, now) = start();
+        let claims = json!({"spec": {"resourceClaims": [{"name": "gpu", "resourceClaimTemplateName": "t"}]}});
+        core.pod_changed(&key, None, Some(&pod(None, claims.clone())), true, now);
+        assert!(core.queue.pop(now).is_none());
+        let mut made = claims;
+        made["status"] = json!({"resourceClaimStatuses": [{"name": "gpu", "resourceClaimName": "p-gpu-x"}]});
+        core.pod_changed(&key, None, Some(&pod(None, made)), true, now);
+        assert!(core.queue.pop(now).is_some());
     }
 
     #[test]

@@ -1,12 +1,12 @@
 //! Runs the scheduler: caches feed the core, one loop decides, tasks write.
 use crate::binding::Writer;
 use crate::core::{Core, DEVICES_CHANGED, VOLUMES_CHANGED};
-use crate::devices::{self, ClaimWriter, Deallocation, Decided, DeviceSelectors, Stores, Taken};
+use crate::devices::{self, ClaimWriter, DeviceSelectors, Reservation, Stores, Taken};
 use crate::filters::dynamic_resources::ELSEWHERE;
 use crate::preemption::{self, Preemption};
 use crate::queue::Pending;
 use crate::volumes::Storage;
-use crate::{Devices, FitError, Needs, NodeInfo, Plugins, PodInfo, SchedulerSettings, Volumes, metrics, schedule, volumes};
+use crate::{FitError, Needs, Plugins, SchedulerSettings, Volumes, metrics, schedule, volumes};
 use controller_kit::own_nodes;
 use controller_kit::{CancellationToken, Error, Kit, ObjectKey, Objects, Preconditions};
 use k8s_openapi::api::core::v1::{Namespace, Node, Pod};
@@ -178,12 +178,6 @@ pub async fn run(settings: SchedulerSettings, kit: Kit, selectors: Arc<dyn Devic
     shutdown.run_until_cancelled(scheduler.work()).await;
 }
 
-/// Claims of which one may give its devices up, so that the pod finds others elsewhere.
-fn in_the_way(devices: &Devices) -> Vec<ObjectKey> {
-    let movable = devices.allocated.iter().filter(|claim| claim.nodes.is_some() && claim.is_only_ours);
-    movable.map(|claim| claim.key.clone()).collect()
-}
-
 fn is_newly_gated(pod: &Pod) -> bool {
     let gated = pod.spec.as_ref().and_then(|spec| spec.scheduling_gates.as_ref()).is_some_and(|gates| !gates.is_empty());
     let told = pod.status.iter().flat_map(|status| status.conditions.iter().flatten()).any(|condition| condition.type_ == "PodScheduled");
@@ -194,7 +188,7 @@ enum Decision {
     Bind {
         node: Arc<str>,
         waiting_claims: Vec<String>,
-        devices: OfDevices,
+        devices: Reservation,
     },
     Refuse {
         error: FitError,
@@ -204,13 +198,6 @@ enum Decision {
     },
     /// It is not to be looked at yet.
     Wait,
-}
-
-/// What is to be written to the pod's resource claims.
-#[derive(Default)]
-struct OfDevices {
-    claims: Vec<ObjectKey>,
-    decided: Vec<Decided>,
 }
 
 /// How long a pod's claims may take to be bound once its node is known, as upstream.
@@ -266,8 +253,10 @@ impl Scheduler {
 
     fn decide(&self, pending: &Pending, now: Instant) -> Decision {
         let pod = &pending.info;
-        let needs = Needs { volumes: self.look_at_volumes(pending), devices: devices::look(&pod.pod, &pod.key, &self.devices) };
+        let volumes = self.look_at_volumes(pending);
         let mut core = self.core.lock();
+        // Under the lock, so that no claim's change falls between the look and the wait.
+        let needs = Needs { volumes, devices: devices::look(&pod.pod, &pod.key, &self.devices) };
         if let Some(why) = &needs.devices.not_ready {
             tracing::debug!(pod = %pod.key, why, "the pod's claims are not ready");
             core.queue.unschedulable(&pod.key, DEVICES_CHANGED, now);
@@ -277,7 +266,7 @@ impl Scheduler {
         match schedule(pod, &needs, &core.snapshot, core.start, self.settings.percentage_of_nodes_to_score, &mut random) {
             Ok(placement) => {
                 core.start = placement.next_start;
-                let devices = self.take_devices(&needs.devices, &core.snapshot.nodes()[placement.node]);
+                let devices = self.devices.take(&needs.devices, &core.snapshot.nodes()[placement.node]);
                 Decision::Bind { node: core.assume(pending, placement.node), waiting_claims: needs.volumes.waiting, devices }
             }
             Err(mut error) => {
@@ -295,7 +284,7 @@ impl Scheduler {
                 }
                 let refused_by = if error.all_nodes == 0 { Plugins::ALL } else { error.plugins };
                 core.queue.unschedulable(&pod.key, refused_by, now);
-                let in_the_way = if error.reasons.contains_key(ELSEWHERE) { in_the_way(&needs.devices) } else { Vec::new() };
+                let in_the_way = if error.reasons.contains_key(ELSEWHERE) { needs.devices.movable() } else { Vec::new() };
                 Decision::Refuse { error, preemption, in_the_way }
             }
         }
@@ -309,29 +298,21 @@ impl Scheduler {
         volumes::look(&pod.pod, &pod.key, &self.storage)
     }
 
-    /// From now on the devices are the claims'.
-    fn take_devices(&self, devices: &Devices, node: &NodeInfo) -> OfDevices {
-        // The filter has found some a moment ago, and nothing can have changed since.
-        let decided = devices.on(node).ok().flatten().unwrap_or_default();
-        let mut taken = self.devices.taken.lock();
-        decided.iter().for_each(|decided| taken.decide(&decided.key, &decided.uid, &decided.allocation));
-        OfDevices { claims: devices.keys(), decided }
-    }
-
-    async fn bind(&self, pending: &Pending, node: &str, waiting_claims: &[String], devices: &OfDevices) {
+    async fn bind(&self, pending: &Pending, node: &str, waiting_claims: &[String], devices: &Reservation) {
         let mut plugin = "Bind plugin \"DefaultBinder\"";
         let bound = async {
             let node = own_nodes::owner(node).map_or(node, |(_, name)| name);
             plugin = "PreBind plugin \"VolumeBinding\"";
             self.bind_claims(pending, node, waiting_claims).await?;
             plugin = "PreBind plugin \"DynamicResources\"";
-            self.bind_devices(&pending.info, devices).await?;
+            self.claims.reserve_all(&pending.info, devices).await?;
             plugin = "Bind plugin \"DefaultBinder\"";
             self.writer.bind(&pending.info, node).await
         };
         let Err(error) = bound.await else { return };
         let pod = &pending.info;
-        self.give_devices_back(pod, devices).await;
+        self.devices.undo(devices);
+        self.claims.release_all(pod, devices).await;
         let now = self.kit.clock().instant();
         self.core.lock().forget(pending, now);
         self.changed.notify_one();
@@ -373,43 +354,10 @@ impl Scheduler {
         waited.unwrap_or_else(|_| Err(Error::NotYet("binding volumes: context deadline exceeded".into())))
     }
 
-    /// Writes what was decided, so that the node finds it when the pod comes.
-    async fn bind_devices(&self, pod: &PodInfo, devices: &OfDevices) -> Result<(), Error> {
-        for key in &devices.claims {
-            let decided = devices.decided.iter().find(|decided| decided.key == *key);
-            self.claims.reserve(key, pod, decided.map(|decided| &decided.allocation)).await?;
-        }
-        Ok(())
-    }
-
-    async fn give_devices_back(&self, pod: &PodInfo, devices: &OfDevices) {
-        for key in &devices.claims {
-            self.devices.taken.lock().undo(key);
-            if let Err(error) = self.claims.release(key, pod).await {
-                tracing::debug!(pod = %pod.key, claim = %key, %error, "a claim could not be released");
-            }
-        }
-    }
-
-    /// Takes the devices of one claim away that keep the pod from where there is room.
-    async fn deallocate(&self, pod: &PodInfo, claims: &[ObjectKey]) -> Deallocation {
-        if claims.is_empty() {
-            return if devices::has_claims(&pod.pod) { Deallocation::StillUnschedulable } else { Deallocation::NoneToTry };
-        }
-        for key in claims {
-            match self.claims.deallocate(key, pod).await {
-                Ok(Deallocation::Done) => return Deallocation::Done,
-                Ok(_) => {}
-                Err(error) => tracing::debug!(pod = %pod.key, claim = %key, %error, "a claim could not be deallocated"),
-            }
-        }
-        Deallocation::StillUnschedulable
-    }
-
     async fn refuse(&self, pending: &Pending, mut error: FitError, preemption: Option<Preemption>, in_the_way: &[ObjectKey]) {
         let pod = &pending.info;
         if !error.post_filter.is_empty() {
-            error.post_filter = format!("{}, {}", self.deallocate(pod, in_the_way).await.message(), error.post_filter);
+            error.post_filter = format!("{}, {}", self.claims.deallocate_one(pod, in_the_way).await.message(), error.post_filter);
         }
         for victim in preemption.iter().flat_map(|preemption| &preemption.victims) {
             if let Err(error) = self.writer.evict(victim, pod, preemption.as_ref().map(|p| &*p.node).unwrap_or_default()).await {

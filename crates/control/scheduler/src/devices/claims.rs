@@ -54,6 +54,13 @@ struct Ground {
     pools: Arc<Pools>,
     used: InUse,
     selectors: Arc<dyn DeviceSelectors>,
+    found: Mutex<Found>,
+}
+
+/// What was found so far.
+struct Found {
+    by_node: HashMap<Arc<str>, Result<Option<Vec<Decided>>, String>>,
+    tries: usize,
 }
 
 impl Devices {
@@ -61,15 +68,21 @@ impl Devices {
         self.allocated.is_empty() && self.wanted.is_empty()
     }
 
-    /// Devices on a node for all claims that have none yet; `None` where there are not enough.
+    /// Devices on a node for all claims that have none yet; `None` where there are not enough. Asked again it says the same.
     ///
     /// # Errors
     /// What keeps the search from an answer.
     pub fn on(&self, node: &NodeInfo) -> Result<Option<Vec<Decided>>, String> {
         let Some(ground) = &self.search else { return Ok(Some(Vec::new())) };
+        let mut so_far = ground.found.lock();
+        if let Some(answer) = so_far.by_node.get(&node.name) {
+            return answer.clone();
+        }
         let pools = ground.pools.of(node);
-        let found = search::search(&self.wanted, &pools, &ground.used, node, &*ground.selectors)?;
-        Ok(found.map(|picks| allocation::decided(&self.wanted, &picks, node)))
+        let found = search::search(&self.wanted, &pools, &ground.used, node, &*ground.selectors, &mut so_far.tries);
+        let answer = found.map(|found| found.map(|picks| allocation::decided(&self.wanted, &picks, node)));
+        so_far.by_node.insert(node.name.clone(), answer.clone());
+        answer
     }
 
     /// All claims the pod will use.
@@ -106,6 +119,11 @@ pub fn claim_names(pod: &Pod) -> Vec<Option<(String, bool)>> {
         }
     });
     names.collect()
+}
+
+/// Whether a claim of the pod is yet to be made from its template.
+pub fn waits_for_claims(pod: &Pod) -> bool {
+    has_claims(pod) && claim_names(pod).iter().any(Option::is_none)
 }
 
 pub fn has_claims(pod: &Pod) -> bool {
@@ -156,7 +174,8 @@ pub fn look(pod: &Pod, key: &ObjectKey, stores: &Stores) -> Devices {
     }
     if !found.wanted.is_empty() {
         let used = stores.taken.lock().in_use(&key.cluster);
-        found.search = Some(Arc::new(Ground { pools: stores.pools(&key.cluster), used, selectors: stores.selectors.clone() }));
+        let so_far = Mutex::new(Found { by_node: HashMap::new(), tries: search::MOST_TRIES_OF_ALL });
+        found.search = Some(Arc::new(Ground { pools: stores.pools(&key.cluster), used, selectors: stores.selectors.clone(), found: so_far }));
     }
     found
 }

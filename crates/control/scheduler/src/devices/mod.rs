@@ -9,16 +9,17 @@ mod claims;
 mod constraint;
 mod counters;
 mod pools;
+mod reservation;
 mod search;
-mod taints;
 mod taken;
 #[cfg(test)]
 mod tests;
 mod writer;
 
 pub use allocation::Decided;
-pub use claims::{Devices, Stores, has_claims, look};
+pub use claims::{Devices, Stores, has_claims, look, waits_for_claims};
 pub use pools::Pools;
+pub use reservation::Reservation;
 pub use taken::Taken;
 pub use writer::{ClaimWriter, Deallocation};
 

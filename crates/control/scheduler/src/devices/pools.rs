@@ -3,9 +3,9 @@ use super::DeviceId;
 use super::capacity::{self, Capacity};
 use super::constraint::{AttributeValue, attribute_values};
 use super::counters::{self, Counter};
-use super::taints;
 use crate::NodeInfo;
 use api_meta::Quantity;
+use controller_kit::device_taints;
 use controller_kit::node_selector::{self, NodeTerm};
 use k8s_openapi::api::core::v1::NodeSelector;
 use k8s_openapi::api::resource::v1::{Device as Published, DeviceTaint, DeviceTaintRule, ResourceSlice, ResourceSliceSpec};
@@ -153,7 +153,7 @@ impl Pool {
             place,
             attributes: attributes.collect(),
             capacity: device.capacity.iter().flatten().filter_map(|(name, told)| Some((name.clone(), capacity::read(told)?))).collect(),
-            taints: device.taints.iter().flatten().cloned().chain(taints::of_rules(rules, &id)).collect(),
+            taints: device.taints.iter().flatten().cloned().chain(device_taints::of_rules(rules, &id.driver, &id.pool, &id.device)).collect(),
             is_shared: device.allow_multiple_allocations == Some(true),
             takes: counters::taken_by(device),
             is_bound_later: device.binding_conditions.as_ref().is_some_and(|conditions| !conditions.is_empty()),

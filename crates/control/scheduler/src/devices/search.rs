@@ -5,13 +5,16 @@ use super::asked::{Alternative, Amount, Asked};
 use super::counters::{self, Counter};
 use super::pools::{Device, Pool};
 use super::taken::InUse;
-use super::{DeviceId, DeviceSelectors, capacity, taints};
+use super::{DeviceId, DeviceSelectors, capacity};
 use crate::NodeInfo;
 use api_meta::Quantity;
+use controller_kit::device_taints;
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 /// Devices that may be tried for one node before the search is given up.
 const MOST_TRIES: usize = 200_000;
+/// Those that may be tried for one pod on all nodes.
+pub const MOST_TRIES_OF_ALL: usize = 2_000_000;
 /// Devices a claim may have.
 const MOST_RESULTS: usize = 32;
 
@@ -39,9 +42,12 @@ struct Search<'a> {
     picks: Vec<Pick<'a>>,
     /// Answers of selectors, by request and device.
     answers: HashMap<(*const Alternative, usize), bool>,
-    tries: usize,
+    /// Devices that may still be tried.
+    left_to_try: usize,
 }
 
+/// `tries`: how many devices may still be tried for the pod.
+///
 /// # Errors
 /// What keeps the search from an answer, in upstream's words.
 pub fn search<'a>(
@@ -50,6 +56,7 @@ pub fn search<'a>(
     used: &'a InUse,
     node: &NodeInfo,
     selectors: &'a dyn DeviceSelectors,
+    tries: &mut usize,
 ) -> Result<Option<Vec<Pick<'a>>>, String> {
     let settled = pools.iter().enumerate().filter(|(_, pool)| pool.is_complete && !pool.is_invalid);
     let here = settled.flat_map(|(at, pool)| pool.devices.iter().filter(|device| device.place.takes(node)).map(move |device| (at, device)));
@@ -70,9 +77,11 @@ pub fn search<'a>(
         parts: HashMap::new(),
         picks: Vec::new(),
         answers: HashMap::new(),
-        tries: 0,
+        left_to_try: MOST_TRIES.min(*tries),
     };
-    Ok(search.request(0, 0)?.then_some(search.picks))
+    let met = search.request(0, 0);
+    *tries -= MOST_TRIES.min(*tries) - search.left_to_try;
+    Ok(met?.then_some(search.picks))
 }
 
 impl<'a> Search<'a> {
@@ -155,17 +164,17 @@ impl<'a> Search<'a> {
     }
 
     fn take(&mut self, claim: usize, alternative: &'a Alternative, place: usize) -> Result<bool, String> {
-        self.tries += 1;
-        if self.tries > MOST_TRIES {
+        if self.left_to_try == 0 {
             return Err("timed out trying to allocate devices".into());
         }
+        self.left_to_try -= 1;
         let (pool, device) = self.devices[place];
         if self.picks.iter().filter(|pick| pick.claim == claim).count() >= MOST_RESULTS {
             return Ok(false);
         }
         let Some(part) = self.free_part(alternative, pool, device) else { return Ok(false) };
         // A device that is ready only later needs a binding that waits for it.
-        if device.is_bound_later || !taints::are_tolerated(&device.taints, &alternative.tolerations) || !self.is_selected(claim, alternative, place)? {
+        if device.is_bound_later || !device_taints::are_tolerated(&device.taints, &alternative.tolerations) || !self.is_selected(claim, alternative, place)? {
             return Ok(false);
         }
         let constraints = self.asked[claim].constraints.iter().filter(|constraint| constraint.concerns(&alternative.name));

@@ -70,8 +70,9 @@ fn class(name: &str) -> Option<Arc<DeviceClass>> {
 
 fn allocate(slices: &[Arc<ResourceSlice>], rules: &[Arc<DeviceTaintRule>], used: &InUse, devices: Value) -> Result<Option<AllocationResult>, String> {
     let asked = [asked::read(&key(), &claim(devices), &class)?];
+    let mut tries = search::MOST_TRIES_OF_ALL;
     let (pools, node) = (Pools::new(slices, rules), NodeInfo::new(node("n1", json!({}))));
-    let found = search::search(&asked, &pools.of(&node), used, &node, &Selectors)?;
+    let found = search::search(&asked, &pools.of(&node), used, &node, &Selectors, &mut tries)?;
     Ok(found.map(|picks| allocation::decided(&asked, &picks, &node).remove(0).allocation))
 }
 
