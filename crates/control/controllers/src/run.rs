@@ -1,9 +1,9 @@
 //! Starts every controller and waits for their end.
 use crate::{
-    ControllersSettings, attach_detach, bootstrap_token, certificates, cluster_role_aggregation, cron_job, daemon_set, deployment, disruption, endpoint_slice,
-    endpoint_slice_mirroring, endpoints, ephemeral_volume, garbage_collector, horizontal_pod_autoscaler, job, namespace, node_dns, node_ipam, node_lifecycle,
-    pod_gc, replica_set, resource_claim, resource_quota, root_ca, service_account, service_account_token, service_addresses, stateful_set, taint_eviction,
-    volume_binder, volume_protection,
+    ControllersSettings, attach_detach, bootstrap_token, certificates, cluster_role_aggregation, cron_job, daemon_set, deployment, device_taint_eviction,
+    disruption, endpoint_slice, endpoint_slice_mirroring, endpoints, ephemeral_volume, garbage_collector, horizontal_pod_autoscaler, job, namespace, node_dns,
+    node_ipam, node_lifecycle, pod_gc, replica_set, resource_claim, resource_quota, root_ca, service_account, service_account_token, service_addresses,
+    stateful_set, taint_eviction, volume_binder, volume_protection,
 };
 use controller_kit::{CancellationToken, Controller, Kit, Runner};
 use futures::future::{BoxFuture, FutureExt, join_all};
@@ -50,6 +50,7 @@ fn registered(settings: &ControllersSettings, kit: &Kit, shutdown: &Cancellation
     all.add(ephemeral_volume::runner(kit));
     all.add(resource_claim::pods::runner(kit));
     all.add(resource_claim::claims::runner(kit));
+    all.add(device_taint_eviction::runner(kit));
     all.add(bootstrap_token::cleaner::runner(kit));
     all.add(bootstrap_token::signer::runner(kit));
     all.add(volume_protection::claim_runner(kit));

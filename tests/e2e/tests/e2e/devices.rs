@@ -105,7 +105,16 @@ fn a_device_is_one_pods_at_a_time_and_survives_the_server() {
     kubectl.sh("kubectl delete pod three --timeout=60s").ok();
     assert!(kubectl.sh("kubectl get resourceclaim shared --no-headers").ok().contains("allocated,reserved"));
     assert_eq!(seen(&kubectl, "four", "main"), "gpu-1:shared\nthere\n");
-    kubectl.sh("kubectl delete pod two four --timeout=60s").ok();
+
+    // A device that is said to be sick loses its pods, and gets none until it is well.
+    let rule = "apiVersion: resource.k8s.io/v1\nkind: DeviceTaintRule\nmetadata: {name: sick}\nspec: {deviceSelector: {driver: gpu.example, device: gpu-1}, taint: {key: sick, effect: NoExecute}}\n";
+    kubectl.apply(rule);
+    kubectl.until_it_prints("kubectl get pod four --ignore-not-found", "");
+    kubectl.apply(&pod("five", "resourceClaimName: shared"));
+    kubectl.until("kubectl describe pod five", SOON, |text| text.contains("1 cannot allocate all claims"));
+    kubectl.sh("kubectl delete devicetaintrule sick").ok();
+    assert_eq!(seen(&kubectl, "five", "main"), "gpu-1:shared\nthere\n");
+    kubectl.sh("kubectl delete pod two five --timeout=60s").ok();
     kubectl.until("kubectl get resourceclaims --no-headers", SOON, |text| text.lines().count() == 1 && text.contains("pending"));
     wait_until("everything was taken down", SOON, || driver.prepared() == 0);
     let records = cluster.server.data_dir().join("agent/dra");
