@@ -222,7 +222,8 @@ impl Worker {
             }
             PodMessage::VolumesChanged => {
                 if let VolumesState::Failed(_) = self.volumes {
-                    self.volumes = VolumesState::Unmounted;
+                    // Still failed, so that what was mounted so far is taken down should the pod end now.
+                    self.volumes = VolumesState::Failed(self.context.clock.now());
                 }
             }
             PodMessage::StopAll { grace } => {
