@@ -7,6 +7,7 @@ mod certificates;
 mod cli;
 mod cloud_apis;
 mod component_clients;
+mod device_selectors;
 mod fiberlb_alone;
 mod flashdns_alone;
 mod iam_link;

@@ -2,6 +2,7 @@
 use crate::api_arguments::ApiArguments;
 use crate::certificates::{Certificates, Names};
 use crate::component_clients::ComponentClients;
+use crate::device_selectors::Selectors;
 use crate::iam_link::IamLink;
 use crate::iam_service::{self, OwnTls};
 use crate::notify::notify;
@@ -323,7 +324,8 @@ async fn components(
     tasks.extend(balancing.map(|balancing| balancing.run(kit, shutdown)));
     if !settings.is_disabled("scheduler") {
         let clients = ComponentClients::new(server.clone(), "system:kube-scheduler", &["system:masters"]);
-        tasks.push(tokio::spawn(scheduler::run(scheduler::SchedulerSettings::default(), kit.acting_by(clients), shutdown.clone())));
+        let settings = scheduler::SchedulerSettings::default();
+        tasks.push(tokio::spawn(scheduler::run(settings, kit.acting_by(clients), Arc::new(Selectors::default()), shutdown.clone())));
     }
     if !settings.is_disabled("hosting") {
         let client = kit.clients().cluster(&ClusterName::root());

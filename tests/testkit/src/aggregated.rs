@@ -1,7 +1,7 @@
 //! Aggregated: a sample API server of its own group, as an APIService leads to it.
 //!
-//! It serves `flowers` of `garden.example.com/v1` from memory, believes a front proxy's certificate alone, and keeps
-//! what it was asked and in whose name.
+//! It serves `flowers` of `garden.example.com/v1` and the metrics it was told (custom.metrics.k8s.io, external.metrics.k8s.io)
+//! from memory, believes a front proxy's certificate alone, and keeps what it was asked and in whose name.
 use rustls::{ServerConnection, StreamOwned};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -33,12 +33,15 @@ pub struct Aggregated {
     /// Of the authority that vouches for it.
     pub ca_pem: String,
     asked: Arc<Mutex<Vec<Asked>>>,
+    garden: Arc<Mutex<Garden>>,
 }
 
 #[derive(Default)]
 struct Garden {
     flowers: BTreeMap<String, Value>,
     revision: u64,
+    /// By the metric's name: whose values they are, and the values.
+    metrics: BTreeMap<String, Vec<(String, String)>>,
 }
 
 impl Aggregated {
@@ -61,7 +64,8 @@ impl Aggregated {
         let tls = pki::server_config(&leaf.certificate_pem, &leaf.key_pem, &[front_proxy_pem], &[]).expect("the certificates are good");
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port is free");
         let port = listener.local_addr().expect("it is bound").port();
-        let (asked, garden, tls) = (Arc::default(), Arc::new(Mutex::new(Garden::default())), Arc::new(tls));
+        let (asked, own, tls) = (Arc::default(), Arc::new(Mutex::new(Garden::default())), Arc::new(tls));
+        let garden = Arc::clone(&own);
         let kept: Arc<Mutex<Vec<Asked>>> = Arc::clone(&asked);
         // They end with the test's process.
         std::thread::spawn(move || {
@@ -70,7 +74,16 @@ impl Aggregated {
                 std::thread::spawn(move || serve(stream, tls, &garden, &asked));
             }
         });
-        Self { port, ca_pem: authority.certificate_pem().to_owned(), asked }
+        Self { port, ca_pem: authority.certificate_pem().to_owned(), asked, garden: own }
+    }
+
+    /// From now on the metric has these values, of these objects; "" is nobody's.
+    ///
+    /// # Panics
+    /// Never: nobody panics while holding the lock.
+    pub fn measure(&self, metric: &str, values: &[(&str, &str)]) {
+        let values = values.iter().map(|(of, value)| ((*of).to_owned(), (*value).to_owned())).collect();
+        self.garden.lock().expect("no holder panics").metrics.insert(metric.to_owned(), values);
     }
 
     /// Everything asked so far.
@@ -153,6 +166,13 @@ impl Garden {
         let parts: Vec<&str> = path.trim_matches('/').split('/').collect();
         match (method, &parts[..]) {
             ("GET", ["apis", "garden.example.com", "v1"]) => (200, discovery()),
+            ("GET", ["apis", group @ ("custom.metrics.k8s.io" | "external.metrics.k8s.io"), version]) => {
+                (200, json!({ "kind": "APIResourceList", "apiVersion": "v1", "groupVersion": format!("{group}/{version}"), "resources": [] }))
+            }
+            ("GET", ["apis", "custom.metrics.k8s.io", version, "namespaces", _, _, name, metric]) => {
+                self.values("custom.metrics.k8s.io", version, name, metric)
+            }
+            ("GET", ["apis", "external.metrics.k8s.io", version, "namespaces", _, metric]) => self.values("external.metrics.k8s.io", version, "*", metric),
             ("GET", ["openapi", "v3", "apis", "garden.example.com", "v1"]) => (200, document()),
             ("GET", ["openapi", "v2"]) => (200, document_v2()),
             ("GET", ["apis", _, _, "namespaces", _, "flowers"] | ["apis", _, _, "flowers"]) => {
@@ -179,6 +199,20 @@ impl Garden {
             },
             _ => (404, missing(path)),
         }
+    }
+}
+
+impl Garden {
+    /// What is known of a metric, of one object or of all (`*`).
+    fn values(&self, group: &str, version: &str, name: &str, metric: &str) -> (u16, Value) {
+        let Some(values) = self.metrics.get(metric) else { return (404, missing(metric)) };
+        let item = |(of, value): &(String, String)| {
+            json!({ "describedObject": { "name": of }, "metric": { "name": metric }, "metricName": metric, "metricLabels": {}, "value": value,
+                "timestamp": "2026-01-01T00:00:00Z" })
+        };
+        let items: Vec<Value> = values.iter().filter(|(of, _)| name == "*" || of == name).map(item).collect();
+        let kind = if group.starts_with("custom") { "MetricValueList" } else { "ExternalMetricValueList" };
+        (200, json!({ "kind": kind, "apiVersion": format!("{group}/{version}"), "metadata": {}, "items": items }))
     }
 }
 

@@ -2,8 +2,8 @@
 use crate::plugins::{
     certificate_approval::CertificateApproval, certificate_signing::CertificateSigning, certificate_subject_restriction::CertificateSubjectRestriction,
     cluster_trust_bundle_attest::ClusterTrustBundleAttest, default_ingress_class::DefaultIngressClass, default_storage_class::DefaultStorageClass,
-    default_toleration_seconds::DefaultTolerationSeconds, limit_ranger::LimitRanger, namespace_lifecycle::NamespaceLifecycle,
-    node_restriction::NodeRestriction, owner_references_permission_enforcement::OwnerReferencesPermissionEnforcement,
+    default_toleration_seconds::DefaultTolerationSeconds, device_admin_access::DeviceAdminAccess, limit_ranger::LimitRanger,
+    namespace_lifecycle::NamespaceLifecycle, node_restriction::NodeRestriction, owner_references_permission_enforcement::OwnerReferencesPermissionEnforcement,
     persistent_volume_claim_resize::PersistentVolumeClaimResize, pod_security::PodSecurity, pod_topology_labels::PodTopologyLabels, priority::Priority,
     project_objects::ProjectObjects, resource_quota::ResourceQuota, runtime_class::RuntimeClass, service_account::ServiceAccount,
     storage_object_in_use_protection::StorageObjectInUseProtection, taint_nodes_by_condition::TaintNodesByCondition, virtual_cluster::VirtualCluster,
@@ -61,6 +61,7 @@ impl AdmissionChain {
             Box::new(CertificateSubjectRestriction),
             Box::new(DefaultIngressClass),
             Box::new(PodTopologyLabels),
+            Box::new(DeviceAdminAccess),
             Box::new(MutatingAdmissionPolicyPlugin::new(registry.clone())),
             Box::new(MutatingAdmissionWebhook::new(registry.clone())),
             Box::new(ValidatingAdmissionPolicyPlugin::new(registry.clone())),
@@ -91,7 +92,7 @@ impl AdmissionChain {
             if !self.plugins.iter().any(|plugin| plugin.name() == name) && name != "OwnerReferencesPermissionEnforcement" {
                 return Err(format!("disable-admission-plugins plugin {name:?} is unknown"));
             }
-            if matches!(name.as_str(), "VirtualCluster" | "ProjectObjects") {
+            if matches!(name.as_str(), "VirtualCluster" | "ProjectObjects" | "DeviceAdminAccess") {
                 return Err(format!("disable-admission-plugins plugin {name:?} can't be turned off"));
             }
             if enabled.contains(name) {

@@ -183,6 +183,7 @@ impl NodeAuthorizer {
                 _ => refuse("can only update and patch this type".into()),
             },
             ("", "persistentvolumeclaims") => read("persistentvolumeclaims"),
+            ("resource.k8s.io", "resourceclaims") => read("resourceclaims"),
             ("", "persistentvolumes") => match verb {
                 "get" if subresource.is_empty() => self.reach(attributes.cluster, node, ("persistentvolumes", "", name)),
                 _ => refuse("can only get individual resources of this type".into()),
@@ -392,6 +393,8 @@ fn pod_references(namespace: &str, pod_name: &str, pod: &Value) -> Vec<Vertex> {
             }
         }
     }
+    each(&spec["resourceClaims"]).iter().for_each(|claim| add("resourceclaims", &claim["resourceClaimName"]));
+    each(&pod["status"]["resourceClaimStatuses"]).iter().for_each(|claim| add("resourceclaims", &claim["resourceClaimName"]));
     for volume in each(&spec["volumes"]) {
         add("secrets", &volume["secret"]["secretName"]);
         add("configmaps", &volume["configMap"]["name"]);
@@ -427,7 +430,9 @@ mod tests {
         let (authorizer, cluster) = (NodeAuthorizer::default(), ClusterName::root());
         let pod = json!({"metadata": {"name": "p", "namespace": "a"}, "spec": {"nodeName": "one", "serviceAccountName": "sa",
             "containers": [{"env": [{"valueFrom": {"secretKeyRef": {"name": "env"}}}]}],
-            "volumes": [{"persistentVolumeClaim": {"claimName": "data"}}, {"projected": {"sources": [{"configMap": {"name": "ca"}}]}}]}});
+            "resourceClaims": [{"name": "gpu", "resourceClaimName": "shared"}, {"name": "own", "resourceClaimTemplateName": "t"}],
+            "volumes": [{"persistentVolumeClaim": {"claimName": "data"}}, {"projected": {"sources": [{"configMap": {"name": "ca"}}]}}]},
+            "status": {"resourceClaimStatuses": [{"name": "own", "resourceClaimName": "p-own-x"}]}});
         let volume = json!({"metadata": {"name": "pv"}, "spec": {"claimRef": {"namespace": "a", "name": "data"},
             "csi": {"nodeStageSecretRef": {"name": "disk", "namespace": "drivers"}}}});
         authorizer.apply(&cluster, NodeGraphKind::Pod, &object(pod));
@@ -435,7 +440,11 @@ mod tests {
         let ask = |node: &str, request: &str| {
             let words: Vec<&str> = request.split(' ').collect();
             let (resource, subresource) = words[1].split_once('/').unwrap_or((words[1], ""));
-            let group = if resource == "leases" { "coordination.k8s.io" } else { "" };
+            let group = match resource {
+                "leases" => "coordination.k8s.io",
+                "resourceclaims" | "resourceslices" => "resource.k8s.io",
+                _ => "",
+            };
             let user = User::authenticated(format!("system:node:{node}"), ["system:nodes".to_owned()]);
             let decision = authorizer.authorize(&Attributes {
                 cluster: &cluster,
@@ -458,15 +467,32 @@ mod tests {
             "get persistentvolumes - pv",
             "get secrets drivers disk",
             "create serviceaccounts/token a sa",
+            "get resourceclaims a shared",
+            "get resourceclaims a p-own-x",
         ];
         for request in reached {
             assert!(ask("one", request), "{request}");
             assert!(!ask("two", request), "{request} by another node");
         }
-        for request in ["get secrets a other", "list secrets a -", "update secrets a env", "get secrets b env", "create serviceaccounts a sa"] {
+        for request in [
+            "get secrets a other",
+            "get resourceclaims a other",
+            "update resourceclaims a shared",
+            "list secrets a -",
+            "update secrets a env",
+            "get secrets b env",
+            "create serviceaccounts a sa",
+        ] {
             assert!(!ask("one", request), "{request}");
         }
-        for request in ["update nodes/status - one", "get leases kube-node-lease one", "list pods - -", "update pods/status a x", "list services - -"] {
+        for request in [
+            "update nodes/status - one",
+            "get leases kube-node-lease one",
+            "list pods - -",
+            "create resourceslices - -",
+            "update pods/status a x",
+            "list services - -",
+        ] {
             assert!(ask("one", request), "{request}");
         }
         for request in ["update nodes/status - two", "update leases kube-node-lease two", "update leases a one", "update pods a p"] {

@@ -3,6 +3,7 @@
 mod controller;
 mod convergence;
 mod correlator;
+pub mod device_taints;
 mod error;
 mod kit;
 pub mod node_selector;

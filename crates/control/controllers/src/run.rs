@@ -1,9 +1,9 @@
 //! Starts every controller and waits for their end.
 use crate::{
-    ControllersSettings, attach_detach, bootstrap_token, certificates, cluster_role_aggregation, cron_job, daemon_set, deployment, disruption, endpoint_slice,
-    endpoint_slice_mirroring, endpoints, ephemeral_volume, garbage_collector, horizontal_pod_autoscaler, job, namespace, node_dns, node_ipam, node_lifecycle,
-    pod_gc, replica_set, resource_quota, root_ca, service_account, service_account_token, service_addresses, stateful_set, storage_version_migration,
-    taint_eviction, volume_binder, volume_protection,
+    ControllersSettings, attach_detach, bootstrap_token, certificates, cluster_role_aggregation, cron_job, daemon_set, deployment, device_taint_eviction,
+    disruption, endpoint_slice, endpoint_slice_mirroring, endpoints, ephemeral_volume, garbage_collector, horizontal_pod_autoscaler, job, namespace, node_dns,
+    node_ipam, node_lifecycle, pod_gc, replica_set, resource_claim, resource_quota, root_ca, service_account, service_account_token, service_addresses,
+    stateful_set, storage_version_migration, taint_eviction, volume_binder, volume_protection,
 };
 use controller_kit::{CancellationToken, Kit, Roster};
 use k8s_openapi::api::apps::v1::ReplicaSet;
@@ -35,6 +35,9 @@ pub fn roster(settings: &ControllersSettings, kit: &Kit, shutdown: CancellationT
     all.add(attach_detach::attach::runner(kit));
     all.add(attach_detach::detach::runner(kit));
     all.add(ephemeral_volume::runner(kit));
+    all.add(resource_claim::pods::runner(kit));
+    all.add(resource_claim::claims::runner(kit));
+    all.add(device_taint_eviction::runner(kit));
     all.add(bootstrap_token::cleaner::runner(kit));
     all.add(bootstrap_token::signer::runner(kit));
     all.add(volume_protection::claim_runner(kit));

@@ -1,4 +1,5 @@
 //! Core: snapshot and queue under one lock, so that no change falls between a decision and its waiting.
+use crate::devices;
 use crate::queue::{Pending, Queue};
 use crate::{Plugin, Plugins, PodInfo, SchedulerSettings, Snapshot};
 use controller_kit::ObjectKey;
@@ -27,6 +28,7 @@ const POD_WENT: Plugins = Plugins::of(&[
     Plugin::InterPodAffinity,
 ]);
 const POD_CAME: Plugins = Plugins::of(&[Plugin::PodTopologySpread, Plugin::InterPodAffinity]);
+pub const DEVICES_CHANGED: Plugins = Plugins::of(&[Plugin::DynamicResources]);
 pub const VOLUMES_CHANGED: Plugins = Plugins::of(&[Plugin::NodeVolumeLimits, Plugin::VolumeBinding]);
 
 impl Core {
@@ -72,11 +74,13 @@ impl Core {
             None if self.assumed.contains_key(key) => {}
             None => {
                 let gated = pod.spec.as_ref().and_then(|spec| spec.scheduling_gates.as_ref()).is_some_and(|gates| !gates.is_empty());
-                if gated {
+                // Claims that are yet to be made are a gate too.
+                if gated || devices::waits_for_claims(pod) {
                     self.queue.remove(key);
                     return;
                 }
-                let helps = old.is_none_or(|old| old.spec != pod.spec || old.metadata.labels != pod.metadata.labels);
+                let claims = |pod: &Pod| pod.status.as_ref().and_then(|status| status.resource_claim_statuses.clone());
+                let helps = old.is_none_or(|old| old.spec != pod.spec || old.metadata.labels != pod.metadata.labels || claims(old) != claims(pod));
                 self.queue.upsert(Arc::new(PodInfo::new(key.clone(), pod.clone())), helps, now);
             }
         }
@@ -131,7 +135,13 @@ fn node_change(old: Option<&Node>, new: &Node) -> Plugins {
         change.insert(Plugin::NodeResourcesFit);
     }
     if old.metadata.labels != new.metadata.labels {
-        change = change.and(Plugins::of(&[Plugin::NodeAffinity, Plugin::PodTopologySpread, Plugin::InterPodAffinity, Plugin::VolumeBinding]));
+        change = change.and(Plugins::of(&[
+            Plugin::NodeAffinity,
+            Plugin::PodTopologySpread,
+            Plugin::InterPodAffinity,
+            Plugin::VolumeBinding,
+            Plugin::DynamicResources,
+        ]));
     }
     let spec = |node: &Node| node.spec.clone().unwrap_or_default();
     if spec(old).taints != spec(new).taints {
@@ -166,6 +176,18 @@ mod tests {
 
     fn used(core: &Core) -> i64 {
         core.snapshot.node("n1").unwrap().requested.cpu
+    }
+
+    #[test]
+    fn a_pod_waits_until_its_claims_are_made() {
+        let (mut core, key, now) = start();
+        let claims = json!({"spec": {"resourceClaims": [{"name": "gpu", "resourceClaimTemplateName": "t"}]}});
+        core.pod_changed(&key, None, Some(&pod(None, claims.clone())), true, now);
+        assert!(core.queue.pop(now).is_none());
+        let mut made = claims;
+        made["status"] = json!({"resourceClaimStatuses": [{"name": "gpu", "resourceClaimName": "p-gpu-x"}]});
+        core.pod_changed(&key, None, Some(&pod(None, made)), true, now);
+        assert!(core.queue.pop(now).is_some());
     }
 
     #[test]

@@ -14,6 +14,7 @@ pub enum Plugin {
     VolumeBinding,
     PodTopologySpread,
     InterPodAffinity,
+    DynamicResources,
 }
 
 /// A set of plugins: those that refused a pod, or those a change may have made yield.

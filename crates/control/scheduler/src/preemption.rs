@@ -1,7 +1,7 @@
 //! Preemption: whose going would make room for a more important pod, at the least cost.
 use crate::filters::{self, Filter};
 use crate::schedule::check;
-use crate::{FitError, NodeInfo, PodInfo, Snapshot, Volumes};
+use crate::{FitError, Needs, NodeInfo, PodInfo, Snapshot};
 use controller_kit::selector;
 use jiff::Timestamp;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
@@ -31,7 +31,7 @@ struct Candidate {
 /// Why there is no room to be made, in upstream's words.
 pub fn preempt(
     pod: &PodInfo,
-    volumes: &Volumes,
+    needs: &Needs,
     snapshot: &Snapshot,
     error: &FitError,
     budgets: &[Arc<PodDisruptionBudget>],
@@ -51,7 +51,7 @@ pub fn preempt(
     if rest > 0 {
         helpless.reasons.insert("Preemption is not helpful for scheduling".into(), rest);
     }
-    let mut filters = filters::prepare(pod, volumes, snapshot);
+    let mut filters = filters::prepare(pod, needs, snapshot);
     let mut candidates: Vec<Candidate> = Vec::new();
     let (hopeful, enough) = (error.resolvable.len(), enough(error.resolvable.len()));
     for at in error.resolvable.iter().cycle().skip(start % hopeful.max(1)).take(hopeful) {
@@ -167,7 +167,7 @@ mod tests {
 
     fn result(pod: &PodInfo, snapshot: &Snapshot, budgets: &[Arc<PodDisruptionBudget>]) -> String {
         let error = attempt(pod, snapshot).unwrap_err();
-        match preempt(pod, &Volumes::default(), snapshot, &error, budgets, 0) {
+        match preempt(pod, &Needs::default(), snapshot, &error, budgets, 0) {
             Ok(found) => format!("{}: {}", found.node, found.victims.iter().map(|v| v.key.name.to_string()).collect::<Vec<_>>().join(",")),
             Err(message) => message,
         }

@@ -1,10 +1,12 @@
 //! Runs the scheduler: caches feed the core, one loop decides, tasks write.
 use crate::binding::Writer;
-use crate::core::{Core, VOLUMES_CHANGED};
+use crate::core::{Core, DEVICES_CHANGED, VOLUMES_CHANGED};
+use crate::devices::{self, ClaimWriter, DeviceSelectors, Reservation, Stores, Taken};
+use crate::filters::dynamic_resources::ELSEWHERE;
 use crate::preemption::{self, Preemption};
 use crate::queue::Pending;
 use crate::volumes::Storage;
-use crate::{FitError, Plugins, SchedulerSettings, Volumes, metrics, schedule, volumes};
+use crate::{FitError, Needs, Plugins, SchedulerSettings, Volumes, metrics, schedule, volumes};
 use controller_kit::own_nodes;
 use controller_kit::{CancellationToken, Error, Kit, ObjectKey, Objects, Preconditions};
 use k8s_openapi::api::core::v1::{Namespace, Node, Pod};
@@ -23,12 +25,14 @@ struct Scheduler {
     changed: Notify,
     writer: Writer,
     storage: Storage,
+    devices: Stores,
+    claims: ClaimWriter,
     budgets: Objects<PodDisruptionBudget>,
     bindings: Arc<Semaphore>,
 }
 
 /// Places the pods of all clusters on the host cluster's nodes until `shutdown`. Must be called inside a tokio runtime.
-pub async fn run(settings: SchedulerSettings, kit: Kit, shutdown: CancellationToken) {
+pub async fn run(settings: SchedulerSettings, kit: Kit, selectors: Arc<dyn DeviceSelectors>, shutdown: CancellationToken) {
     let kit = kit.managed_by("kube-scheduler");
     let (pods, nodes, namespaces) = (kit.objects::<Pod>(), kit.objects::<Node>(), kit.objects::<Namespace>());
     let scheduler = Arc::new(Scheduler {
@@ -45,6 +49,16 @@ pub async fn run(settings: SchedulerSettings, kit: Kit, shutdown: CancellationTo
             snapshots: kit.objects(),
             contents: kit.objects(),
         },
+        devices: Stores {
+            claims: kit.objects(),
+            slices: kit.objects(),
+            classes: kit.objects(),
+            rules: kit.objects(),
+            selectors,
+            taken: Mutex::new(Taken::default()),
+            pools: Mutex::default(),
+        },
+        claims: ClaimWriter(kit.objects()),
         budgets: kit.objects(),
         bindings: Arc::new(Semaphore::new(settings.bindings)),
         kit,
@@ -64,6 +78,10 @@ pub async fn run(settings: SchedulerSettings, kit: Kit, shutdown: CancellationTo
             scheduler.storage.capacities.synced(),
             scheduler.storage.snapshots.synced(),
             scheduler.storage.contents.synced(),
+            scheduler.devices.claims.synced(),
+            scheduler.devices.slices.synced(),
+            scheduler.devices.classes.synced(),
+            scheduler.devices.rules.synced(),
             scheduler.budgets.synced()
         )
     };
@@ -134,6 +152,28 @@ pub async fn run(settings: SchedulerSettings, kit: Kit, shutdown: CancellationTo
     let storage = &scheduler.storage;
     let _claims = (volumes_wake!(storage.claims), volumes_wake!(storage.volumes), volumes_wake!(storage.classes));
     let _drivers = (volumes_wake!(storage.nodes), volumes_wake!(storage.drivers), volumes_wake!(storage.capacities));
+    let _resource_claims = scheduler.devices.claims.listen({
+        let on = on.clone();
+        move |change| {
+            let Some(scheduler) = on.upgrade() else { return };
+            scheduler.devices.taken.lock().claim_changed(&change.key, change.new.as_deref());
+            changed(&scheduler, &|core, now| core.queue.wake_cluster(&change.key.cluster, DEVICES_CHANGED, now));
+        }
+    });
+    macro_rules! devices_wake {
+        ($objects:expr) => {
+            $objects.listen({
+                let on = on.clone();
+                move |change| {
+                    let Some(scheduler) = on.upgrade() else { return };
+                    scheduler.devices.pools.lock().remove(&change.key.cluster);
+                    changed(&scheduler, &|core, now| core.queue.wake_cluster(&change.key.cluster, DEVICES_CHANGED, now));
+                }
+            })
+        };
+    }
+    let devices = &scheduler.devices;
+    let _devices = (devices_wake!(devices.slices), devices_wake!(devices.classes), devices_wake!(devices.rules));
     shutdown.run_until_cancelled(scheduler.work()).await;
 }
 
@@ -144,8 +184,19 @@ fn is_newly_gated(pod: &Pod) -> bool {
 }
 
 enum Decision {
-    Bind { node: Arc<str>, waiting_claims: Vec<String> },
-    Refuse { error: FitError, preemption: Option<Preemption> },
+    Bind {
+        node: Arc<str>,
+        waiting_claims: Vec<String>,
+        devices: Reservation,
+    },
+    Refuse {
+        error: FitError,
+        preemption: Option<Preemption>,
+        /// Claims whose devices can't be used where there is room, if nobody else needs them there.
+        in_the_way: Vec<ObjectKey>,
+    },
+    /// It is not to be looked at yet.
+    Wait,
 }
 
 /// How long a pod's claims may take to be bound once its node is known, as upstream.
@@ -176,22 +227,23 @@ impl Scheduler {
             let decision = self.decide(&pending, now);
             metrics::attempted(self.settings.name, matches!(decision, Decision::Bind { .. }), self.kit.clock().instant() - now);
             match decision {
-                Decision::Bind { node, waiting_claims } => {
+                Decision::Bind { node, waiting_claims, devices } => {
                     let scheduler = self.clone();
                     // Volumes may take minutes: nobody else waits for them.
                     let permit = Some(permit).filter(|_| waiting_claims.is_empty());
                     tokio::spawn(async move {
-                        scheduler.bind(&pending, &node, &waiting_claims).await;
+                        scheduler.bind(&pending, &node, &waiting_claims, &devices).await;
                         drop(permit);
                     });
                 }
-                Decision::Refuse { error, preemption } => {
+                Decision::Refuse { error, preemption, in_the_way } => {
                     let scheduler = self.clone();
                     tokio::spawn(async move {
-                        scheduler.refuse(&pending, error, preemption).await;
+                        scheduler.refuse(&pending, error, preemption, &in_the_way).await;
                         drop(permit);
                     });
                 }
+                Decision::Wait => drop(permit),
             }
             // Thousands of pods in a row must not keep the other tasks of this thread waiting.
             tokio::task::yield_now().await;
@@ -202,18 +254,26 @@ impl Scheduler {
         let pod = &pending.info;
         let volumes = self.look_at_volumes(pending);
         let mut core = self.core.lock();
+        // Under the lock, so that no claim's change falls between the look and the wait.
+        let needs = Needs { volumes, devices: devices::look(&pod.pod, &pod.key, &self.devices) };
+        if let Some(why) = &needs.devices.not_ready {
+            tracing::debug!(pod = %pod.key, why, "the pod's claims are not ready");
+            core.queue.unschedulable(&pod.key, DEVICES_CHANGED, now);
+            return Decision::Wait;
+        }
         let mut random = |below: usize| u32::from_le_bytes(clock::random_bytes()) as usize % below.max(1);
-        match schedule(pod, &volumes, &core.snapshot, core.start, self.settings.percentage_of_nodes_to_score, &mut random) {
+        match schedule(pod, &needs, &core.snapshot, core.start, self.settings.percentage_of_nodes_to_score, &mut random) {
             Ok(placement) => {
                 core.start = placement.next_start;
-                Decision::Bind { node: core.assume(pending, placement.node), waiting_claims: volumes.waiting }
+                let devices = self.devices.take(&needs.devices, &core.snapshot.nodes()[placement.node]);
+                Decision::Bind { node: core.assume(pending, placement.node), waiting_claims: needs.volumes.waiting, devices }
             }
             Err(mut error) => {
                 // In the same breath: places in the snapshot hold only while nothing changes.
                 let mut preemption = None;
                 if error.all_nodes > 0 && error.pre_filter.is_none() {
                     let budgets = self.budgets.list(&pod.key.cluster, None);
-                    match preemption::preempt(pod, &volumes, &core.snapshot, &error, &budgets, random(error.resolvable.len())) {
+                    match preemption::preempt(pod, &needs, &core.snapshot, &error, &budgets, random(error.resolvable.len())) {
                         Err(message) => error.post_filter = message,
                         Ok(found) => {
                             core.snapshot.nominate(pod.clone(), &found.node);
@@ -223,7 +283,8 @@ impl Scheduler {
                 }
                 let refused_by = if error.all_nodes == 0 { Plugins::ALL } else { error.plugins };
                 core.queue.unschedulable(&pod.key, refused_by, now);
-                Decision::Refuse { error, preemption }
+                let in_the_way = if error.reasons.contains_key(ELSEWHERE) { needs.devices.movable() } else { Vec::new() };
+                Decision::Refuse { error, preemption, in_the_way }
             }
         }
     }
@@ -236,21 +297,27 @@ impl Scheduler {
         volumes::look(&pod.pod, &pod.key, &self.storage)
     }
 
-    async fn bind(&self, pending: &Pending, node: &str, waiting_claims: &[String]) {
+    async fn bind(&self, pending: &Pending, node: &str, waiting_claims: &[String], devices: &Reservation) {
+        let mut plugin = "Bind plugin \"DefaultBinder\"";
         let bound = async {
             let node = own_nodes::owner(node).map_or(node, |(_, name)| name);
+            plugin = "PreBind plugin \"VolumeBinding\"";
             self.bind_claims(pending, node, waiting_claims).await?;
+            plugin = "PreBind plugin \"DynamicResources\"";
+            self.claims.reserve_all(&pending.info, devices).await?;
+            plugin = "Bind plugin \"DefaultBinder\"";
             self.writer.bind(&pending.info, node).await
         };
         let Err(error) = bound.await else { return };
         let pod = &pending.info;
+        self.devices.undo(devices);
+        self.claims.release_all(pod, devices).await;
         let now = self.kit.clock().instant();
         self.core.lock().forget(pending, now);
         self.changed.notify_one();
         // Gone meanwhile, or bound by somebody else: there is nothing to complain of.
         if !error.is_not_found() && !error.is_conflict() {
             tracing::warn!(pod = %pod.key, node, %error, "binding failed and will be tried again");
-            let plugin = if matches!(error, Error::NotYet(_)) { "PreBind plugin \"VolumeBinding\"" } else { "Bind plugin \"DefaultBinder\"" };
             self.writer.failed(pod, format!("running {plugin}: {error}"));
         }
     }
@@ -286,8 +353,11 @@ impl Scheduler {
         waited.unwrap_or_else(|_| Err(Error::NotYet("binding volumes: context deadline exceeded".into())))
     }
 
-    async fn refuse(&self, pending: &Pending, error: FitError, preemption: Option<Preemption>) {
+    async fn refuse(&self, pending: &Pending, mut error: FitError, preemption: Option<Preemption>, in_the_way: &[ObjectKey]) {
         let pod = &pending.info;
+        if !error.post_filter.is_empty() {
+            error.post_filter = format!("{}, {}", self.claims.deallocate_one(pod, in_the_way).await.message(), error.post_filter);
+        }
         for victim in preemption.iter().flat_map(|preemption| &preemption.victims) {
             if let Err(error) = self.writer.evict(victim, pod, preemption.as_ref().map(|p| &*p.node).unwrap_or_default()).await {
                 tracing::debug!(victim = %victim.key, %error, "a victim could not be made to go");

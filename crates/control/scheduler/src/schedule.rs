@@ -1,7 +1,7 @@
 //! schedule: the decision itself: a pod and a snapshot in, a node or the reasons why none out.
 use crate::filters::{self, Filter};
 use crate::fit_error::Rejection;
-use crate::{FitError, NodeInfo, Plugin, PodInfo, Snapshot, Volumes, scores};
+use crate::{FitError, Needs, NodeInfo, Plugin, PodInfo, Snapshot, scores};
 use controller_kit::node_selector::RequiredNodes;
 use controller_kit::own_nodes::{owner, qualified, runs_on_own};
 
@@ -29,7 +29,7 @@ fn enough(all: usize, percentage: usize) -> usize {
 /// Decides where the pod runs. The search starts at node `start`; `random(n)` gives a number below n for ties.
 pub fn schedule(
     pod: &PodInfo,
-    volumes: &Volumes,
+    needs: &Needs,
     snapshot: &Snapshot,
     start: usize,
     percentage: usize,
@@ -42,11 +42,14 @@ pub fn schedule(
     if all == 0 {
         return Err(FitError::default());
     }
-    if let Some(trouble) = &volumes.trouble {
+    if let Some(trouble) = &needs.volumes.trouble {
         return Err(FitError::before_nodes(all, Plugin::VolumeBinding, trouble.clone()));
     }
+    if let Some(trouble) = &needs.devices.trouble {
+        return Err(FitError::before_nodes(all, Plugin::DynamicResources, trouble.clone()));
+    }
     let mut error = FitError { all_nodes: all, ..FitError::default() };
-    let filters = filters::prepare(pod, volumes, snapshot);
+    let filters = filters::prepare(pod, needs, snapshot);
     let fits = |node: &NodeInfo| passes(&filters, pod, snapshot, node);
     let (mut fit, mut next_start) = (Vec::new(), 0);
     match pinned(pod) {
@@ -175,7 +178,7 @@ mod tests {
         let snapshot = snapshot((0..300).map(|n| node(&format!("n{n}"), json!({}))).collect(), &[]);
         let info = pod("a", json!({}));
         let mut asked = 0;
-        let placement = schedule(&info, &Volumes::default(), &snapshot, 250, 0, &mut |n| {
+        let placement = schedule(&info, &Needs::default(), &snapshot, 250, 0, &mut |n| {
             asked = n;
             n - 1
         });

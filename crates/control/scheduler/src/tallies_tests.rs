@@ -1,7 +1,7 @@
 //! Tallies against counting anew: whatever came and went before, a node is refused for the same reason.
 use crate::filters;
 use crate::testing::{namespace, node, pod_in};
-use crate::{NodeInfo, PodInfo, Snapshot, Volumes};
+use crate::{Needs, NodeInfo, PodInfo, Snapshot};
 use api_meta::{ClusterName, LabelSelector};
 use controller_kit::node_selector::RequiredNodes;
 use controller_kit::own_nodes::owner;
@@ -166,7 +166,7 @@ fn tallies_say_what_counting_anew_says() {
             }
             let spec = some_spec(&mut dice);
             let asks = pod_in(&ClusterName::root(), dice.one_of(&["a", "b", "c"]), spec);
-            let volumes = Volumes::default();
+            let volumes = Needs::default();
             let filters = filters::prepare(&asks, &volumes, &snapshot);
             for node in snapshot.nodes() {
                 for filter in &filters {
@@ -194,6 +194,6 @@ fn assert_scores_are_counted(pod: &PodInfo, snapshot: &Snapshot) {
         anew.set_node(node.node.clone());
         node.pods.iter().for_each(|pod| anew.place(pod.clone(), &node.name));
     }
-    let choice = |snapshot: &Snapshot| crate::schedule(pod, &Volumes::default(), snapshot, 0, 100, &mut |_| 0);
+    let choice = |snapshot: &Snapshot| crate::schedule(pod, &Needs::default(), snapshot, 0, 100, &mut |_| 0);
     assert_eq!(choice(snapshot), choice(&anew));
 }

@@ -1,5 +1,5 @@
 //! Worlds for tests: nodes, pods and what came of scheduling.
-use crate::{FitError, PodInfo, Snapshot, Volumes, schedule};
+use crate::{FitError, Needs, PodInfo, Snapshot, schedule};
 use api_meta::ClusterName;
 use controller_kit::ObjectKey;
 use k8s_openapi::api::core::v1::{Namespace, Node};
@@ -52,7 +52,7 @@ pub fn snapshot(nodes: Vec<Arc<Node>>, pods: &[(Arc<PodInfo>, &str)]) -> Snapsho
 }
 
 pub fn attempt(pod: &PodInfo, snapshot: &Snapshot) -> Result<String, FitError> {
-    schedule(pod, &Volumes::default(), snapshot, 0, 0, &mut |_| 0).map(|placement| snapshot.nodes()[placement.node].name.to_string())
+    schedule(pod, &Needs::default(), snapshot, 0, 0, &mut |_| 0).map(|placement| snapshot.nodes()[placement.node].name.to_string())
 }
 
 /// The node chosen, or the message.

@@ -4,6 +4,7 @@ use crate::backend::AgentBackend;
 use crate::cgroup::Cgroups;
 use crate::containerd::{ContainerdProcess, ContainerdSettings, import_sandbox_image};
 use crate::context::AgentContext;
+use crate::devices::{Drivers, NodeDevices, Registration, knows_cdi};
 use crate::events::EventRecorder;
 use crate::image::ImagePuller;
 use crate::machine::{self, Machine};
@@ -54,7 +55,8 @@ pub async fn run(
     };
     let mut registration = tokio_util::task::AbortOnDropHandle::new(registration);
 
-    context.volumes.accept_drivers(&context.settings.node_name).map_err(AgentError::Volumes)?;
+    let others = Arc::new(Registration(context.devices.drivers.clone()));
+    context.volumes.accept_drivers(&context.settings.node_name, others).map_err(AgentError::Volumes)?;
     let mut manager = PodManager::new(context.clone(), socket);
     let (ended, failure) = {
         let pods = async {
@@ -128,9 +130,13 @@ async fn context(
     {
         tracing::debug!(%error, "the runtime does not take the pods' range");
     }
+    let version = runtime.version().await?;
+    let drivers = Drivers::new(clients.clone(), &settings.node_name);
+    let devices = NodeDevices::new(data_dir, drivers, knows_cdi(&version.runtime_name, &version.runtime_version));
     let selection = Selection { fields: Some(format!("spec.nodeName={}", settings.node_name)), ..Selection::of::<Pod>("pods") };
     Ok(AgentContext {
         volumes: VolumeManager::new(data_dir, clients.clone(), clock.clone()).map_err(AgentError::Volumes)?,
+        devices: Arc::new(devices.map_err(AgentError::file(&data_dir.join("dra")))?),
         events: EventRecorder::start(clients.clone(), clock.clone(), settings.node_name.clone()),
         pods: Cache::start(source, selection, &[]),
         services: Cache::start(source, Selection::of::<Service>("services"), &[]),

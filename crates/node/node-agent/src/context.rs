@@ -1,5 +1,6 @@
 //! AgentContext: what every pod's worker uses.
 use crate::cgroup::Cgroups;
+use crate::devices::NodeDevices;
 use crate::events::EventRecorder;
 use crate::image::ImagePuller;
 use crate::machine::Machine;
@@ -27,6 +28,7 @@ pub struct AgentContext {
     pub clients: Arc<dyn Clients>,
     pub clock: Arc<dyn Clock>,
     pub volumes: Arc<VolumeManager>,
+    pub devices: Arc<NodeDevices>,
     pub events: EventRecorder,
     /// Pods of this node, of all clusters.
     pub pods: Arc<Cache<Pod>>,

@@ -9,6 +9,7 @@ mod backend;
 mod cgroup;
 pub mod containerd;
 mod context;
+mod devices;
 mod error;
 mod events;
 mod go_duration;

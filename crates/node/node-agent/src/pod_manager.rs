@@ -209,6 +209,7 @@ impl PodManager {
                 tracing::warn!(uid, %error, "the volumes of a pod that is gone can't be taken down");
             }
         }
+        self.context.devices.release_others(&uids);
         let data_dir = &self.context.settings.data_dir;
         remove_others(&files_root(data_dir), |name| names.contains(name));
         // `{namespace}_{name}_{uid}`: neither of the first two can hold an underscore.

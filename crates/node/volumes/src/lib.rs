@@ -21,7 +21,7 @@ mod referenced_objects;
 mod sub_path;
 mod tokens;
 
-pub use csi::VolumeUse;
+pub use csi::{OtherPlugins, VolumeUse};
 pub use error::{SetUpError, VolumeError};
 pub use manager::{MountedVolume, NodeFacts, VolumeManager};
 pub use referenced_objects::{ReadError, ReferencedObjects};

@@ -1,5 +1,5 @@
 //! VolumeManager: mounts pods' volumes, keeps their contents current, and takes them down.
-use crate::csi::{self, CsiVolumes, VolumeUse};
+use crate::csi::{self, CsiVolumes, OtherPlugins, VolumeUse};
 use crate::error::VolumeError;
 use crate::mount_table::unmount_below;
 use crate::pod_volumes::{PodVolumes, References};
@@ -167,12 +167,12 @@ impl VolumeManager {
         names().map_err(|cause| VolumeError::CleanUp { path: path.clone(), cause })
     }
 
-    /// Lets CSI drivers register on this node, from now until the manager is dropped.
+    /// Lets CSI drivers register on this node, from now until the manager is dropped, and passes on plugins of another kind.
     ///
     /// # Errors
     /// When the directory they register in can't be made or watched.
-    pub fn accept_drivers(&self, node_name: &str) -> Result<(), VolumeError> {
-        let started = csi::registration::start(&self.csi, self.clients.clone(), node_name);
+    pub fn accept_drivers(&self, node_name: &str, others: Arc<dyn OtherPlugins>) -> Result<(), VolumeError> {
+        let started = csi::registration::start(&self.csi, self.clients.clone(), node_name, others);
         started.map(drop).map_err(|cause| VolumeError::TearDown { path: self.root.clone(), cause })
     }
 

@@ -6,7 +6,7 @@ use api_meta::ClusterName;
 use clock::{Clock, SystemClock};
 use controller_kit::ObjectKey;
 use k8s_openapi::api::core::v1::{Node, Pod};
-use scheduler::{PodInfo, Snapshot, Volumes, preempt, schedule};
+use scheduler::{Needs, PodInfo, Snapshot, preempt, schedule};
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::Duration;
@@ -101,7 +101,7 @@ fn churn() -> Result<Figure> {
                 snapshot.set_node(node(number)?);
             }
         }
-        let placement = schedule(info, &Volumes::default(), &snapshot, start, 0, &mut random).map_err(|error| anyhow!("pod {number}: {error}"))?;
+        let placement = schedule(info, &Needs::default(), &snapshot, start, 0, &mut random).map_err(|error| anyhow!("pod {number}: {error}"))?;
         start = placement.next_start;
         let name = snapshot.nodes()[placement.node].name.clone();
         snapshot.place(info.clone(), &name);
@@ -127,11 +127,11 @@ fn preemption() -> Result<Figure> {
     let began = SystemClock.instant();
     for (number, info) in pods.iter().enumerate() {
         let start = random(NODES);
-        let error = match schedule(info, &Volumes::default(), &snapshot, start, 0, &mut random) {
+        let error = match schedule(info, &Needs::default(), &snapshot, start, 0, &mut random) {
             Ok(placement) => return Err(anyhow!("pod {number} found room at {}", placement.node)),
             Err(error) => error,
         };
-        let found = preempt(info, &Volumes::default(), &snapshot, &error, &[], start).map_err(|error| anyhow!("pod {number}: {error}"))?;
+        let found = preempt(info, &Needs::default(), &snapshot, &error, &[], start).map_err(|error| anyhow!("pod {number}: {error}"))?;
         for victim in &found.victims {
             snapshot.remove_pod(&victim.key);
         }
@@ -160,7 +160,7 @@ impl Workload {
             }
             let this = SystemClock.instant();
             let info = info(pod);
-            let placement = schedule(&info, &Volumes::default(), &snapshot, start, 0, &mut random).map_err(|error| anyhow!("pod {number}: {error}"))?;
+            let placement = schedule(&info, &Needs::default(), &snapshot, start, 0, &mut random).map_err(|error| anyhow!("pod {number}: {error}"))?;
             start = placement.next_start;
             let name = snapshot.nodes()[placement.node].name.clone();
             snapshot.place(info, &name);

@@ -6,6 +6,8 @@ mod balancing_machines;
 mod cloud_apis;
 mod crash;
 mod deployments;
+mod device_driver;
+mod devices;
 mod dns;
 mod example;
 mod helm;

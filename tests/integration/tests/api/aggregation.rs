@@ -10,7 +10,7 @@ const FLOWERS: &str = "/apis/garden.example.com/v1/namespaces/default/flowers";
 const NAME: &str = "v1.garden.example.com";
 
 /// The sample server, with a Service that leads to this machine.
-fn sample(api: &Api) -> Aggregated {
+pub fn sample(api: &Api) -> Aggregated {
     let told = api.get("/api/v1/namespaces/kube-system/configmaps/extension-apiserver-authentication").ok();
     let authority = told["data"]["requestheader-client-ca-file"].as_str().unwrap();
     for (key, want) in [
@@ -25,7 +25,7 @@ fn sample(api: &Api) -> Aggregated {
     Aggregated::start("garden", "default", authority)
 }
 
-fn service(api: &Api) {
+pub fn service(api: &Api) {
     let service = json!({"metadata": {"name": "garden"}, "spec": {"type": "ExternalName", "externalName": "localhost"}});
     api.post("/api/v1/namespaces/default/services", &service).ok();
 }

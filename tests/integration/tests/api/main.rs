@@ -10,6 +10,7 @@ mod at_rest;
 mod audit;
 mod authentication_config;
 mod authorization_config;
+mod autoscaling;
 mod cluster_life;
 mod clusters;
 mod credentials;

@@ -6,6 +6,7 @@ pub mod cluster_trust_bundle_attest;
 pub mod default_ingress_class;
 pub mod default_storage_class;
 pub mod default_toleration_seconds;
+pub mod device_admin_access;
 pub mod limit_ranger;
 pub mod namespace_lifecycle;
 pub mod node_restriction;

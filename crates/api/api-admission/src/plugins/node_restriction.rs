@@ -50,6 +50,7 @@ impl Plugin for NodeRestriction {
             ("storage.k8s.io", "csinodes", "") => {
                 (request.name_or_object() != node).then(|| format!("can only access CSINode with the same name as the requesting node {node:?}"))
             }
+            ("resource.k8s.io", "resourceslices", "") => resource_slice(request, &node, lookup).await?,
             _ => None,
         };
         match refusal {
@@ -63,6 +64,20 @@ impl AdmissionRequest<'_> {
     fn name_or_object(&self) -> &str {
         if self.name.is_empty() { self.object()["metadata"]["name"].as_str().unwrap_or_default() } else { self.name }
     }
+}
+
+/// A node publishes its own devices alone.
+async fn resource_slice(request: &AdmissionRequest<'_>, node: &str, lookup: &dyn Lookup) -> Result<Option<String>, Status> {
+    if request.operation == Operation::Create {
+        let own = node_of(request.object()) == node;
+        return Ok((!own).then(|| "can only create ResourceSlice with the same NodeName as the requesting node".into()));
+    }
+    let before = match request.old {
+        Some(old) => Some(old.clone()),
+        None => lookup.get(request.cluster, &GroupResource::new("resource.k8s.io", "resourceslices"), "", request.name).await?.map(|slice| slice.to_value()),
+    };
+    let other = before.is_some_and(|slice| node_of(&slice) != node);
+    Ok(other.then(|| format!("can only {} ResourceSlice with the same NodeName as the requesting node", request.operation.as_str().to_lowercase())))
 }
 
 fn node_of(pod: &Value) -> &str {

@@ -276,7 +276,7 @@ fn scheduler_rules() -> Vec<Rule> {
         rule("get list patch update watch", "resource.k8s.io", "resourceclaims"),
         rule("patch update", "resource.k8s.io", "resourceclaims/status"),
         rule("update", "core", "pods/finalizers"),
-        rule(READ, "resource.k8s.io", "deviceclasses resourceslices"),
+        rule(READ, "resource.k8s.io", "deviceclasses devicetaintrules resourceslices"),
     ]
 }
 

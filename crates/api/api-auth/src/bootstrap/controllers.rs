@@ -128,6 +128,16 @@ fn workloads() -> Vec<(&'static str, Vec<Rule>)> {
         ),
         ("ttl-after-finished-controller", vec![rule("delete get list watch", "batch", "jobs"), events()]),
         (
+            "device-taint-eviction-controller",
+            vec![
+                rule("delete get list watch", "core", "pods"),
+                rule("patch update", "core", "pods/status"),
+                rule(READ, "resource.k8s.io", "deviceclasses devicetaintrules resourceclaims resourceslices"),
+                rule("patch update", "resource.k8s.io", "devicetaintrules/status"),
+                events(),
+            ],
+        ),
+        (
             "resource-claim-controller",
             vec![
                 rule(READ, "core", "pods"),

@@ -13,11 +13,12 @@ impl Resource for DeviceClasses {
     const NAMES: Names = Names::new("resource.k8s.io", "v1", "DeviceClass", "deviceclasses", "deviceclass");
     const RETURNS_DELETED: bool = true;
     const SCOPE: ResourceScope = ResourceScope::Cluster;
-    fn validate(new: &Value, _old: Option<&Value>) -> FieldErrors {
+    fn validate(new: &Value, old: Option<&Value>) -> FieldErrors {
         const MOST_CONFIGS: usize = 32;
         let mut errors = FieldErrors::new();
         let root = At::root(new);
-        device_requests::selectors(&mut errors, &root.field("spec.selectors"));
+        let stored = old.is_some_and(|old| old["spec"]["selectors"] == new["spec"]["selectors"]);
+        device_requests::selectors(&mut errors, &root.field("spec.selectors"), stored);
         let configs = root.field("spec.config");
         if configs.list().len() > MOST_CONFIGS {
             errors.too_many(&configs, configs.list().len(), MOST_CONFIGS);

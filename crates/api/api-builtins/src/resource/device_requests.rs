@@ -4,6 +4,7 @@ use crate::check::{At, Report};
 use crate::fields::{Fill, Read};
 use crate::resource::devices;
 use api_meta::{FieldError, FieldErrors, names};
+use api_schema::cel::device::{self, DeviceSelector};
 use serde_json::Value;
 
 /// Defaults a ResourceClaimSpec.
@@ -55,12 +56,6 @@ pub fn validate(errors: &mut FieldErrors, spec: &At) {
             device_request(errors, &alternative);
         }
     }
-    let known = |wanted: &str| {
-        let (request, alternative) = wanted.split_once('/').unwrap_or((wanted, ""));
-        requests.list().iter().any(|other| {
-            other["name"] == request && (alternative.is_empty() || other["firstAvailable"].list().iter().any(|other| other["name"] == alternative))
-        })
-    };
     let (constraints, configs) = (spec.field("devices.constraints"), spec.field("devices.config"));
     for list in [&constraints, &configs] {
         if list.list().len() > MOST_REQUESTS {
@@ -85,13 +80,22 @@ pub fn validate(errors: &mut FieldErrors, spec: &At) {
     for list in ["constraints", "config"] {
         let list = spec.field("devices").value()[list].list().iter().enumerate().map(|(index, entry)| (format!("devices.{list}[{index}].requests"), entry));
         for (path, entry) in list {
-            for (index, wanted) in entry["requests"].texts().enumerate().filter(|(_, wanted)| !known(wanted)) {
-                let mut error = FieldError::invalid(&spec.path().child(&path).index(index), wanted, "");
-                error.detail = "must be the name of a request in the claim or the name of a request and a subrequest separated by '/'".into();
-                errors.push(error);
+            for (index, wanted) in entry["requests"].texts().enumerate().filter(|(_, wanted)| !is_known(spec, wanted)) {
+                errors.push(FieldError::invalid(&spec.path().child(&path).index(index), wanted, UNKNOWN_REQUEST));
             }
         }
     }
+}
+
+pub const UNKNOWN_REQUEST: &str = "must be the name of a request in the claim or the name of a request and a subrequest separated by '/'";
+
+/// Whether a claim has a request of this name, or an alternative of one (`request/alternative`).
+pub fn is_known(spec: &Value, wanted: &str) -> bool {
+    let (request, alternative) = wanted.split_once('/').unwrap_or((wanted, ""));
+    spec["devices"]["requests"]
+        .list()
+        .iter()
+        .any(|other| other["name"] == request && (alternative.is_empty() || other["firstAvailable"].list().iter().any(|other| other["name"] == alternative)))
 }
 
 fn device_request(errors: &mut FieldErrors, request: &At) {
@@ -103,7 +107,7 @@ fn device_request(errors: &mut FieldErrors, request: &At) {
         "ExactCount" | "All" => {}
         _ => errors.not_supported(&mode, &["All", "ExactCount"]),
     }
-    selectors(errors, &request.field("selectors"));
+    selectors(errors, &request.field("selectors"), false);
     let tolerations = request.field("tolerations");
     if tolerations.list().len() > MOST_TOLERATIONS {
         errors.too_many(&tolerations, tolerations.list().len(), MOST_TOLERATIONS);
@@ -152,8 +156,8 @@ pub fn configuration(errors: &mut FieldErrors, at: &At) {
     }
 }
 
-/// Selectors of devices, in CEL.
-pub fn selectors(errors: &mut FieldErrors, at: &At) {
+/// Selectors of devices, in CEL. `stored`: they are as they were, and were checked then.
+pub fn selectors(errors: &mut FieldErrors, at: &At, stored: bool) {
     const MOST: usize = 32;
     if at.list().len() > MOST {
         errors.too_many(at, at.list().len(), MOST);
@@ -164,6 +168,10 @@ pub fn selectors(errors: &mut FieldErrors, at: &At) {
             errors.required(&selector.field("cel"), "");
         } else if expression.text().is_empty() {
             errors.required(&expression, "");
+        } else if expression.text().len() > device::LONGEST {
+            errors.too_long(&expression, device::LONGEST);
+        } else if let Some(Err(why)) = (!stored).then(|| DeviceSelector::compile(expression.text())) {
+            errors.invalid(&expression, why);
         }
     }
 }

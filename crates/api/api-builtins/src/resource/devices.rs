@@ -1,6 +1,7 @@
 //! Devices as drivers publish them: names of drivers, pools and attributes, and what an attribute may hold.
 use crate::check::{At, Report, resources};
 use crate::fields::Read;
+use crate::resource::counters;
 use crate::resource::device_taint_rule::taint;
 use api_meta::{FieldErrors, names};
 
@@ -83,6 +84,7 @@ pub fn device(errors: &mut FieldErrors, at: &At, placed: bool) {
         qualified_name(errors, &value, name);
         resources::quantity(errors, &value.field("value"));
     }
+    counters::consumption(errors, &at.field("consumesCounters"));
     if taints.list().len() > MOST_TAINTS {
         errors.too_many(&taints, taints.list().len(), MOST_TAINTS);
     }

@@ -1,7 +1,7 @@
 //! ResourceClaim: a request for devices.
 use crate::check::{At, Report};
 use crate::fields::{Fill, Read};
-use crate::resource::device_requests;
+use crate::resource::{device_requests, resource_claim_status};
 use api_meta::FieldErrors;
 use api_resource::{Column, Names, Resource, Row, STATUS, Subresource, WriteContext};
 use serde_json::{Value, json};
@@ -21,11 +21,14 @@ impl Resource for ResourceClaims {
         let mut errors = FieldErrors::new();
         let root = At::root(new);
         let spec = root.field("spec");
-        device_requests::validate(&mut errors, &spec);
-        if let Some(old) = old {
-            errors.immutable(&spec, &old["spec"]);
+        match old {
+            Some(old) => errors.immutable(&spec, &old["spec"]),
+            None => device_requests::validate(&mut errors, &spec),
         }
         errors
+    }
+    fn validate_part(_subresource: &str, new: &Value, old: &Value) -> FieldErrors {
+        resource_claim_status::validate(new, old)
     }
     fn prepare_create(object: &mut Value, _context: &WriteContext) {
         object.put("status", json!({}));

@@ -19,9 +19,9 @@ impl Resource for ResourceClaimTemplates {
         let mut errors = FieldErrors::new();
         let root = At::root(new);
         let spec = root.field("spec");
-        device_requests::validate(&mut errors, &spec.field("spec"));
-        if let Some(old) = old {
-            errors.immutable(&spec, &old["spec"]);
+        match old {
+            Some(old) => errors.immutable(&spec, &old["spec"]),
+            None => device_requests::validate(&mut errors, &spec.field("spec")),
         }
         errors
     }

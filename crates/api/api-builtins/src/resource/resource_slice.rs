@@ -2,7 +2,7 @@
 use crate::cells::{NONE, text_or};
 use crate::check::{At, Report, numbers, selectors};
 use crate::fields::{Read, selectable};
-use crate::resource::devices;
+use crate::resource::{counters, devices};
 use api_meta::{FieldErrors, names};
 use api_resource::{Column, Field, Names, Resource, ResourceScope};
 use serde_json::Value;
@@ -50,6 +50,10 @@ impl Resource for ResourceSlices {
                 "exactly one of `nodeName`, `nodeSelector`, `allNodes`, `perDeviceNodeSelection` is required, but multiple fields are set",
             ),
         }
+        if spec["sharedCounters"].is_set() && spec["devices"].is_set() {
+            errors.invalid_as(&spec, "", "only one of `sharedCounters` or `devices` is allowed");
+        }
+        counters::sets(&mut errors, &spec.field("sharedCounters"));
         let published = spec.field("devices");
         if published.list().len() > MOST_DEVICES {
             errors.too_many(&published, published.list().len(), MOST_DEVICES);

@@ -167,10 +167,10 @@ impl<'a> Evaluator<'a, '_> {
             Value::Optional(Some(inner)) => ((*inner).clone(), true),
             other => (other, false),
         };
-        if !matches!(of, Value::Map(_) | Value::JsonObject(..) | Value::Struct(_)) {
+        if !matches!(of, Value::Map(_) | Value::MapOr(_) | Value::JsonObject(..) | Value::Struct(_)) {
             return failed("no such overload");
         }
-        let found = of.entry(&Key::String(field.into()));
+        let found = of.looked_up(&Key::String(field.into()));
         if test {
             return Ok(Value::Bool(found.is_some()));
         }

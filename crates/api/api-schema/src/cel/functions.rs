@@ -91,8 +91,8 @@ fn contains(element: &Value<'_>, of: &Value<'_>) -> Result<bool, EvaluationError
         return Ok(elements.iter().any(|other| other.equals(element)));
     }
     match (of, element.to_key()) {
-        (Value::Map(_) | Value::JsonObject(..) | Value::Struct(_), Some(key)) => Ok(of.entry(&key).is_some()),
-        (Value::Map(_) | Value::JsonObject(..), None) => Ok(false),
+        (Value::Map(_) | Value::MapOr(_) | Value::JsonObject(..) | Value::Struct(_), Some(key)) => Ok(of.entry(&key).is_some()),
+        (Value::Map(_) | Value::MapOr(_) | Value::JsonObject(..), None) => Ok(false),
         _ => failed(NO_OVERLOAD),
     }
 }
@@ -106,11 +106,11 @@ fn index<'a>(of: &Value<'a>, at: &Value<'a>) -> Called<'a> {
             let element = usize::try_from(position).ok().and_then(|position| of.element(position));
             return element.map_or_else(|| failed(format!("index out of bounds: {position}")), Ok);
         }
-        Value::Map(_) | Value::JsonObject(..) | Value::Struct(_) => {}
+        Value::Map(_) | Value::MapOr(_) | Value::JsonObject(..) | Value::Struct(_) => {}
         _ => return failed(NO_OVERLOAD),
     }
     let Some(key) = at.to_key() else { return failed(NO_OVERLOAD) };
-    of.entry(&key).map_or_else(|| failed(format!("no such key: {}", shown(&key))), Ok)
+    of.looked_up(&key).map_or_else(|| failed(format!("no such key: {}", shown(&key))), Ok)
 }
 
 fn optional_index<'a>(of: &Value<'a>, at: &Value<'a>) -> Called<'a> {
@@ -122,7 +122,7 @@ fn optional_index<'a>(of: &Value<'a>, at: &Value<'a>) -> Called<'a> {
     let Some(key) = at.to_key() else { return failed(NO_OVERLOAD) };
     let found = match (of, &key) {
         (Value::List(_) | Value::JsonList(..), Key::Int(position)) => usize::try_from(*position).ok().and_then(|position| of.element(position)),
-        (Value::Map(_) | Value::JsonObject(..) | Value::Struct(_), key) => of.entry(key),
+        (Value::Map(_) | Value::MapOr(_) | Value::JsonObject(..) | Value::Struct(_), key) => of.looked_up(key),
         _ => return failed(NO_OVERLOAD),
     };
     Ok(Value::Optional(found.map(Rc::new)))

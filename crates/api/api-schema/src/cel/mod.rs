@@ -10,6 +10,7 @@ pub mod authorizer;
 mod checker;
 mod cost;
 mod declarations;
+pub mod device;
 mod evaluate;
 mod expression;
 mod functions;

@@ -29,6 +29,8 @@ pub enum Value<'a> {
     Duration(SignedDuration),
     List(Rc<Vec<Value<'a>>>),
     Map(Rc<BTreeMap<Key<'a>, Value<'a>>>),
+    /// A map that has something for every key: looked up, a key it lacks gives the second.
+    MapOr(Rc<(BTreeMap<Key<'a>, Value<'a>>, Value<'a>)>),
     /// A list of JSON, with the schema of its elements.
     JsonList(&'a [Json], Option<&'a Schema>),
     /// An object of JSON. With a schema it has that schema's fields and no others.
@@ -115,7 +117,7 @@ impl<'a> Value<'a> {
             Self::Timestamp(_) => "google.protobuf.Timestamp",
             Self::Duration(_) => "google.protobuf.Duration",
             Self::List(_) | Self::JsonList(..) => "list",
-            Self::Map(_) | Self::JsonObject(..) => "map",
+            Self::Map(_) | Self::MapOr(_) | Self::JsonObject(..) => "map",
             Self::Struct(object) => &object.0,
             Self::Optional(_) => "optional_type",
             Self::Type(_) => "type",
@@ -145,6 +147,7 @@ impl<'a> Value<'a> {
             Self::List(items) => Some(items.len()),
             Self::JsonList(items, _) => Some(items.len()),
             Self::Map(entries) => Some(entries.len()),
+            Self::MapOr(map) => Some(map.0.len()),
             Self::JsonObject(fields, ..) => Some(fields.len()),
             _ => None,
         }
@@ -171,6 +174,7 @@ impl<'a> Value<'a> {
     pub fn entries(&self) -> Option<Vec<(Key<'a>, Value<'a>)>> {
         match self {
             Self::Map(entries) => Some(entries.iter().map(|(key, value)| (key.clone(), value.clone())).collect()),
+            Self::MapOr(map) => Some(map.0.iter().map(|(key, value)| (key.clone(), value.clone())).collect()),
             Self::JsonObject(fields, schema, _) => {
                 let written =
                     |name: &'a str| if schema.is_some_and(|s| s.additional.is_none()) { escape(name).map(Cow::Owned) } else { Some(Cow::Borrowed(name)) };
@@ -184,10 +188,19 @@ impl<'a> Value<'a> {
     pub fn entry(&self, key: &Key<'_>) -> Option<Value<'a>> {
         match (self, key) {
             (Self::Map(entries), key) => entries.get(key).cloned(),
+            (Self::MapOr(map), key) => map.0.get(key).cloned(),
             (Self::JsonObject(_, schema, _), Key::String(name)) if schema.is_some_and(|s| s.additional.is_none()) => self.raw_field(&unescape(name)?),
             (Self::JsonObject(..), Key::String(name)) => self.raw_field(name),
             (Self::Struct(object), Key::String(name)) => object.1.get(&**name).cloned(),
             _ => None,
+        }
+    }
+
+    /// What looking a key up gives: its value, or what the map has for all others.
+    pub fn looked_up(&self, key: &Key<'_>) -> Option<Value<'a>> {
+        match self {
+            Self::MapOr(map) => Some(map.0.get(key).unwrap_or(&map.1).clone()),
+            other => other.entry(key),
         }
     }
 
@@ -323,6 +336,7 @@ impl<'a> Value<'a> {
             && match self {
                 Self::List(items) => items.iter().all(|item| item.walk(left, depth - 1)),
                 Self::Map(entries) => entries.values().all(|value| value.walk(left, depth - 1)),
+                Self::MapOr(map) => map.0.values().all(|value| value.walk(left, depth - 1)),
                 Self::Struct(object) => object.1.values().all(|value| value.walk(left, depth - 1)),
                 Self::Optional(Some(inner)) => inner.walk(left, depth - 1),
                 Self::JsonList(items, _) => items.iter().all(|item| json(item, left)),

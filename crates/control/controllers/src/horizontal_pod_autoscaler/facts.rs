@@ -1,4 +1,5 @@
 //! Facts: what was measured of an autoscaler's target: its scale, and what its pods use.
+use super::other_metrics::{Answer, Question};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity as WireQuantity;
 use serde::Deserialize;
@@ -11,12 +12,16 @@ pub struct Facts {
     pub taken: Timestamp,
     pub scale: Result<Scale, String>,
     pub usage: Result<BTreeMap<String, PodUsage>, String>,
+    /// What others told of the metrics they know.
+    pub others: BTreeMap<Question, Answer>,
 }
 
 /// The target's `scale` subresource.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Scale {
     pub replicas: i32,
+    /// Those the target's status has.
+    pub running: i32,
     pub selector: String,
 }
 
@@ -45,12 +50,14 @@ struct ScaleSpec {
 #[derive(Default, Deserialize)]
 struct ScaleStatus {
     #[serde(default)]
+    replicas: i32,
+    #[serde(default)]
     selector: String,
 }
 
 impl From<ScaleObject> for Scale {
     fn from(scale: ScaleObject) -> Self {
-        Self { replicas: scale.spec.replicas, selector: scale.status.selector }
+        Self { replicas: scale.spec.replicas, running: scale.status.replicas, selector: scale.status.selector }
     }
 }
 

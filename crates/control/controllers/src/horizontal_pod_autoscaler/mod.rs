@@ -1,6 +1,7 @@
 //! HorizontalPodAutoscaler: scales a workload by what its pods use.
 mod behavior;
 mod facts;
+mod other_metrics;
 mod reconcile;
 mod replicas;
 #[cfg(test)]
@@ -13,11 +14,12 @@ use controller_kit::{Controller, Error, Kit, ObjectKey, Objects, Plan, Recorder,
 use facts::{Facts, PodMetricsList, Scale, ScaleObject};
 use k8s_openapi::api::autoscaling::v2::{CrossVersionObjectReference, HorizontalPodAutoscaler};
 use k8s_openapi::api::core::v1::Pod;
+use other_metrics::{Answer, CUSTOM_VERSIONS, Question, ValueList};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 pub use reconcile::{Action, World};
 use serde::de::DeserializeOwned;
 use serde_json::json;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex};
 
 pub struct HorizontalPodAutoscaling {
@@ -59,16 +61,22 @@ impl HorizontalPodAutoscaling {
 
     /// The path of a target's scale; which resource a kind is, the API tells.
     async fn scale_path(&self, key: &ObjectKey, target: &CrossVersionObjectReference) -> Result<String, Error> {
-        let (group, version) = split_api_version(target.api_version.as_deref().unwrap_or("v1"));
+        let api_version = target.api_version.as_deref().unwrap_or("v1");
+        let (group, version) = split_api_version(api_version);
+        let plural = self.plural(key, api_version, &target.kind).await?;
+        let served = ServedResource { group: group.into(), version: version.into(), plural, kind: target.kind.clone(), namespaced: true, verbs: Vec::new() };
+        Ok(format!("{}/{}/scale", served.path(&key.namespace), target.name))
+    }
+
+    async fn plural(&self, key: &ObjectKey, api_version: &str, kind: &str) -> Result<String, Error> {
+        let (group, version) = split_api_version(if api_version.is_empty() { "v1" } else { api_version });
         let client = self.kit.clients().cluster(&key.cluster);
         let listed = match group {
             "" => client.list_core_api_resources(version).await?,
             _ => client.list_api_group_resources(&format!("{group}/{version}")).await?,
         };
-        let found = listed.resources.into_iter().find(|resource| resource.kind == target.kind && !resource.name.contains('/'));
-        let plural = found.map(|resource| resource.name).ok_or_else(|| Error::NotYet(format!("no matches for kind {:?} in group {group:?}", target.kind)))?;
-        let served = ServedResource { group: group.into(), version: version.into(), plural, kind: target.kind.clone(), namespaced: true, verbs: Vec::new() };
-        Ok(format!("{}/{}/scale", served.path(&key.namespace), target.name))
+        let found = listed.resources.into_iter().find(|resource| resource.kind == kind && !resource.name.contains('/'));
+        found.map(|resource| resource.name).ok_or_else(|| Error::NotYet(format!("no matches for kind {kind:?} in group {group:?}")))
     }
 
     async fn get<T: DeserializeOwned>(&self, cluster: &ClusterName, path: String) -> Result<T, Error> {
@@ -76,13 +84,50 @@ impl HorizontalPodAutoscaling {
         Ok(self.kit.clients().cluster(cluster).request(request).await?)
     }
 
-    async fn measure(&self, key: &ObjectKey, target: &CrossVersionObjectReference) -> Facts {
+    async fn measure(&self, key: &ObjectKey, autoscaler: &HorizontalPodAutoscaler) -> Facts {
+        let target = &autoscaler.spec.scale_target_ref;
         let scale = self.scale(key, target).await.map_err(|error| error.to_string());
         let selector = scale.as_ref().map(|scale| scale.selector.clone()).unwrap_or_default();
         let path = format!("/apis/metrics.k8s.io/v1beta1/namespaces/{}/pods?labelSelector={}", key.namespace, utf8_percent_encode(&selector, NON_ALPHANUMERIC));
         let listed: Result<PodMetricsList, Error> = self.get(&key.cluster, path).await;
         let usage = listed.map(PodMetricsList::usage).map_err(|error| format!("unable to fetch metrics from resource metrics API: {error}"));
-        Facts { taken: self.kit.now(), scale, usage }
+        let questions = autoscaler.spec.metrics.iter().flatten().filter_map(|metric| Question::of(metric, &selector));
+        let mut others = BTreeMap::new();
+        for question in questions {
+            let answer = self.ask(key, &question).await;
+            others.insert(question, answer);
+        }
+        Facts { taken: self.kit.now(), scale, usage, others }
+    }
+
+    async fn ask(&self, key: &ObjectKey, question: &Question) -> Answer {
+        let api = if question.is_external() { "external" } else { "custom" };
+        let asked = async {
+            let version = if question.is_external() { "v1beta1" } else { self.custom_version(&key.cluster).await? };
+            let resource = match question {
+                Question::Object { kind, api_version, .. } if kind != "Namespace" => self.resource(key, api_version, kind).await?,
+                _ => String::new(),
+            };
+            self.get::<ValueList>(&key.cluster, question.path(&key.namespace, version, &resource)).await
+        };
+        let listed = asked.await.map_err(|error| format!("unable to fetch metrics from {api} metrics API: {error}"))?;
+        Ok(listed.values(self.kit.now()))
+    }
+
+    /// The best version of custom.metrics.k8s.io that is served.
+    async fn custom_version(&self, cluster: &ClusterName) -> Result<&'static str, Error> {
+        let groups = self.kit.clients().cluster(cluster).list_api_groups().await?;
+        let custom = groups.groups.into_iter().find(|group| group.name == "custom.metrics.k8s.io");
+        let served = |wanted: &&str| custom.iter().flat_map(|group| &group.versions).any(|version| version.version == *wanted);
+        let best = CUSTOM_VERSIONS.into_iter().find(|version| served(version));
+        best.ok_or_else(|| Error::NotYet("no known available metric versions found".into()))
+    }
+
+    /// The resource a kind is, with its group: `deployments.apps`.
+    async fn resource(&self, key: &ObjectKey, api_version: &str, kind: &str) -> Result<String, Error> {
+        let (group, _) = split_api_version(api_version);
+        let plural = self.plural(key, api_version, kind).await?;
+        Ok(if group.is_empty() { plural } else { format!("{plural}.{group}") })
     }
 }
 
@@ -119,7 +164,7 @@ impl Controller for HorizontalPodAutoscaling {
         let target = &autoscaler.spec.scale_target_ref;
         match action {
             Action::Measure => {
-                let facts = self.measure(key, target).await;
+                let facts = self.measure(key, &autoscaler).await;
                 self.change_known(key, |known| known.facts = Some(facts));
             }
             Action::Remember(memory) => self.change_known(key, |known| known.memory = memory),

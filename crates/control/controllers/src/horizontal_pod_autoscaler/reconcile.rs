@@ -1,6 +1,7 @@
 //! Decides: how many replicas an autoscaler's target shall have, and what the autoscaler says of itself.
 use super::behavior::{self, Memory};
 use super::facts::{Facts, Scale};
+use super::other_metrics::{self, Answer, Question, Scaled};
 use super::replicas::{Measured, Proposal, Target, Tolerances, propose};
 use controller_kit::Plan;
 use jiff::Timestamp;
@@ -184,14 +185,21 @@ impl Finding<'_> {
             let status = ContainerResourceMetricStatus { name: source.name.clone(), container: source.container.clone(), current };
             return Ok((proposal.replicas, name, MetricStatus { type_: metric.type_.clone(), container_resource: Some(status), ..MetricStatus::default() }));
         }
-        let (reason, kind) = match metric.type_.as_str() {
-            "Pods" => ("FailedGetPodsMetric", "pods metric value"),
-            "Object" => ("FailedGetObjectMetric", "object metric value"),
-            "External" => ("FailedGetExternalMetric", "external metric value"),
+        let (reason, what) = match metric.type_.as_str() {
+            "Pods" => ("FailedGetPodsMetric", "pods metric value".to_owned()),
+            "Object" => ("FailedGetObjectMetric", "object metric value".to_owned()),
+            "External" => {
+                let name = metric.external.as_ref().map(|source| source.metric.name.clone()).unwrap_or_default();
+                ("FailedGetExternalMetric", format!("{name} external metric value"))
+            }
             other => return Err(Unknown { reason: "InvalidMetricSourceType", what: "metric".into(), why: format!("unknown metric source type {other:?}") }),
         };
-        let api = if metric.type_ == "External" { "external" } else { "custom" };
-        Err(Unknown { reason, what: kind.into(), why: format!("unable to fetch metrics from {api} metrics API: no {api} metrics API registered") })
+        // Asked for a moment ago; a metric that came since is asked for the next time.
+        let question = Question::of(metric, &scale.selector);
+        let unasked: Answer = Err("it is asked for now".into());
+        let answer = question.and_then(|question| facts.others.get(&question)).unwrap_or(&unasked);
+        let scaled = Scaled { wanted: scale.replicas, running: scale.running, pods: &self.world.pods, tolerances: self.tolerances(), now: self.world.now };
+        other_metrics::decide(metric, answer, &scaled).map_err(|why| Unknown { reason, what, why })
     }
 
     fn resource(

@@ -18,7 +18,7 @@ pub struct Tolerances {
 }
 
 impl Tolerances {
-    fn allow(self, ratio: f64) -> bool {
+    pub fn allow(self, ratio: f64) -> bool {
         (1.0 - self.down..=1.0 + self.up).contains(&ratio)
     }
 }

@@ -1,6 +1,7 @@
 //! Cases of upstream's replica calculator, limits of speed, and an autoscaler's way from measure to scale.
 use super::behavior::{Memory, limit, scaled};
 use super::facts::{Facts, PodUsage, Scale};
+use super::other_metrics::{Question, Scaled, Value as Told, ValueList, decide};
 use super::reconcile::{Action, World, reconcile};
 use super::replicas::{Measured, Target, Tolerances, propose};
 use jiff::{SignedDuration, Timestamp};
@@ -142,7 +143,12 @@ fn world(levels: &[i64], replicas: i32) -> World {
     let autoscaler: HorizontalPodAutoscaler = serde_json::from_value(autoscaler).unwrap();
     World {
         autoscaler: Arc::new(autoscaler),
-        facts: Some(Facts { taken: now(), scale: Ok(Scale { replicas, selector: "app=web".into() }), usage: Ok(usage("cpu", levels)) }),
+        facts: Some(Facts {
+            taken: now(),
+            scale: Ok(Scale { replicas, running: replicas, selector: "app=web".into() }),
+            usage: Ok(usage("cpu", levels)),
+            others: BTreeMap::new(),
+        }),
         pods: (0..levels.len()).map(|number| pod(number, "1", "ready")).collect(),
         memory: Memory::default(),
         now: now(),
@@ -222,4 +228,67 @@ fn out_of_bounds_comes_back_in_without_looking_at_metrics() {
         Arc::make_mut(&mut world.autoscaler).spec.min_replicas = Some(2);
         assert_eq!(reconcile(&world).actions[0], Action::Scale { replicas: expected, reason: why.into() });
     }
+}
+
+/// A metric of pods, an object or nobody's, and what it shows.
+fn other(kind: &str, target: Value) -> k8s_openapi::api::autoscaling::v2::MetricSpec {
+    let metric = json!({"name": "qps", "selector": {"matchLabels": {"verb": "GET"}}});
+    let mut source = json!({"metric": metric, "target": target});
+    if kind == "object" {
+        source["describedObject"] = json!({"apiVersion": "networking.k8s.io/v1", "kind": "Ingress", "name": "main"});
+    }
+    let name = format!("{}{}", kind[..1].to_uppercase(), &kind[1..]);
+    serde_json::from_value(json!({"type": name, kind: source})).unwrap()
+}
+
+#[test]
+fn metrics_of_others_ask_for_replicas_as_upstream_calculates() {
+    let told = |values: &[(&str, i64)]| -> Vec<Told> {
+        let value = |(of, value): &(&str, i64)| Told { of: (*of).to_owned(), value: value * 1000, timestamp: now(), window: Duration::from_secs(30) };
+        values.iter().map(value).collect()
+    };
+    let (average, value) = (|text: &str| json!({"type": "AverageValue", "averageValue": text}), |text: &str| json!({"type": "Value", "value": text}));
+    // The metric, what it shows, how many run of how many there shall be, how they are; replicas, and what the status shows.
+    type Case = (&'static str, Value, Vec<(&'static str, i64)>, i32, Vec<&'static str>, Result<(i32, &'static str), &'static str>);
+    let cases: Vec<Case> = vec![
+        ("pods", average("15"), vec![("p0", 20), ("p1", 10), ("p2", 30)], 3, vec!["ready"; 3], Ok((4, "20"))),
+        ("pods", average("20"), vec![("p0", 20), ("p1", 20), ("p2", 20)], 3, vec!["ready"; 3], Ok((3, "20"))),
+        ("pods", average("50"), vec![("p0", 10), ("p1", 10)], 3, vec!["ready"; 3], Ok((2, "10"))),
+        ("pods", average("50"), vec![("p0", 50), ("p1", 10)], 3, vec!["unready", "ready", "pending"], Ok((2, "30"))),
+        ("pods", average("50"), vec![], 3, vec!["ready"; 3], Err("unable to get metric qps: no metrics returned from the metrics API")),
+        ("object", value("15"), vec![("main", 20)], 3, vec!["ready"; 3], Ok((4, "20"))),
+        ("object", value("15"), vec![("main", 20)], 3, vec!["ready", "ready", "unready"], Ok((3, "20"))),
+        ("object", value("20"), vec![("main", 21)], 3, vec!["ready"; 3], Ok((3, "21"))),
+        ("object", average("10"), vec![("main", 50)], 3, vec!["ready"; 3], Ok((5, "16667m"))),
+        ("external", value("15"), vec![("", 10), ("", 10)], 3, vec!["ready"; 3], Ok((4, "20"))),
+        ("external", average("10"), vec![("", 30)], 3, vec!["ready"; 3], Ok((3, "10"))),
+        ("external", average("2861"), vec![("", 8600)], 4, vec!["ready"; 4], Ok((4, "2150"))),
+    ];
+    for (kind, target, values, replicas, pods, expected) in cases {
+        let pods: Vec<_> = pods.iter().enumerate().map(|(number, about)| pod(number, "1", about)).collect();
+        let scaled = Scaled { wanted: replicas, running: replicas, pods: &pods, tolerances: Tolerances { up: 0.1, down: 0.1 }, now: now() };
+        let found = decide(&other(kind, target.clone()), &Ok(told(&values)), &scaled);
+        let found = found.map(|(replicas, _, status)| {
+            let shown = &serde_json::to_value(status).unwrap()[kind]["current"];
+            (replicas, shown["averageValue"].as_str().or(shown["value"].as_str()).unwrap_or_default().to_owned())
+        });
+        assert_eq!(found, expected.map(|(replicas, shown)| (replicas, shown.to_owned())).map_err(str::to_owned), "{kind} {target} {values:?}");
+    }
+}
+
+#[test]
+fn metrics_are_asked_for_where_they_are_served() {
+    let path =
+        |kind: &str, resource: &str| Question::of(&other(kind, json!({"type": "Value", "value": "1"})), "app=web").unwrap().path("n", "v1beta2", resource);
+    assert_eq!(path("pods", ""), "/apis/custom.metrics.k8s.io/v1beta2/namespaces/n/pods/*/qps?labelSelector=app%3Dweb&metricLabelSelector=verb%3DGET");
+    let object = "/apis/custom.metrics.k8s.io/v1beta2/namespaces/n/ingresses.networking.k8s.io/main/qps?metricLabelSelector=verb%3DGET";
+    assert_eq!(path("object", "ingresses.networking.k8s.io"), object);
+    assert_eq!(path("external", ""), "/apis/external.metrics.k8s.io/v1beta1/namespaces/n/qps?labelSelector=verb%3DGET");
+    let list = |item: Value| serde_json::from_value::<ValueList>(json!({"items": [item]})).unwrap().values(now()).remove(0);
+    let new = list(
+        json!({"describedObject": {"kind": "Pod", "name": "p0"}, "metric": {"name": "qps"}, "timestamp": "2026-01-01T12:00:00Z", "windowSeconds": 30, "value": "1500m"}),
+    );
+    assert_eq!((new.of.as_str(), new.value, new.window), ("p0", 1500, Duration::from_secs(30)));
+    let external = list(json!({"metricName": "qps", "metricLabels": {}, "timestamp": "2026-01-01T12:00:00Z", "value": "2k"}));
+    assert_eq!((external.of.as_str(), external.value, external.window), ("", 2_000_000, Duration::from_secs(60)));
 }

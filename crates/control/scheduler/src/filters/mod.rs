@@ -1,4 +1,5 @@
 //! Filters: whether a pod can run on a node. Each is prepared once per pod, and only if it has a say.
+pub mod dynamic_resources;
 mod inter_pod_affinity;
 mod node_affinity;
 mod node_name;
@@ -12,7 +13,7 @@ mod volume_binding;
 mod volume_restrictions;
 
 use crate::fit_error::Rejection;
-use crate::{NodeInfo, Plugin, PodInfo, Snapshot, Volumes};
+use crate::{Needs, NodeInfo, Plugin, PodInfo, Snapshot};
 
 pub trait Filter {
     fn plugin(&self) -> Plugin;
@@ -24,7 +25,8 @@ pub trait Filter {
 }
 
 /// The filters that have a say about this pod, in upstream's order.
-pub fn prepare<'a>(pod: &'a PodInfo, volumes: &'a Volumes, snapshot: &'a Snapshot) -> Vec<Box<dyn Filter + 'a>> {
+pub fn prepare<'a>(pod: &'a PodInfo, needs: &'a Needs, snapshot: &'a Snapshot) -> Vec<Box<dyn Filter + 'a>> {
+    let volumes = &needs.volumes;
     let mut filters: Vec<Box<dyn Filter + 'a>> = Vec::new();
     fn add<'a, F: Filter + 'a>(filters: &mut Vec<Box<dyn Filter + 'a>>, filter: Option<F>) {
         filters.extend(filter.map(|filter| Box::new(filter) as Box<dyn Filter + 'a>));
@@ -40,5 +42,6 @@ pub fn prepare<'a>(pod: &'a PodInfo, volumes: &'a Volumes, snapshot: &'a Snapsho
     add(&mut filters, volume_binding::prepare(volumes));
     add(&mut filters, pod_topology_spread::prepare(pod, snapshot));
     add(&mut filters, inter_pod_affinity::prepare(pod, snapshot));
+    add(&mut filters, dynamic_resources::prepare(&needs.devices));
     filters
 }

@@ -13,6 +13,8 @@ pub struct ContainerdSettings {
     pub cni_conf_dir: PathBuf,
     /// Registries and mirrors, a folder with a `hosts.toml` for each registry.
     pub registry_config_dir: PathBuf,
+    /// What names of devices mean, for those containerds that know CDI.
+    pub cdi_directories: Vec<PathBuf>,
     /// The containerd program; `None` looks for it in PATH and the usual places.
     pub program: Option<PathBuf>,
 }
@@ -35,6 +37,7 @@ impl ContainerdSettings {
             cni_bin_dir,
             cni_conf_dir,
             registry_config_dir: data_dir.join("registries"),
+            cdi_directories: crate::devices::descriptions(data_dir),
             program: None,
         }
     }
@@ -80,6 +83,8 @@ disabled_plugins = ["io.containerd.snapshotter.v1.aufs", "io.containerd.snapshot
   enable_unprivileged_ports = true
   enable_unprivileged_icmp = true
   disable_apparmor = {disable_apparmor}
+  enable_cdi = true
+  cdi_spec_dirs = [{cdi}]
 
 [plugins."io.containerd.grpc.v1.cri".containerd]
   snapshotter = "{snapshotter}"
@@ -106,6 +111,7 @@ disabled_plugins = ["io.containerd.snapshotter.v1.aufs", "io.containerd.snapshot
             bin_dir = quoted(&self.cni_bin_dir),
             conf_dir = quoted(&self.cni_conf_dir),
             registries = quoted(&self.registry_config_dir),
+            cdi = self.cdi_directories.iter().map(|path| quoted(path)).collect::<Vec<_>>().join(", "),
             disable_apparmor = !Path::new("/sys/kernel/security/apparmor").exists(),
         )
     }

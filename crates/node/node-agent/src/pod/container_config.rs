@@ -9,7 +9,7 @@ use super::paths::log_path;
 use super::resources::{NodeLimits, container_resources};
 use super::sandbox_config::pod_labels;
 use super::security::{ImageUser, container_security};
-use cri::v1::{ContainerConfig, ContainerMetadata, ImageSpec, KeyValue, LinuxContainerConfig, Mount, MountPropagation};
+use cri::v1::{CdiDevice, ContainerConfig, ContainerMetadata, ImageSpec, KeyValue, LinuxContainerConfig, Mount, MountPropagation};
 use k8s_openapi::api::core::v1::{Container, Pod};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -27,6 +27,8 @@ pub struct ContainerInput<'a> {
     pub environment: Vec<(String, String)>,
     pub mounts: Vec<Mount>,
     pub devices: Vec<cri::v1::Device>,
+    /// Devices for the runtime to look up.
+    pub cdi_names: Vec<String>,
     /// The container (by id) whose processes an ephemeral container joins.
     pub target: Option<&'a str>,
     pub node: NodeLimits,
@@ -53,6 +55,7 @@ pub fn container_config(input: ContainerInput<'_>) -> Result<ContainerConfig, St
         envs: input.environment.iter().map(|(key, value)| KeyValue { key: key.clone(), value: value.clone() }).collect(),
         mounts: input.mounts,
         devices: input.devices,
+        cdi_devices: input.cdi_names.into_iter().map(|name| CdiDevice { name }).collect(),
         labels,
         annotations: annotations(pod, container, input.restart_count),
         log_path: log_path(&container.name, input.restart_count),

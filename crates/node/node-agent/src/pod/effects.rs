@@ -18,7 +18,6 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc::UnboundedSender, watch};
-use volumes::VolumeError;
 
 /// Makes and starts a sandbox; gives its id. The error is the text of an event.
 pub async fn create_sandbox(context: &AgentContext, id: &PodId, pod: &Pod, attempt: u32, owner: &UnboundedSender<PodMessage>) -> Result<String, String> {
@@ -123,9 +122,10 @@ pub async fn kill(
     }
 }
 
-/// Takes away what a pod holds beside its records: volumes and cgroup.
-pub async fn clean_up(context: &AgentContext, id: &PodId, pod: &Pod) -> Result<(), VolumeError> {
-    context.volumes.unmount(&id.cluster, &id.uid).await?;
+/// Takes away what a pod holds beside its records: volumes, devices and cgroup.
+pub async fn clean_up(context: &AgentContext, id: &PodId, pod: &Pod) -> Result<(), String> {
+    context.volumes.unmount(&id.cluster, &id.uid).await.map_err(|error| error.to_string())?;
+    context.devices.unprepare(&id.uid).await?;
     context.cgroups.remove(&context.cgroups.path_of(id, pod));
     Ok(())
 }

@@ -149,8 +149,13 @@ impl Start {
     async fn create_and_start(&self, image: &PulledImage) -> Result<Option<String>, StartError> {
         let config_error = |message: String| StartError::new("CreateContainerConfigError", message);
         let sandbox = self.runtime.sandbox().ok_or_else(|| StartError::new("CreateContainerError", "the pod's sandbox is gone"))?;
-        let environment = self.environment().await.map_err(config_error)?;
-        let (mounts, devices) = self.mounts(&environment).await.map_err(config_error)?;
+        let mut environment = self.environment().await.map_err(config_error)?;
+        let (mut mounts, mut devices) = self.mounts(&environment).await.map_err(config_error)?;
+        let edits = self.context.devices.edits(&self.pod, &self.container).map_err(config_error)?;
+        environment.retain(|(name, _)| !edits.environment.iter().any(|(other, _)| other == name));
+        environment.extend(edits.environment);
+        mounts.extend(edits.mounts);
+        devices.extend(edits.devices);
         let target = target_container(&self.pod, &self.container.name).and_then(|name| self.runtime.latest(name)).map(|record| record.id.as_str());
         let seccomp_root = self.context.seccomp_root();
         let config = container_config(ContainerInput {
@@ -163,6 +168,7 @@ impl Start {
             environment,
             mounts,
             devices,
+            cdi_names: edits.names,
             target,
             node: self.context.limits,
             seccomp_root: &seccomp_root,

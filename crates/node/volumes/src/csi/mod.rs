@@ -12,6 +12,7 @@ mod usage;
 pub use inline::Inline;
 pub use plugins::{Plugin, Plugins};
 pub use publish::Wanted;
+pub use registration::OtherPlugins;
 pub use usage::VolumeUse;
 
 use crate::error::SetUpError;

@@ -27,8 +27,25 @@ const SLOWEST_RETRY: Duration = Duration::from_secs(30);
 const BACK_WITHIN: Duration = Duration::from_secs(10);
 const NODE_IDS: &str = "csi.volume.kubernetes.io/nodeid";
 
+/// Plugins of another kind that register in the same directory.
+pub trait OtherPlugins: Send + Sync + 'static {
+    /// What they call themselves.
+    fn kind(&self) -> &'static str;
+
+    /// # Errors
+    /// Why the plugin is of no use; it is told.
+    fn registered(&self, name: &str, socket: &Path, versions: &[String]) -> Result<(), String>;
+
+    fn gone(&self, name: &str);
+}
+
 /// Follows the registry until the volumes are dropped.
-pub fn start(volumes: &Arc<CsiVolumes>, clients: Arc<dyn Clients>, node_name: &str) -> Result<tokio::task::JoinHandle<()>, SetUpError> {
+pub fn start(
+    volumes: &Arc<CsiVolumes>,
+    clients: Arc<dyn Clients>,
+    node_name: &str,
+    others: Arc<dyn OtherPlugins>,
+) -> Result<tokio::task::JoinHandle<()>, SetUpError> {
     // Set once, before anything can be mounted.
     volumes.node_name.get_or_init(|| node_name.to_owned());
     let registry = volumes.root.join(REGISTRY);
@@ -42,7 +59,7 @@ pub fn start(volumes: &Arc<CsiVolumes>, clients: Arc<dyn Clients>, node_name: &s
     // stays open and the same while it is registered.
     let events = unsafe { AsyncFd::register_with_interest(Watched(inotify), Interest::READABLE) };
     let events = events.map_err(|error| SetUpError::io("watching", &registry)(error.into_parts().1))?;
-    let registrar = Registrar { volumes: Arc::downgrade(volumes), clients, node_name: node_name.to_owned(), registry, known: BTreeMap::new() };
+    let registrar = Registrar { volumes: Arc::downgrade(volumes), clients, node_name: node_name.to_owned(), registry, others, known: BTreeMap::new() };
     Ok(tokio::spawn(registrar.run(events)))
 }
 
@@ -59,8 +76,15 @@ struct Registrar {
     clients: Arc<dyn Clients>,
     node_name: String,
     registry: PathBuf,
-    /// Sockets with the drivers behind them. A socket that was made anew is another one, told by its inode.
-    known: BTreeMap<(PathBuf, u64), String>,
+    others: Arc<dyn OtherPlugins>,
+    /// Sockets with the plugins behind them. A socket that was made anew is another one, told by its inode.
+    known: BTreeMap<(PathBuf, u64), Known>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Known {
+    name: String,
+    is_for_volumes: bool,
 }
 
 impl Registrar {
@@ -100,12 +124,17 @@ impl Registrar {
         let gone: Vec<_> = self.known.keys().filter(|known| !sockets.contains(known)).cloned().collect();
         let mut settled = true;
         for socket in gone {
-            let driver = self.known.remove(&socket).unwrap_or_default();
+            let plugin = self.known.remove(&socket).unwrap_or_default();
             // The same driver may have registered anew already, by another socket.
-            if !self.known.values().any(|other| *other == driver) && !sockets.iter().any(|(path, _)| *path == socket.0) {
-                tracing::info!(driver, "a CSI driver has gone");
-                volumes.plugins.remove(&driver);
+            if self.known.values().any(|other| *other == plugin) || sockets.iter().any(|(path, _)| *path == socket.0) {
+                continue;
+            }
+            tracing::info!(driver = plugin.name, "a driver has gone");
+            if plugin.is_for_volumes {
+                volumes.plugins.remove(&plugin.name);
                 settled &= self.tell(&volumes).await;
+            } else {
+                self.others.gone(&plugin.name);
             }
         }
         for socket in sockets {
@@ -113,11 +142,13 @@ impl Registrar {
                 continue;
             }
             match self.register(&volumes, &socket.0).await {
-                Ok(Some(driver)) => {
-                    tracing::info!(driver, "a CSI driver has registered");
-                    self.known.insert(socket, driver.clone());
-                    let volumes = volumes.clone();
-                    tokio::spawn(async move { volumes.sweep(&driver).await });
+                Ok(Some(plugin)) => {
+                    tracing::info!(driver = plugin.name, "a driver has registered");
+                    self.known.insert(socket, plugin.clone());
+                    if plugin.is_for_volumes {
+                        let volumes = volumes.clone();
+                        tokio::spawn(async move { volumes.sweep(&plugin.name).await });
+                    }
                 }
                 // Another kind of plugin.
                 Ok(None) => {}
@@ -130,24 +161,27 @@ impl Registrar {
         Some(settled)
     }
 
-    async fn register(&self, volumes: &CsiVolumes, socket: &Path) -> Result<Option<String>, String> {
+    async fn register(&self, volumes: &CsiVolumes, socket: &Path) -> Result<Option<Known>, String> {
         let mut client = RegistrationClient::new(csi::channel(socket));
         let info = client.get_info(InfoRequest {}).await.map_err(|status| status.to_string())?.into_inner();
-        if info.r#type != "CSIPlugin" {
+        let is_for_volumes = info.r#type == "CSIPlugin";
+        let registered = if is_for_volumes {
+            self.try_register(volumes, socket, &info).await
+        } else if info.r#type == self.others.kind() {
+            self.others.registered(&info.name, endpoint(socket, &info), &info.supported_versions)
+        } else {
             return Ok(None);
-        }
-        let registered = self.try_register(volumes, socket, &info).await;
+        };
         let told = RegistrationStatus { plugin_registered: registered.is_ok(), error: registered.as_ref().err().cloned().unwrap_or_default() };
         client.notify_registration_status(told).await.map_err(|status| status.to_string())?;
-        registered.map(|()| Some(info.name))
+        registered.map(|()| Some(Known { name: info.name, is_for_volumes }))
     }
 
     async fn try_register(&self, volumes: &CsiVolumes, socket: &Path, info: &csi::registration::PluginInfo) -> Result<(), String> {
         if !info.supported_versions.iter().any(|version| version.trim_start_matches('v').split('.').next() == Some("1")) {
             return Err(format!("none of the versions {:?} of CSI driver {:?} is supported", info.supported_versions, info.name));
         }
-        let endpoint = if info.endpoint.is_empty() { socket } else { Path::new(&info.endpoint) };
-        let plugin = Plugin::ask(endpoint).await.map_err(|status| status.to_string())?;
+        let plugin = Plugin::ask(endpoint(socket, info)).await.map_err(|status| status.to_string())?;
         volumes.plugins.set(&info.name, plugin);
         if self.tell(volumes).await { Ok(()) } else { Err(format!("node {:?} could not be told of the driver", self.node_name)) }
     }
@@ -168,6 +202,10 @@ impl Registrar {
             }
         }
     }
+}
+
+fn endpoint<'a>(socket: &'a Path, info: &'a csi::registration::PluginInfo) -> &'a Path {
+    if info.endpoint.is_empty() { socket } else { Path::new(&info.endpoint) }
 }
 
 fn sockets(registry: &Path) -> BTreeSet<(PathBuf, u64)> {

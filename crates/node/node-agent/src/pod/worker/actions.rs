@@ -17,7 +17,7 @@ impl Worker {
             Action::MountVolumes => {
                 self.busy.volumes = true;
                 self.mounted_for = Some(mount_key(&pod));
-                self.operations.spawn(async move { Outcome::Volumes(context.volumes.mount(&id.cluster, &pod, &context.facts).await) });
+                self.operations.spawn(async move { Outcome::Volumes(context.make_ready(&id, &pod).await) });
             }
             Action::CleanUp => {
                 self.busy.volumes = true;

@@ -19,6 +19,7 @@ use super::start::StartError;
 use super::start_history::{StartHistory, Waiting};
 use crate::admission::refusal;
 use crate::context::AgentContext;
+use crate::devices::Unready;
 use crate::events::EventType;
 use crate::probe::ProbeReport;
 use crate::termination_message::termination_message;
@@ -32,7 +33,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
-use volumes::{MountedVolume, VolumeError};
+use volumes::MountedVolume;
 
 /// What a worker is told.
 #[derive(Clone, Debug)]
@@ -51,12 +52,12 @@ pub enum PodMessage {
 
 /// What an action in flight came to.
 enum Outcome {
-    Volumes(Result<BTreeMap<String, MountedVolume>, VolumeError>),
+    Volumes(Result<BTreeMap<String, MountedVolume>, Unready>),
     Sandbox(Result<String, String>),
     SandboxStopped(Result<(), cri::CriError>),
     Started { container: String, result: Option<Result<String, StartError>> },
     Killed { id: String, result: Result<(), cri::CriError> },
-    CleanedUp(Result<(), VolumeError>),
+    CleanedUp(Result<(), String>),
     Written(Box<Result<Pod, kube::Error>>),
     Deleted(Result<(), kube::Error>),
     Pruned,
@@ -221,7 +222,8 @@ impl Worker {
             }
             PodMessage::VolumesChanged => {
                 if let VolumesState::Failed(_) = self.volumes {
-                    self.volumes = VolumesState::Unmounted;
+                    // Still failed, so that what was mounted so far is taken down should the pod end now.
+                    self.volumes = VolumesState::Failed(self.context.clock.now());
                 }
             }
             PodMessage::StopAll { grace } => {

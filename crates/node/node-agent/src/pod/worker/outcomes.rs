@@ -22,7 +22,7 @@ impl Worker {
                         self.volume_tries = 0;
                     }
                     Err(error) => {
-                        self.event(EventType::Warning, error.reason(), error.to_string());
+                        self.event(EventType::Warning, error.reason, error.message);
                         self.volumes = VolumesState::Failed(backoff(self.volume_tries));
                         self.volume_tries += 1;
                     }
@@ -85,7 +85,7 @@ impl Worker {
                 match result {
                     Ok(()) => self.volumes = VolumesState::Unmounted,
                     Err(error) => {
-                        tracing::warn!(pod = %self.id, %error, "a pod's volumes can't be taken down yet");
+                        tracing::warn!(pod = %self.id, error, "a pod's volumes or devices can't be taken down yet");
                         self.wake_in(RETRY);
                     }
                 }
