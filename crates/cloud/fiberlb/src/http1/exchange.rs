@@ -1,22 +1,19 @@
 //! An exchange: a request, the backend that is chosen for it, and what the client is answered.
+use super::asked::{Asked, Message, Target};
 use super::body::{Body, Written};
 use super::buffer::Buffer;
 use super::client::Client;
 use super::framing::Length;
 use super::relay::{Down, Relay, Trouble, Up};
-use super::request_head::{RequestHead, slots};
+use super::request_head::slots;
 use super::response_head::ResponseHead;
 use super::{http2_backend, outgoing, switched};
-use crate::access_log::AccessLine;
 use crate::backends::{Backends, Busy};
 use crate::http_proxy::TRIES;
 use crate::http_service::client_address;
-use crate::metrics::METRICS;
-use crate::{BackendProtocol, Pool, http_date};
+use crate::{Pool, http_date};
 use http::StatusCode;
 use std::net::SocketAddrV4;
-use std::sync::Arc;
-use std::time::Instant;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
@@ -34,44 +31,6 @@ pub enum Next {
     Lingers,
     /// It ends in the middle of an answer.
     Breaks,
-}
-
-/// What is kept of a request whose head was read.
-#[derive(Debug)]
-pub(super) struct Asked {
-    started: Instant,
-    pub old: bool,
-    pub stays: bool,
-    pub to_head: bool,
-    pub body: Length,
-    repeatable: bool,
-    expects: bool,
-    upgrade: bool,
-    line: Option<AccessLine>,
-}
-
-impl Asked {
-    pub fn note(&self, code: u16, backend: Option<SocketAddrV4>) {
-        let took = self.started.elapsed();
-        METRICS.answered(code, took);
-        if let Some(line) = &self.line {
-            line.write(code, backend, took);
-        }
-    }
-}
-
-/// Where a request goes, and as what.
-#[derive(Debug)]
-struct Target {
-    backends: Arc<Backends>,
-    pool: Arc<Pool>,
-    message: Message,
-}
-
-#[derive(Debug)]
-enum Message {
-    Http1 { head: Buffer, written: Written },
-    Http2(Box<http::request::Parts>),
 }
 
 /// How an answer that has begun goes on.
@@ -100,45 +59,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<'_, S> {
                 }
             }
         }
-    }
-
-    /// What is asked for, and where that goes or why it goes nowhere.
-    fn read(&self, length: usize) -> Result<(Asked, Result<Target, StatusCode>), StatusCode> {
-        let mut slots = slots();
-        let head = RequestHead::parse(&self.input.filled()[..length], &mut slots)?;
-        let asked = Asked {
-            started: Instant::now(),
-            old: head.old,
-            stays: head.stays(),
-            to_head: head.method == "HEAD",
-            body: head.body,
-            repeatable: head.is_repeatable() && head.body == Length::None && head.upgrade.is_none(),
-            expects: head.expects && head.body != Length::None,
-            upgrade: head.upgrade.is_some(),
-            line: AccessLine::if_wanted(|| AccessLine {
-                client: self.arrival.client.ip(),
-                method: head.method.into(),
-                host: head.authority.into(),
-                uri: head.target.clone().into(),
-                version: if head.old { http::Version::HTTP_10 } else { http::Version::HTTP_11 },
-            }),
-        };
-        let target = self.target(&head);
-        Ok((asked, target))
-    }
-
-    fn target(&self, head: &RequestHead<'_, '_>) -> Result<Target, StatusCode> {
-        let backends = self.site.backends_for(&head.host, head.path(), self.arrival)?;
-        let pool = backends.pool();
-        let message = match pool.protocol {
-            BackendProtocol::Http1 => {
-                let mut out = Buffer::default();
-                let written = outgoing::request(head, &self.told, &mut out);
-                Message::Http1 { head: out, written }
-            }
-            BackendProtocol::Http2 => Message::Http2(Box::new(http2_backend::request(head, self.arrival)?)),
-        };
-        Ok(Target { backends, pool, message })
     }
 
     /// Leads the request to one of these backends, and its answer to the client.
@@ -250,9 +170,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<'_, S> {
 
     /// Answers to what could not be read.
     pub async fn refuse_unread(&mut self, code: StatusCode) -> Next {
-        let (started, line) = (Instant::now(), None);
-        let asked = Asked { started, old: false, stays: false, to_head: false, body: Length::None, repeatable: false, expects: false, upgrade: false, line };
-        self.send_refusal(code, &asked, false, None).await
+        self.send_refusal(code, &Asked::nothing(), false, None).await
     }
 
     async fn send_refusal(&mut self, code: StatusCode, asked: &Asked, stays: bool, backend: Option<SocketAddrV4>) -> Next {

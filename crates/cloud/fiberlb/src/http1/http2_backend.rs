@@ -1,8 +1,9 @@
 //! Backends that declare HTTP/2: a request of HTTP/1 goes to them through the HTTP library, and its answer comes back.
+use super::asked::Asked;
 use super::body::{self, Body, Written};
 use super::buffer::{Buffer, SIZE};
 use super::client::Client;
-use super::exchange::{Asked, Next};
+use super::exchange::Next;
 use super::outgoing;
 use super::request_head::RequestHead;
 use crate::backends::Backends;

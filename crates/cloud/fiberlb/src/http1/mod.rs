@@ -4,6 +4,7 @@
 //! by the one length that its head gives it ([`framing`]); so this proxy and a backend never differ about where a message
 //! ends. What RFC 9112 leaves room for is refused from clients.
 
+mod asked;
 mod authority;
 mod body;
 mod buffer;
