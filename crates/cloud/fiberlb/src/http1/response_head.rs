@@ -1,5 +1,4 @@
 //! ResponseHead: a backend's answer, read from the bytes of its head. Pure.
-use super::HEADERS;
 use super::framing::{Framing, Length, Malformed};
 use super::request_head::{Connection, Slots};
 use crate::header_kind::HeaderKind;
@@ -20,7 +19,6 @@ pub struct ResponseHead<'b, 'h> {
 impl<'b, 'h> ResponseHead<'b, 'h> {
     /// `bytes` are those of one whole head, which answers a request that may have been HEAD.
     pub fn parse(bytes: &'b [u8], slots: &'h mut Slots<'b>, to_head: bool) -> Result<Self, Malformed> {
-        const { assert!(HEADERS > 0) };
         let mut response = Response::new(&mut []);
         match ParserConfig::default().parse_response_with_uninit_headers(&mut response, bytes, slots) {
             Ok(httparse::Status::Complete(length)) if length == bytes.len() => {}
