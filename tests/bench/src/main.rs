@@ -17,6 +17,10 @@ use clap::{Parser, Subcommand};
 use figure::Figure;
 use std::path::PathBuf;
 
+/// What is measured in processes of this binary allocates as `k8shost` does.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 #[derive(Parser)]
 #[command(name = "bench", about = "Measure k8shost's budgets", max_term_width = 120)]
 struct Cli {

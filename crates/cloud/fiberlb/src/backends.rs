@@ -1,5 +1,6 @@
 //! Backends: one pool at run time: who lives, who is busy, whose turn it is, and how a connection to one is made.
 use crate::http_connections::HttpConnections;
+use crate::http1::IdleConnections;
 use crate::{Algorithm, Member, Pool};
 use parking_lot::RwLock;
 use sha2::{Digest, Sha256};
@@ -26,6 +27,9 @@ pub struct Backend {
     pub active: AtomicUsize,
     /// Failed to connect until this many milliseconds after the process's start.
     avoided_until: AtomicU32,
+    /// Of HTTP/1 clients.
+    pub idle: IdleConnections,
+    /// Of HTTP/2 clients.
     pub connections: HttpConnections,
 }
 
@@ -174,7 +178,14 @@ fn score(client: IpAddr, member: &Member) -> f64 {
 
 impl Backend {
     fn new(at: SocketAddrV4) -> Self {
-        Self { at, healthy: AtomicBool::new(true), active: AtomicUsize::new(0), avoided_until: AtomicU32::new(0), connections: HttpConnections::default() }
+        Self {
+            at,
+            healthy: AtomicBool::new(true),
+            active: AtomicUsize::new(0),
+            avoided_until: AtomicU32::new(0),
+            idle: IdleConnections::default(),
+            connections: HttpConnections::default(),
+        }
     }
 
     /// A new connection, whose packets bear the mark.

@@ -1,9 +1,11 @@
 //! Engine: serves a configuration, and goes over to the next one without dropping what is under way.
 use crate::backends::Backends;
 use crate::health;
-use crate::http_proxy::Pools;
-use crate::listening::{HttpService, Listening, Serving, TcpService};
+use crate::http_service::{HttpService, Pools};
+use crate::listening::{Listening, Serving};
+use crate::tcp_service::TcpService;
 use crate::tls::{self, Resolver};
+use crate::workers::Workers;
 use crate::{Configuration, Error, Listener, PoolId};
 use clock::Clock;
 use parking_lot::RwLock;
@@ -43,11 +45,13 @@ pub struct Engine {
     pools: Arc<PoolTable>,
     listeners: BTreeMap<SocketAddrV4, (Listener, Listening)>,
     fallback: OnceLock<Arc<CertifiedKey>>,
+    /// Started for the first listener that needs them.
+    workers: OnceLock<Arc<Workers>>,
 }
 
 impl Engine {
     pub fn new(clock: Arc<dyn Clock>) -> Self {
-        Self { clock, pools: Arc::default(), listeners: BTreeMap::new(), fallback: OnceLock::new() }
+        Self { clock, pools: Arc::default(), listeners: BTreeMap::new(), fallback: OnceLock::new(), workers: OnceLock::new() }
     }
 
     /// Serves this from now on. Listeners that stay are not closed, and connections of those that go may end what they
@@ -95,15 +99,23 @@ impl Engine {
         }
         let serving = match listener {
             Listener::Tcp { pool, sources } => Serving::Tcp(Arc::new(TcpService::new(pool.clone(), sources.clone(), self.pools.clone()))),
-            Listener::Http { routes } => Serving::Http(Arc::new(HttpService::new(routes.clone(), self.pools.clone(), None))),
+            Listener::Http { routes } => self.http(HttpService::new(routes.clone(), self.pools.clone(), self.clock.clone(), None))?,
             Listener::Https { routes, certificates } => {
                 let resolver = Resolver::new(certificates.clone(), self.fallback()?);
                 let config = tls::server_config(resolver.clone())?;
-                Serving::Http(Arc::new(HttpService::new(routes.clone(), self.pools.clone(), Some((resolver, config)))))
+                self.http(HttpService::new(routes.clone(), self.pools.clone(), self.clock.clone(), Some((resolver, config))))?
             }
         };
         self.listeners.insert(address, (listener.clone(), Listening::start(address, serving).await?));
         Ok(())
+    }
+
+    fn http(&self, service: HttpService) -> Result<Serving, Error> {
+        if self.workers.get().is_none() {
+            let started = Workers::start().map_err(Error::Workers)?;
+            self.workers.get_or_init(|| Arc::new(started));
+        }
+        Ok(Serving::Http(Arc::new(service), self.workers.get().expect("they were just started").clone()))
     }
 
     fn fallback(&self) -> Result<Arc<CertifiedKey>, Error> {

@@ -9,6 +9,8 @@ pub enum Error {
     Pool { text: String, why: String },
     #[error("can't listen on {address}: {source}")]
     Listen { address: SocketAddrV4, source: io::Error },
+    #[error("the threads that serve connections can't be started: {0}")]
+    Workers(io::Error),
     #[error("{program} could not be run: {source}")]
     Run { program: &'static str, source: io::Error },
     #[error("{program} refused: {message}")]

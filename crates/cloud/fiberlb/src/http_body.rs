@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
+use tokio::sync::mpsc;
 use tokio::time::Sleep;
 
 /// A client or backend that sends nothing for so long, in the middle of a body, is given up.
@@ -44,7 +45,23 @@ impl Deadline {
 #[derive(Debug)]
 pub enum OutgoingBody {
     Empty,
-    Client { body: Incoming, deadline: Box<ClientDeadline> },
+    Client {
+        body: Incoming,
+        deadline: Box<ClientDeadline>,
+    },
+    /// Of a request of HTTP/1.
+    Piped {
+        pieces: mpsc::Receiver<Piece>,
+        ended: bool,
+        progress: Progress,
+    },
+}
+
+/// A part of a body. Without an end it has broken off.
+#[derive(Debug)]
+pub enum Piece {
+    Data(Bytes),
+    End,
 }
 
 /// What is kept of a body on its way.
@@ -72,10 +89,15 @@ impl OutgoingBody {
         Self::Client { body, deadline: Box::new(ClientDeadline { deadline: Stopped, progress: Progress::default() }) }
     }
 
+    pub fn piped(pieces: mpsc::Receiver<Piece>) -> Self {
+        Self::Piped { pieces, ended: false, progress: Progress::default() }
+    }
+
     /// To look at while it is on its way.
     pub fn progress(&self) -> Progress {
         match self {
             Self::Empty => Progress::default(),
+            Self::Piped { progress, .. } => progress.clone(),
             Self::Client { deadline, .. } => deadline.progress.clone(),
         }
     }
@@ -92,17 +114,32 @@ impl Body for OutgoingBody {
                 deadline.progress.0.fetch_add(1, Ordering::Relaxed);
                 Poll::Ready(frame)
             }
+            Self::Piped { ended: true, .. } => Poll::Ready(None),
+            Self::Piped { pieces, ended, progress } => {
+                let piece = ready!(pieces.poll_recv(context));
+                progress.0.fetch_add(1, Ordering::Relaxed);
+                Poll::Ready(match piece {
+                    Some(Piece::Data(data)) => Some(Ok(Frame::data(data))),
+                    Some(Piece::End) => {
+                        *ended = true;
+                        None
+                    }
+                    None => Some(Err("the client broke off".into())),
+                })
+            }
         }
     }
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Empty => true,
             Self::Client { body, .. } => body.is_end_stream(),
+            Self::Piped { ended, .. } => *ended,
         }
     }
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Empty => SizeHint::with_exact(0),
+            Self::Piped { .. } => SizeHint::default(),
             Self::Client { body, .. } => body.size_hint(),
         }
     }

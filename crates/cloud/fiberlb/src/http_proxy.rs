@@ -1,84 +1,51 @@
-//! The way of one HTTP request: checked, routed, led to a backend, its answer led back.
+//! The way of one HTTP/2 request: checked, routed, led to a backend, its answer led back; and of others to HTTP/2 backends.
+use crate::access_log::AccessLine;
 use crate::backends::{Backend, Backends, Busy};
+use crate::header_kind::HeaderKind;
 use crate::http_body::{AnswerBody, OutgoingBody, Progress};
+use crate::http_service::{Arrival, Site, client_address};
 use crate::metrics::METRICS;
-use crate::rate_limits::RateLimits;
-use crate::{BackendProtocol, RouteTable};
-use http::header::{CONNECTION, CONTENT_LENGTH, HOST, TE, TRANSFER_ENCODING, UPGRADE};
+use crate::{BackendProtocol, Pool};
+use http::header::{CONNECTION, CONTENT_LENGTH, HOST, TE, TRANSFER_ENCODING};
 use http::uri::{Authority, PathAndQuery};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
 use hyper::body::Incoming;
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use std::net::{IpAddr, SocketAddr, SocketAddrV4};
+use std::net::{IpAddr, SocketAddrV4};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::time::error::Elapsed;
 
-/// What of headers that end at each hop is not led on. (`upgrade` and `te` have rules of their own.)
-const HOP_BY_HOP: [HeaderName; 6] = [
-    CONNECTION,
-    HeaderName::from_static("keep-alive"),
-    HeaderName::from_static("proxy-connection"),
-    http::header::PROXY_AUTHENTICATE,
-    http::header::TRAILER,
-    TRANSFER_ENCODING,
-];
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
 /// So many backends are tried for a request that none of them has seen.
-const TRIES: usize = 3;
-
-/// How a request came in.
-#[derive(Clone, Copy, Debug)]
-pub struct Arrival {
-    pub client: SocketAddr,
-    pub port: u16,
-    pub tls: bool,
-}
-
-/// Where pools are found.
-pub trait Pools: Send + Sync {
-    fn backends(&self, pool: &str) -> Option<Arc<Backends>>;
-}
+pub const TRIES: usize = 3;
 
 /// Leads a request to where the routes say, and its answer back. What fails is answered with an error of our own.
-pub async fn serve(request: Request<Incoming>, arrival: Arrival, routes: &RouteTable, pools: &dyn Pools, limits: &RateLimits) -> Response<AnswerBody> {
+pub async fn serve(request: Request<Incoming>, arrival: Arrival, site: &Site) -> Response<AnswerBody> {
     let started = Instant::now();
-    let logged = tracing::enabled!(target: "fiberlb::access", tracing::Level::DEBUG);
-    let line = logged.then(|| (request.method().clone(), request.uri().clone(), request.headers().get(HOST).cloned(), request.version()));
-    let version = request.version();
-    // Nobody knows what a client that wants to speak something else goes on to say: without leave it says nothing.
-    let leaves = version <= Version::HTTP_11 && (request.headers().contains_key(UPGRADE) || request.method() == Method::CONNECT);
+    let line = AccessLine::if_wanted(|| AccessLine {
+        client: arrival.client.ip(),
+        method: request.method().to_string(),
+        host: request.uri().host().unwrap_or_default().to_owned(),
+        uri: request.uri().to_string(),
+        version: request.version(),
+    });
     let mut backend = None;
-    let mut response = match lead(request, arrival, routes, pools, limits, &mut backend).await {
-        Ok(response) => response,
-        Err(code) => {
-            let mut refusal = refusal(code);
-            // What follows such a request on its connection may be part of it.
-            if code == StatusCode::BAD_REQUEST && version <= Version::HTTP_11 {
-                refusal.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-            }
-            refusal
-        }
-    };
-    if leaves && response.status() != StatusCode::SWITCHING_PROTOCOLS {
-        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-    }
-    METRICS.answered(response.status(), started.elapsed());
-    if let Some((method, uri, host, version)) = line {
-        let (host, status) = (host.as_ref().and_then(|host| host.to_str().ok()).unwrap_or_default(), response.status().as_u16());
-        let backend = backend.map(|at: SocketAddrV4| at.to_string()).unwrap_or_default();
-        tracing::debug!(target: "fiberlb::access", client = %arrival.client.ip(), %method, host, %uri, ?version, status, backend, took = ?started.elapsed(), "served");
+    let response = lead(request, arrival, site, &mut backend).await.unwrap_or_else(refusal);
+    METRICS.answered(response.status().as_u16(), started.elapsed());
+    if let Some(line) = line {
+        line.write(response.status().as_u16(), backend, started.elapsed());
     }
     response
 }
 
 /// An answer of our own.
-pub fn refusal(code: StatusCode) -> Response<AnswerBody> {
+fn refusal(code: StatusCode) -> Response<AnswerBody> {
     let reason = code.canonical_reason().unwrap_or("Error");
     let mut response = Response::new(AnswerBody::text(format!("{} {reason}\n", code.as_u16())));
     *response.status_mut() = code;
@@ -86,54 +53,38 @@ pub fn refusal(code: StatusCode) -> Response<AnswerBody> {
     response
 }
 
-async fn lead(
-    mut request: Request<Incoming>,
-    arrival: Arrival,
-    routes: &RouteTable,
-    pools: &dyn Pools,
-    limits: &RateLimits,
-    served_by: &mut Option<SocketAddrV4>,
-) -> Result<Response<AnswerBody>, StatusCode> {
+async fn lead(request: Request<Incoming>, arrival: Arrival, site: &Site, served_by: &mut Option<SocketAddrV4>) -> Result<Response<AnswerBody>, StatusCode> {
     let authority = check(&request)?;
     let host = authority.host().trim_end_matches('.').to_ascii_lowercase();
-    // A client that found this connection's certificate good for that host too has to open one of the host's own.
-    if arrival.tls && routes.passthrough_of(&host).is_some() {
-        return Err(StatusCode::MISDIRECTED_REQUEST);
-    }
-    let route = routes.route_of(&host, request.uri().path()).ok_or(StatusCode::NOT_FOUND)?;
-    if route.limit.as_ref().is_some_and(|limit| !limits.allow(limit, client_address(arrival.client), tokio::time::Instant::now())) {
-        return Err(StatusCode::TOO_MANY_REQUESTS);
-    }
-    let backends = pools.backends(&route.pool).ok_or(StatusCode::SERVICE_UNAVAILABLE)?;
+    let backends = site.backends_for(&host, request.uri().path(), arrival)?;
     let pool = backends.pool();
-    let upgrade = wanted_upgrade(&request);
-    if upgrade.is_some() && pool.protocol == BackendProtocol::Http2 {
-        return Err(StatusCode::BAD_REQUEST);
-    }
-    let client_upgrade = upgrade.as_ref().map(|_| hyper::upgrade::on(&mut request));
     let (mut parts, body) = request.into_parts();
-    rewrite(&mut parts, &authority, arrival, upgrade.as_ref(), pool.protocol);
-    let mut outgoing = Request::from_parts(parts, OutgoingBody::of(body));
+    rewrite(&mut parts, &authority, arrival, pool.protocol);
+    lead_on(Request::from_parts(parts, OutgoingBody::of(body)), client_address(arrival.client), &backends, &pool, served_by).await
+}
 
-    let client = arrival.client.ip();
+/// Leads a request that is as backends get it to one of these.
+pub async fn lead_on(
+    mut outgoing: Request<OutgoingBody>,
+    client: IpAddr,
+    backends: &Backends,
+    pool: &Pool,
+    served_by: &mut Option<SocketAddrV4>,
+) -> Result<Response<AnswerBody>, StatusCode> {
     let (mut tried, mut repeated) = (Vec::new(), false);
     loop {
         let backend = if tried.len() < TRIES { backends.pick(client, &tried) } else { None };
         let Some(backend) = backend else { return Err(if tried.is_empty() { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::BAD_GATEWAY }) };
         let busy = Busy::new(&backend);
         // What has no body and may be repeated is kept, for a backend that hangs up without an answer.
-        let again = (repeatable(outgoing.method()) && matches!(outgoing.body(), OutgoingBody::Empty) && upgrade.is_none()).then(|| copy_of(&outgoing));
+        let again = (repeatable(outgoing.method()) && matches!(outgoing.body(), OutgoingBody::Empty)).then(|| copy_of(&outgoing));
         *served_by = Some(backend.at);
         let progress = outgoing.body().progress();
-        let sending = send(&backend, pool.protocol, pool.mark, outgoing, upgrade.is_some());
+        let sending = send(&backend, pool.protocol, pool.mark, outgoing);
         match patiently(pool.timeout, &progress, sending).await {
             Err(_) => return Err(StatusCode::GATEWAY_TIMEOUT),
-            Ok(Ok((response, connection))) => {
-                if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-                    return switch(response, client_upgrade, busy);
-                }
-                return Ok(answer(response, busy, connection));
-            }
+            Ok(Ok((response, _))) if response.status() == StatusCode::SWITCHING_PROTOCOLS => return Err(StatusCode::BAD_GATEWAY),
+            Ok(Ok((response, connection))) => return Ok(answer(response, busy, connection)),
             Ok(Err(Failure::NotSent(request))) => {
                 tried.push(backend.at);
                 outgoing = *request;
@@ -169,14 +120,8 @@ fn check(request: &Request<Incoming>) -> Result<Authority, StatusCode> {
     if request.method() == Method::CONNECT || request.method() == Method::TRACE {
         return Err(StatusCode::METHOD_NOT_ALLOWED);
     }
-    if headers.contains_key(TRANSFER_ENCODING) {
-        let mut encodings = headers.get_all(TRANSFER_ENCODING).iter();
-        let chunked = encodings.next().is_some_and(|encoding| encoding.as_bytes().eq_ignore_ascii_case(b"chunked"));
-        if !chunked || encodings.next().is_some() || headers.contains_key(CONTENT_LENGTH) {
-            return Err(StatusCode::BAD_REQUEST);
-        }
-    }
-    if headers.get_all(CONTENT_LENGTH).iter().count() > 1 {
+    let disguised = headers.keys().any(|name| HeaderKind::of(name.as_str()) == HeaderKind::Disguised);
+    if disguised || headers.contains_key(TRANSFER_ENCODING) || headers.get_all(CONTENT_LENGTH).iter().count() > 1 {
         return Err(StatusCode::BAD_REQUEST);
     }
     let mut hosts = headers.get_all(HOST).iter();
@@ -202,52 +147,39 @@ fn check(request: &Request<Incoming>) -> Result<Authority, StatusCode> {
     Ok(authority)
 }
 
-/// The protocol a client wants to go on in on this connection.
-fn wanted_upgrade(request: &Request<Incoming>) -> Option<HeaderValue> {
-    let asks = || names(request.headers(), &CONNECTION).any(|name| name.eq_ignore_ascii_case("upgrade"));
-    (request.version() == Version::HTTP_11 && asks()).then(|| request.headers().get(UPGRADE).cloned()).flatten()
-}
-
 fn names<'a>(headers: &'a HeaderMap, header: &HeaderName) -> impl Iterator<Item = &'a str> + use<'a> {
     headers.get_all(header).iter().filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(',')).map(str::trim)
 }
 
-/// Takes away what is between neighbours alone.
-fn strip_hop_by_hop(headers: &mut HeaderMap) {
-    if headers.contains_key(CONNECTION) {
-        let named: Vec<HeaderName> = names(headers, &CONNECTION).filter_map(|name| HeaderName::from_bytes(name.as_bytes()).ok()).collect();
-        // A client can't name away what it is told by.
-        for name in named.iter().filter(|name| **name != HOST && **name != CONTENT_LENGTH) {
-            headers.remove(name);
-        }
-    }
-    HOP_BY_HOP.iter().for_each(|name| {
-        headers.remove(name);
+/// Takes away what is between neighbours alone, and whatever claims to be said by a proxy.
+fn strip(headers: &mut HeaderMap) {
+    // A client can't name away what it is told by.
+    let named =
+        names(headers, &CONNECTION).filter_map(|name| HeaderName::from_bytes(name.as_bytes()).ok()).filter(|name| *name != HOST && *name != CONTENT_LENGTH);
+    let kinds = headers.keys().filter(|name| {
+        !matches!(HeaderKind::of(name.as_str()), HeaderKind::Other | HeaderKind::Host | HeaderKind::ContentLength | HeaderKind::Expect | HeaderKind::Date)
     });
+    let gone: Vec<HeaderName> = named.chain(kinds.cloned()).collect();
+    for name in gone {
+        headers.remove(name);
+    }
 }
 
 /// Makes the request the one a backend gets.
-fn rewrite(parts: &mut http::request::Parts, authority: &Authority, arrival: Arrival, upgrade: Option<&HeaderValue>, protocol: BackendProtocol) {
+pub fn rewrite(parts: &mut http::request::Parts, authority: &Authority, arrival: Arrival, protocol: BackendProtocol) {
     let headers = &mut parts.headers;
     let trailers = names(headers, &TE).any(|name| name.eq_ignore_ascii_case("trailers"));
-    strip_hop_by_hop(headers);
-    headers.remove(UPGRADE);
-    headers.remove(TE);
+    strip(headers);
     if trailers {
         headers.insert(TE, HeaderValue::from_static("trailers"));
     }
-    if let Some(protocol) = upgrade {
-        headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
-        headers.insert(UPGRADE, protocol.clone());
-    }
     let text = |text: String| HeaderValue::try_from(text).expect("addresses, numbers and authorities are header text");
     // What a client claims here could be anything: there is nobody before us whom backends would have to know.
-    headers.insert(FORWARDED_FOR, text(arrival.client.ip().to_string()));
-    headers.insert(REAL_IP, text(arrival.client.ip().to_string()));
+    headers.insert(FORWARDED_FOR, text(client_address(arrival.client).to_string()));
+    headers.insert(REAL_IP, text(client_address(arrival.client).to_string()));
     headers.insert(FORWARDED_HOST, text(authority.to_string()));
     headers.insert(FORWARDED_PORT, text(arrival.port.to_string()));
     headers.insert(FORWARDED_PROTO, HeaderValue::from_static(if arrival.tls { "https" } else { "http" }));
-    headers.remove("forwarded");
     let path = parts.uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
     match protocol {
         BackendProtocol::Http1 => {
@@ -289,11 +221,11 @@ enum Failure {
 
 type Sent = (Response<Incoming>, Option<http1::SendRequest<OutgoingBody>>);
 
-async fn send(backend: &Arc<Backend>, protocol: BackendProtocol, mark: u32, request: Request<OutgoingBody>, alone: bool) -> Result<Sent, Failure> {
+async fn send(backend: &Arc<Backend>, protocol: BackendProtocol, mark: u32, request: Request<OutgoingBody>) -> Result<Sent, Failure> {
     if protocol == BackendProtocol::Http2 {
         return send_http2(backend, mark, request).await;
     }
-    let waiting = if alone { None } else { backend.connections.take() };
+    let waiting = backend.connections.take();
     let fresh = waiting.is_none();
     let mut connection = match waiting {
         Some(connection) => connection,
@@ -342,7 +274,7 @@ async fn connect_http1(backend: &Backend, mark: u32) -> Result<http1::SendReques
     let stream = backend.connect(mark).await.map_err(|error| error.to_string())?;
     let (connection, driver) = http1::Builder::new().handshake(TokioIo::new(stream)).await.map_err(|error| error.to_string())?;
     tokio::spawn(async move {
-        if let Err(error) = driver.with_upgrades().await {
+        if let Err(error) = driver.await {
             tracing::debug!(%error, "a connection to a backend ended with an error");
         }
     });
@@ -366,39 +298,7 @@ async fn connect_http2(backend: &Backend, mark: u32) -> Result<http2::SendReques
 /// The backend's answer as the client gets it.
 fn answer(response: Response<Incoming>, busy: Busy, connection: Option<http1::SendRequest<OutgoingBody>>) -> Response<AnswerBody> {
     let (mut parts, body) = response.into_parts();
-    strip_hop_by_hop(&mut parts.headers);
-    parts.headers.remove(UPGRADE);
-    parts.version = Version::HTTP_11;
+    strip(&mut parts.headers);
     parts.extensions = http::Extensions::new();
     Response::from_parts(parts, AnswerBody::of(body, busy, connection))
-}
-
-/// Joins client and backend, which from now on speak something else.
-fn switch(mut response: Response<Incoming>, client: Option<hyper::upgrade::OnUpgrade>, busy: Busy) -> Result<Response<AnswerBody>, StatusCode> {
-    let Some(client) = client else { return Err(StatusCode::BAD_GATEWAY) };
-    let backend = hyper::upgrade::on(&mut response);
-    tokio::spawn(async move {
-        let _busy = busy;
-        match tokio::try_join!(client, backend) {
-            Ok((client, backend)) => {
-                if let Err(error) = tokio::io::copy_bidirectional(&mut TokioIo::new(client), &mut TokioIo::new(backend)).await {
-                    tracing::debug!(%error, "a switched connection ended with an error");
-                }
-            }
-            Err(error) => tracing::debug!(%error, "a connection could not be switched"),
-        }
-    });
-    let (mut parts, _) = response.into_parts();
-    let protocol = parts.headers.get(UPGRADE).cloned();
-    strip_hop_by_hop(&mut parts.headers);
-    parts.headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
-    if let Some(protocol) = protocol {
-        parts.headers.insert(UPGRADE, protocol);
-    }
-    Ok(Response::from_parts(parts, AnswerBody::text("")))
-}
-
-/// A client's address as pools see it.
-pub fn client_address(address: SocketAddr) -> IpAddr {
-    address.ip().to_canonical()
 }

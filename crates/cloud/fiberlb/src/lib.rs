@@ -1,20 +1,23 @@
 //! FiberLB: external addresses for Services and Ingresses, and the proxies behind them.
 
+mod access_log;
 mod address_pool;
 mod allocation;
-
 mod annotations;
 mod announcement;
 mod backends;
 mod client_hello;
 mod engine;
 mod error;
-mod guarded_stream;
+mod header_kind;
 mod health;
 mod host_table;
+mod http1;
 mod http_body;
 mod http_connections;
+mod http_date;
 mod http_proxy;
+mod http_service;
 mod ingress_annotations;
 mod ingress_plan;
 pub mod kubernetes;
@@ -28,11 +31,12 @@ pub mod proto;
 mod rate_limits;
 mod records;
 mod replayed_stream;
-mod request_framing;
 mod route_table;
 mod server;
 mod settings;
+mod tcp_service;
 mod tls;
+mod workers;
 
 pub use address_pool::AddressPool;
 pub use engine::Engine;

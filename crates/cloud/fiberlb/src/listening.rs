@@ -1,34 +1,17 @@
 //! Listening: one address's socket, its connections, and what serves them.
-use crate::client_hello::{self, Hello};
-use crate::guarded_stream::GuardedStream;
-use crate::http_proxy::{self, Arrival, Pools, client_address};
+use crate::http_service::{HttpService, client_address};
 use crate::metrics::OpenConnection;
-use crate::rate_limits::RateLimits;
-use crate::replayed_stream::ReplayedStream;
-use crate::tls::Resolver;
-use crate::{Error, Listener, PoolId, RouteTable};
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::conn::auto::Builder;
-use ipnet::Ipv4Net;
-use parking_lot::RwLock;
-use std::convert::Infallible;
-use std::io;
-use std::net::{IpAddr, SocketAddr, SocketAddrV4};
+use crate::tcp_service::TcpService;
+use crate::workers::Workers;
+use crate::{Error, Listener};
+use std::net::{SocketAddr, SocketAddrV4};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::Semaphore;
-use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-/// A client that does not end its TLS handshake, or send a request's whole head, in this time is let go.
-const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
-const HEAD_TIMEOUT: Duration = Duration::from_secs(15);
-/// The largest head of a request; larger ones are answered with 431.
-const HEAD_LIMIT: usize = 64 << 10;
 /// So many connections are served at once by a listener; more have to wait in the kernel.
 const CONNECTIONS: usize = 16_384;
 /// How long connections get to end when their listener stops.
@@ -38,127 +21,7 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 #[derive(Clone)]
 pub(crate) enum Serving {
     Tcp(Arc<TcpService>),
-    Http(Arc<HttpService>),
-}
-
-/// Leads connections to a pool.
-pub(crate) struct TcpService {
-    target: RwLock<(PoolId, Vec<Ipv4Net>)>,
-    pools: Arc<dyn Pools>,
-}
-
-impl TcpService {
-    pub fn new(pool: PoolId, sources: Vec<Ipv4Net>, pools: Arc<dyn Pools>) -> Self {
-        Self { target: RwLock::new((pool, sources)), pools }
-    }
-
-    async fn serve(&self, stream: TcpStream, client: IpAddr) {
-        let pool = {
-            let target = self.target.read();
-            let IpAddr::V4(address) = client else { return };
-            if !target.1.is_empty() && !target.1.iter().any(|range| range.contains(&address)) {
-                return;
-            }
-            target.0.clone()
-        };
-        lead(&*self.pools, &pool, &[], stream, client).await;
-    }
-}
-
-/// Leads a connection to a pool; `first` is what was read of it already.
-async fn lead(pools: &dyn Pools, pool: &PoolId, first: &[u8], mut stream: TcpStream, client: IpAddr) {
-    let Some(backends) = pools.backends(pool) else { return };
-    let Some((_busy, mut backend)) = backends.connect(client).await else { return };
-    let copied = async {
-        backend.write_all(first).await?;
-        tokio::io::copy_bidirectional(&mut stream, &mut backend).await
-    };
-    if let Err(error) = copied.await {
-        tracing::debug!(%error, "a connection ended with an error");
-    }
-}
-
-/// Answers requests as routes say.
-pub(crate) struct HttpService {
-    routes: RwLock<Arc<RouteTable>>,
-    pools: Arc<dyn Pools>,
-    limits: RateLimits,
-    tls: Option<(Arc<Resolver>, TlsAcceptor)>,
-}
-
-impl HttpService {
-    pub fn new(routes: Arc<RouteTable>, pools: Arc<dyn Pools>, tls: Option<(Arc<Resolver>, Arc<rustls::ServerConfig>)>) -> Self {
-        Self { routes: RwLock::new(routes), pools, limits: RateLimits::default(), tls: tls.map(|(resolver, config)| (resolver, TlsAcceptor::from(config))) }
-    }
-
-    async fn serve(self: Arc<Self>, mut stream: TcpStream, client: SocketAddr, graceful: CancellationToken) {
-        let port = stream.local_addr().map_or(0, |address| address.port());
-        let arrival = Arrival { client, port, tls: self.tls.is_some() };
-        let Some((_, acceptor)) = &self.tls else { return self.answer(stream, arrival, graceful).await };
-        // One time for all of it: who sends drop by drop gains none.
-        let until = tokio::time::Instant::now() + HANDSHAKE_TIMEOUT;
-        let mut first = Vec::new();
-        let passes = self.routes.read().passes_any_through();
-        if passes {
-            let Ok(Ok(name)) = tokio::time::timeout_at(until, name_asked_for(&mut stream, &mut first)).await else { return };
-            let pool = name.and_then(|name| self.routes.read().passthrough_of(&name).cloned());
-            if let Some(pool) = pool {
-                return lead(&*self.pools, &pool, &first, stream, client_address(client)).await;
-            }
-        }
-        let Ok(Ok(stream)) = tokio::time::timeout_at(until, acceptor.accept(ReplayedStream::new(first, stream))).await else { return };
-        self.clone().answer(stream, arrival, graceful).await;
-    }
-
-    async fn answer<S>(self: Arc<Self>, stream: S, arrival: Arrival, graceful: CancellationToken)
-    where
-        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
-    {
-        let service = service_fn(move |request| {
-            let this = self.clone();
-            async move {
-                let routes = this.routes.read().clone();
-                Ok::<_, Infallible>(http_proxy::serve(request, arrival, &routes, &*this.pools, &this.limits).await)
-            }
-        });
-        let mut builder = Builder::new(TokioExecutor::new());
-        builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).max_buf_size(HEAD_LIMIT);
-        builder
-            .http2()
-            .timer(TokioTimer::new())
-            .keep_alive_interval(Duration::from_secs(30))
-            .keep_alive_timeout(Duration::from_secs(15))
-            .max_header_list_size(HEAD_LIMIT as u32)
-            .max_concurrent_streams(128)
-            .max_pending_accept_reset_streams(20)
-            .initial_stream_window_size(256 << 10)
-            .initial_connection_window_size(1 << 20);
-        let serving = builder.serve_connection_with_upgrades(TokioIo::new(GuardedStream::new(stream)), service);
-        tokio::pin!(serving);
-        let ended = tokio::select! {
-            ended = serving.as_mut() => ended,
-            () = graceful.cancelled() => {
-                serving.as_mut().graceful_shutdown();
-                serving.await
-            }
-        };
-        if let Err(error) = ended {
-            tracing::debug!(%error, client = %arrival.client, "a connection ended with an error");
-        }
-    }
-}
-
-/// The name a client asks for, from its first bytes, which are kept. What can't be read asks for none: TLS itself will say so.
-async fn name_asked_for(stream: &mut TcpStream, first: &mut Vec<u8>) -> io::Result<Option<String>> {
-    first.reserve(2048);
-    loop {
-        match client_hello::read(first) {
-            Hello::Asks(name) => return Ok(name),
-            Hello::Unreadable => return Ok(None),
-            Hello::Begun if stream.read_buf(first).await? == 0 => return Err(io::ErrorKind::UnexpectedEof.into()),
-            Hello::Begun => {}
-        }
-    }
+    Http(Arc<HttpService>, Arc<Workers>),
 }
 
 /// A socket that takes connections until it is stopped or dropped; then those under way go on until they end.
@@ -186,13 +49,9 @@ impl Listening {
     /// Goes over to another listener of the same kind; says whether it is.
     pub fn change(&self, listener: &Listener) -> bool {
         match (&self.serving, listener) {
-            (Serving::Tcp(service), Listener::Tcp { pool, sources }) => *service.target.write() = (pool.clone(), sources.clone()),
-            (Serving::Http(service), Listener::Http { routes }) if service.tls.is_none() => *service.routes.write() = routes.clone(),
-            (Serving::Http(service), Listener::Https { routes, certificates }) => {
-                let Some((resolver, _)) = &service.tls else { return false };
-                resolver.replace(certificates.clone());
-                *service.routes.write() = routes.clone();
-            }
+            (Serving::Tcp(service), Listener::Tcp { pool, sources }) => service.change(pool, sources),
+            (Serving::Http(service, _), Listener::Http { routes }) => return service.change(routes, None),
+            (Serving::Http(service, _), Listener::Https { routes, certificates }) => return service.change(routes, Some(certificates)),
             _ => return false,
         }
         true
@@ -246,13 +105,27 @@ async fn accept(listener: TcpListener, serving: Serving, connections: TaskTracke
         if stream.set_nodelay(true).is_err() {
             continue;
         }
-        let (serving, stop) = (serving.clone(), stop.clone());
-        connections.spawn(async move {
-            let _counted = (place, OpenConnection::new());
-            match serving {
-                Serving::Tcp(service) => service.serve(stream, client_address(peer)).await,
-                Serving::Http(service) => service.serve(stream, peer, stop).await,
+        let counted = (place, OpenConnection::new());
+        match &serving {
+            Serving::Tcp(service) => {
+                let service = service.clone();
+                connections.spawn(async move {
+                    let _counted = counted;
+                    service.serve(stream, client_address(peer)).await;
+                });
             }
-        });
+            Serving::Http(service, workers) => {
+                // A socket belongs to the thread that reads it.
+                let Ok(stream) = stream.into_std() else { continue };
+                let (service, stop) = (service.clone(), stop.clone());
+                workers.spawn(connections.track_future(async move {
+                    let _counted = counted;
+                    match TcpStream::from_std(stream) {
+                        Ok(stream) => service.serve(stream, peer, stop).await,
+                        Err(error) => tracing::warn!(%error, "a connection could not be taken over"),
+                    }
+                }));
+            }
+        }
     }
 }

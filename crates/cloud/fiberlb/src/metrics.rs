@@ -1,5 +1,4 @@
 //! Metrics of the load balancer, among those of the process.
-use http::StatusCode;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -38,8 +37,8 @@ pub static METRICS: LazyLock<Metrics> = LazyLock::new(|| {
 });
 
 impl Metrics {
-    pub fn answered(&self, code: StatusCode, took: Duration) {
-        self.requests.get_or_create(&Code { code: code.as_u16() }).inc();
+    pub fn answered(&self, code: u16, took: Duration) {
+        self.requests.get_or_create(&Code { code }).inc();
         self.durations.observe(took.as_secs_f64());
     }
 }

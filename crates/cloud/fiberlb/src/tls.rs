@@ -73,6 +73,8 @@ pub fn fallback(clock: &dyn clock::Clock) -> Result<Arc<CertifiedKey>, Error> {
 pub fn server_config(resolver: Arc<Resolver>) -> Result<Arc<ServerConfig>, Error> {
     let builder = ServerConfig::builder_with_provider(pki::provider()).with_safe_default_protocol_versions();
     let mut config = builder.map_err(|error| Error::Certificate(error.to_string()))?.with_no_client_auth().with_cert_resolver(resolver);
+    // Clients that come back need no new key exchange, and no memory of ours: their tickets are sealed for some hours.
+    config.ticketer = rustls::crypto::aws_lc_rs::Ticketer::new().map_err(|error| Error::Certificate(error.to_string()))?;
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok(Arc::new(config))
 }
