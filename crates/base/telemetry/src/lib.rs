@@ -1,7 +1,7 @@
 //! Logs, one line an event on stderr, filtered by `K8SHOST_LOG`, as text or (`K8SHOST_LOG_FORMAT=json`) as JSON; and metrics.
 mod memory;
-mod priority;
 pub mod metrics;
+mod priority;
 mod process;
 
 pub use memory::forget_start;

@@ -5,6 +5,7 @@
 
 mod cluster;
 mod coverage;
+mod devices;
 mod drivers;
 mod harness;
 mod hosting;
@@ -63,6 +64,8 @@ stories! {
     cluster::objects_are_stored_in_the_newest_version_alone,
     cluster::a_kept_token_is_filled_and_goes_with_its_account,
     cluster::a_token_nobody_asked_for_is_marked_and_goes,
+    devices::a_claim_is_made_for_a_pod_and_goes_with_it,
+    devices::a_pod_leaves_a_tainted_device_to_others,
     drivers::a_driver_makes_changes_and_takes_away_a_volume,
     hosting::a_project_has_its_namespace_and_what_bounds_it,
     hosting::a_virtual_cluster_is_served_kept_and_taken_away,
