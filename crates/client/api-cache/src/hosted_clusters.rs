@@ -60,8 +60,8 @@ struct Facts {
 #[derive(Debug, Default)]
 struct Known {
     by_name: BTreeMap<ClusterName, Facts>,
-    /// INVARIANT: the first of those in `by_name` that claim a number.
-    by_number: HashMap<u16, ClusterName>,
+    /// INVARIANT: those in `by_name` that claim a number, in order; it is the first one's.
+    by_number: HashMap<u16, Vec<ClusterName>>,
 }
 
 /// The virtual clusters that have a number, kept current. The host cluster, `root`, is number 0.
@@ -106,12 +106,12 @@ impl HostedClusters {
         }
         let known = self.known.read();
         let number = known.by_name.get(cluster)?.number?;
-        (known.by_number.get(&number) == Some(cluster)).then_some(number)
+        (known.holder(number) == Some(cluster)).then_some(number)
     }
 
     /// The cluster that an address means; `None` for addresses of none.
     pub fn cluster_at(&self, address: Ipv4Addr) -> Option<ClusterName> {
-        self.known.read().by_number.get(&number_at(self.range, address)?).cloned()
+        self.known.read().holder(number_at(self.range, address)?).cloned()
     }
 
     /// Where the cluster's pods ask for names, as its status says.
@@ -126,6 +126,10 @@ impl HostedClusters {
 }
 
 impl Known {
+    fn holder(&self, number: u16) -> Option<&ClusterName> {
+        self.by_number.get(&number)?.first()
+    }
+
     /// Takes in what a cluster's object says now, and tells which clusters' numbers that changed.
     fn take(&mut self, cluster: ClusterName, facts: Option<Facts>) -> Vec<ClusterName> {
         let before = match facts {
@@ -136,14 +140,19 @@ impl Known {
         if had == has {
             return Vec::new();
         }
-        let mut changed = vec![cluster];
-        for number in [had, has].into_iter().flatten() {
-            let holder = self.by_name.iter().find(|(_, facts)| facts.number == Some(number)).map(|(name, _)| name.clone());
-            let former = match &holder {
-                Some(holder) => self.by_number.insert(number, holder.clone()),
-                None => self.by_number.remove(&number),
-            };
-            changed.extend([holder, former].into_iter().flatten());
+        let mut changed = vec![cluster.clone()];
+        for (number, claimed) in [(had, false), (has, true)].into_iter().filter_map(|(number, claimed)| Some((number?, claimed))) {
+            let claimants = self.by_number.entry(number).or_default();
+            changed.extend(claimants.first().cloned());
+            match (claimants.binary_search(&cluster), claimed) {
+                (Ok(at), false) => drop(claimants.remove(at)),
+                (Err(at), true) => claimants.insert(at, cluster.clone()),
+                _ => {}
+            }
+            changed.extend(claimants.first().cloned());
+            if claimants.is_empty() {
+                self.by_number.remove(&number);
+            }
         }
         changed.sort();
         changed.dedup();
@@ -195,10 +204,10 @@ mod tests {
         assert_eq!(known.take(b.clone(), facts_of(1)), std::slice::from_ref(&b));
         assert_eq!(known.take(b.clone(), facts_of(1)), []);
         assert_eq!(known.take(a.clone(), facts_of(1)), [a.clone(), b.clone()], "the first by name has it");
-        assert_eq!(known.by_number[&1], a);
+        assert_eq!(known.holder(1), Some(&a));
         assert_eq!(known.take(a.clone(), None), [a.clone(), b.clone()]);
-        assert_eq!(known.by_number[&1], b);
+        assert_eq!(known.holder(1), Some(&b));
         assert_eq!(known.take(b.clone(), facts_of(2)), std::slice::from_ref(&b));
-        assert_eq!(known.by_number, HashMap::from([(2, b)]));
+        assert_eq!(known.by_number, HashMap::from([(2, vec![b])]));
     }
 }
