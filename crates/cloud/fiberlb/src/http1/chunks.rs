@@ -122,7 +122,7 @@ mod tests {
         for (body, expected) in [
             ("3\r\nabc\r\n0\r\n\r\nGET", Ok(Some(("abc", 13)))),
             ("1\r\na\r\n0A\r\n0123456789\r\n000\r\n\r\n", Ok(Some(("a0123456789", 29)))),
-            ("2;x=\"y\";z\r\nhi\r\n0;last\r\nTrailer: x\r\nB:\r\n\r\n", Ok(Some(("hi", 43)))),
+            ("2;x=\"y\";z\r\nhi\r\n0;last\r\nTrailer: x\r\nB:\r\n\r\n", Ok(Some(("hi", 41)))),
             ("0\r\n\r\n", Ok(Some(("", 5)))),
             ("3\r\nabc\r\n0\r\n", Ok(None)),
             ("3\r\nab", Ok(None)),

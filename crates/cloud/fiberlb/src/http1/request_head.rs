@@ -224,7 +224,7 @@ mod tests {
             ("GET / HTTP/2.0", "Host: a", "505"),
             ("GET / HTTP/1.2", "Host: a", "505"),
             ("GET  / HTTP/1.1", "Host: a", "400"),
-            ("GET /  HTTP/1.1", "Host: a", "400"),
+            ("GET /  HTTP/1.1", "Host: a", "505"),
             ("GET / HTTP/1.1 ", "Host: a", "400"),
             ("GET / http/1.1", "Host: a", "505"),
             ("GET /", "Host: a", "400"),

@@ -92,8 +92,11 @@ fn note(meaning: &mut Meaning, out: &Buffer, written: Written, done: bool) {
     }
 }
 
-/// Chunks are cut by how they came; what they hold is not.
-fn comparable(meaning: Meaning) -> (Vec<Seen>, Option<u16>) {
+/// Chunks are cut by how they came; what they hold is not. Of a body that is refused in its middle, what came before is led on or not.
+fn comparable(mut meaning: Meaning) -> (Vec<Seen>, Option<u16>) {
+    if let Some(last) = meaning.requests.last_mut().filter(|last| meaning.refused.is_some() && !last.whole) {
+        last.body.clear();
+    }
     (meaning.requests, meaning.refused)
 }
 
