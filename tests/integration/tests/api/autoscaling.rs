@@ -90,8 +90,9 @@ fn replicas_follow_metrics_that_others_know() {
         [("pods", 3, "pods metric requests"), ("object", 2, "Service metric visitors"), ("external", 3, "external metric waiting(queue=in)")]
     {
         wait_until(&format!("{name} is scaled"), SOON, || api.get(&format!("{DEPLOYMENTS}/{name}")).ok()["spec"]["replicas"] == replicas);
-        let message = condition(&api, name, "ScalingActive")["message"].clone();
-        assert_eq!(message, format!("the HPA was able to successfully calculate a replica count from {from}"), "{name}");
+        // The status follows.
+        let expected = format!("the HPA was able to successfully calculate a replica count from {from}");
+        wait_until(&format!("{name} says so"), SOON, || condition(&api, name, "ScalingActive")["message"] == *expected);
     }
     let asked: Vec<String> = sample.asked().into_iter().map(|asked| asked.path).collect();
     let queue = "/apis/external.metrics.k8s.io/v1beta1/namespaces/default/waiting?labelSelector=queue%3Din";
