@@ -420,10 +420,14 @@ impl Iam {
 
     pub async fn set_password(&self, user: &str, password: &str) -> Result<(), IamError> {
         let subject = self.subject(user)?;
-        let found = Directory::get(&self.directory.users, &subject).ok_or_else(|| IamError::NotFound { kind: "user", name: user.to_owned() })?;
+        // One that was just made may not have been told of yet.
+        let uid = match Directory::get(&self.directory.users, &subject) {
+            Some(found) => found.metadata.uid.clone(),
+            None => self.stored_user(&subject).await?.metadata.uid,
+        };
         let given = password.to_owned();
         let hash = tokio::task::spawn_blocking(move || password::hash(&given)).await.map_err(|error| IamError::Invalid(error.to_string()))??;
-        let owner = json!([{"apiVersion": crate::kinds::API_VERSION, "kind": "User", "name": subject, "uid": found.metadata.uid}]);
+        let owner = json!([{"apiVersion": crate::kinds::API_VERSION, "kind": "User", "name": subject, "uid": uid}]);
         self.put_secret(&subject, PASSWORD_TYPE, HASH, &hash, Some(owner)).await?;
         self.record("set-password", &subject, "allowed", json!({}));
         Ok(())
@@ -562,6 +566,12 @@ impl Iam {
         let media_type = if method == Method::PATCH { "application/merge-patch+json" } else { "application/json" };
         let request = Request::builder().method(method).uri(format!("{path}?fieldManager=iam")).header(header::CONTENT_TYPE, media_type);
         self.client.request(request.body(body.to_string().into_bytes()).map_err(kube::Error::HttpError)?).await
+    }
+
+    async fn stored_user(&self, name: &str) -> Result<User, IamError> {
+        let request = Request::get(format!("/apis/iam.plasmacloud.io/v1/users/{name}")).body(Vec::new()).map_err(kube::Error::HttpError)?;
+        let unknown = || IamError::NotFound { kind: "user", name: name.to_owned() };
+        self.client.request(request).await.map_err(|error| if is_not_found(&error) { unknown() } else { error.into() })
     }
 
     pub(crate) async fn delete(&self, path: &str) -> Result<(), IamError> {
