@@ -74,16 +74,16 @@ impl Controller for ClaimUsers {
         let mut plan = Plan::nothing();
         let is_going = claim.metadata.deletion_timestamp.is_some();
         let is_protected = claim.metadata.finalizers.iter().flatten().any(|finalizer| finalizer == FINALIZER);
-        if left.len() < users.len() {
-            plan.push(Action::SetUsers(left.clone()));
-        } else if left.is_empty() && is_going && status.allocation.is_some() {
-            plan.push(Action::Deallocate);
-        }
-        let is_used = !left.is_empty();
-        // Allocated, and nobody has come or gone: it waits for its next user.
-        let keeps_devices = status.allocation.is_some() && plan.actions.is_empty();
-        if !is_used && !keeps_devices && is_protected && (is_going || !plan.actions.is_empty()) {
+        let (is_used, has_lost) = (!left.is_empty(), left.len() < users.len());
+        // Before the devices: what is left of this by a crash is done again, as long as there are users to take off. One that is
+        // allocated, and that nobody has come to or gone from, waits for its next user.
+        if !is_used && is_protected && (is_going || has_lost) {
             plan.push(Action::RemoveFinalizer);
+        }
+        if has_lost {
+            plan.push(Action::SetUsers(left));
+        } else if !is_used && is_going && status.allocation.is_some() {
+            plan.push(Action::Deallocate);
         }
         if !is_used && !is_going && was_made_for_done_pod(claim, pods) {
             plan.push(Action::Delete);
@@ -100,15 +100,19 @@ impl Controller for ClaimUsers {
             Action::Deallocate => json!({"allocation": null, "devices": null}),
             Action::RemoveFinalizer => {
                 let left: Vec<&String> = claim.metadata.finalizers.iter().flatten().filter(|finalizer| *finalizer != FINALIZER).collect();
-                let written = self.claims.patch(key, "", &json!({"metadata": {"finalizers": left}}), &exactly).await;
-                return written.map(drop).or_else(|error| if error.is_not_found() { Ok(()) } else { Err(error) });
+                return unless_gone(self.claims.patch(key, "", &json!({"metadata": {"finalizers": left}}), &exactly).await);
             }
             Action::Delete => {
                 return self.claims.delete(key, &Deletion { preconditions: Preconditions::uid_of(&claim.metadata), ..Default::default() }).await;
             }
         };
-        self.claims.patch(key, "/status", &json!({"status": status}) as &Value, &exactly).await.map(drop)
+        unless_gone(self.claims.patch(key, "/status", &json!({"status": status}) as &Value, &exactly).await)
     }
+}
+
+/// One that was to go is gone with its finalizer.
+fn unless_gone<T>(written: Result<T, Error>) -> Result<(), Error> {
+    written.map(drop).or_else(|error| if error.is_not_found() { Ok(()) } else { Err(error) })
 }
 
 /// Whether a claim was made for a pod that is there still, but done. What is left of pods that are gone is the garbage collector's.

@@ -132,7 +132,7 @@ fn the_last_user_takes_the_devices_along() {
     assert_eq!(settle(used(&["u"], json!({})), &[ending]).1, []);
     for over in [vec![finished.clone()], vec![going], Vec::new()] {
         let (left, done) = settle(used(&["u"], json!({})), &over);
-        assert_eq!(done, [SetUsers(Vec::new()), RemoveFinalizer], "{over:?}");
+        assert_eq!(done, [RemoveFinalizer, SetUsers(Vec::new())], "{over:?}");
         assert!(left.status.as_ref().unwrap().allocation.is_none());
     }
     let (left, done) = settle(used(&["u", "before"], json!({})), &[running]);
@@ -141,8 +141,8 @@ fn the_last_user_takes_the_devices_along() {
     // Allocated, and not used yet.
     assert_eq!(settle(used(&[], json!({})), &[]).1, []);
     let deleted = json!({"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z"}});
-    assert_eq!(settle(used(&[], deleted.clone()), &[]).1, [Deallocate, RemoveFinalizer]);
-    assert_eq!(settle(used(&["u"], deleted), &[finished]).1, [SetUsers(Vec::new()), RemoveFinalizer]);
+    assert_eq!(settle(used(&[], deleted.clone()), &[]).1, [RemoveFinalizer, Deallocate]);
+    assert_eq!(settle(used(&["u"], deleted), &[finished]).1, [RemoveFinalizer, SetUsers(Vec::new())]);
 }
 
 #[test]

@@ -35,6 +35,8 @@ pub struct World {
 pub enum Action {
     /// Remembers that the driver is asked now.
     Begin,
+    /// The snapshot is made, and known by its handle.
+    End,
     Create {
         name: String,
         volume_id: String,
@@ -99,6 +101,9 @@ impl Controller for Snapshotter {
             return plan;
         }
         if status.ready_to_use == Some(true) {
+            if annotated(BEING_CREATED) {
+                plan.push(Action::End);
+            }
             return plan;
         }
         if let Some(handle) = &source.snapshot_handle {
@@ -137,13 +142,16 @@ impl Controller for Snapshotter {
                 let patch = json!({"metadata": {"annotations": {BEING_CREATED: "yes"}}});
                 self.contents.patch(key, "", &patch, &uid).await.map(drop)
             }
+            Action::End => {
+                let patch = json!({"metadata": {"annotations": {BEING_CREATED: null}}});
+                self.contents.patch(key, "", &patch, &uid).await.map(drop)
+            }
             Action::Create { name, volume_id, parameters } => {
                 let request = CreateSnapshotRequest { source_volume_id: volume_id.clone(), name, parameters, ..Default::default() };
                 match self.driver.controller.clone().create_snapshot(request).await {
                     Ok(answer) => {
                         self.tell(key, &content, &answer.into_inner().snapshot.unwrap_or_default()).await?;
-                        let patch = json!({"metadata": {"annotations": {BEING_CREATED: null}}});
-                        self.contents.patch(key, "", &patch, &uid).await.map(drop)
+                        self.act(key, Action::End).await
                     }
                     Err(status) => {
                         let why = format!("failed to take snapshot of the volume {volume_id}: {:?}", message(&status));

@@ -164,7 +164,7 @@ fn a_content_is_held_and_told_when_its_snapshot_goes() {
 
 #[test]
 fn the_driver_is_asked_for_its_own_nodes_and_clusters_alone() {
-    use snapshotter::Action::{Begin, Create, Delete, Find, Forget, LetGo, Refuse};
+    use snapshotter::Action::{Begin, Create, Delete, End, Find, Forget, LetGo, Refuse};
     let decides = |cluster: &str, content: Value| {
         let cluster = ClusterName::parse(cluster).unwrap();
         let facts = Arc::new(Facts::of_test(&[Rpc::CreateDeleteSnapshot, Rpc::ListSnapshots]));
@@ -181,6 +181,7 @@ fn the_driver_is_asked_for_its_own_nodes_and_clusters_alone() {
     assert_eq!(decides("root", of_content(json!({}))), [Begin, create("snapshot-u", "h")]);
     assert_eq!(decides("root", of_content(begun.clone())), [create("snapshot-u", "h")]);
     assert_eq!(decides("root", of_content(json!({"status": {"readyToUse": true}}))), []);
+    assert_eq!(decides("root", of_content(with(begun.clone(), json!({"status": {"readyToUse": true}})))), [End], "its maker died before it said so");
     let managed = "snapshot.storage.kubernetes.io/managed-by";
     assert_eq!(decides("root", of_content(json!({"metadata": {"labels": {managed: "n2"}}}))), []);
     assert_eq!(decides("root", of_content(json!({"spec": {"driver": "other"}}))), []);
