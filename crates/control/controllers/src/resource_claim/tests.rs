@@ -128,7 +128,7 @@ fn the_last_user_takes_the_devices_along() {
     let finished = pod(json!({"spec": {"nodeName": "n1"}, "status": {"phase": "Succeeded"}}));
     let going = pod(json!({"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z"}}));
     let ending = pod(json!({"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z"}, "spec": {"nodeName": "n1"}}));
-    assert_eq!(settle(used(&["u"], json!({})), &[running.clone()]).1, []);
+    assert_eq!(settle(used(&["u"], json!({})), std::slice::from_ref(&running)).1, []);
     assert_eq!(settle(used(&["u"], json!({})), &[ending]).1, []);
     for over in [vec![finished.clone()], vec![going], Vec::new()] {
         let (left, done) = settle(used(&["u"], json!({})), &over);
@@ -149,7 +149,7 @@ fn the_last_user_takes_the_devices_along() {
 fn what_was_made_for_a_pod_goes_when_the_pod_is_done() {
     let owner = json!({"metadata": {"ownerReferences": [{"apiVersion": "v1", "kind": "Pod", "name": "p", "uid": "u", "controller": true}]}});
     let finished = pod(json!({"spec": {"nodeName": "n1"}, "status": {"phase": "Failed"}}));
-    assert_eq!(settle(claim(owner.clone()), &[finished.clone()]).1, [claims::Action::Delete]);
+    assert_eq!(settle(claim(owner.clone()), std::slice::from_ref(&finished)).1, [claims::Action::Delete]);
     assert_eq!(settle(claim(json!({})), &[finished]).1, []);
     let running = pod(json!({"spec": {"nodeName": "n1"}, "status": {"phase": "Running"}}));
     assert_eq!(settle(claim(owner), &[running]).1, []);

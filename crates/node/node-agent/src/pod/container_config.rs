@@ -64,7 +64,6 @@ pub fn container_config(input: ContainerInput<'_>) -> Result<ContainerConfig, St
         tty: container.tty == Some(true),
         linux: Some(LinuxContainerConfig { resources: Some(container_resources(pod, container, input.node)), security_context: Some(security) }),
         stop_signal: container.lifecycle.as_ref().and_then(|l| l.stop_signal.as_deref()).map_or(0, signal_number),
-        ..Default::default()
     })
 }
 
