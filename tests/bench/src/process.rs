@@ -30,7 +30,7 @@ pub struct Memory {
 impl ControlPlane {
     /// Starts `server --disable-agent` and waits for nothing.
     pub fn start(data: &Path) -> Result<Self> {
-        let port = std::net::TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port();
+        let port = testkit::free_port();
         let log = File::options().create(true).append(true).open(data.with_extension("log"))?;
         let mut command = Command::new(testkit::binary());
         command.args(["server", "--disable-agent", "--bind-address", "127.0.0.1", "--advertise-address", "127.0.0.1", "--https-listen-port"]);

@@ -31,4 +31,4 @@ pub use moved_clock::MovedClock;
 #[cfg(feature = "api")]
 pub use provider::{CLIENT_ID, Provider};
 pub use remains::{Process, Remains, remove_of_the_dead};
-pub use server::{Server, ServerOptions, binary, wait_until};
+pub use server::{Server, ServerOptions, binary, free_port, wait_until};

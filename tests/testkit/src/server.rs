@@ -3,6 +3,7 @@ use crate::{Remains, Tool};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::fs::File;
+use std::hash::{BuildHasher, RandomState};
 use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -204,8 +205,11 @@ pub fn binary() -> PathBuf {
     profile.unwrap_or_else(|| panic!("no k8shost beside {test:?}; build it first: cargo build --package k8shost")).join("k8shost")
 }
 
-fn free_port() -> u16 {
-    TcpListener::bind(("127.0.0.1", 0)).and_then(|listener| listener.local_addr()).expect("a free port").port()
+/// A port to listen on that no connection takes meanwhile: the kernel gives those of its own range to whoever connects.
+pub fn free_port() -> u16 {
+    let random = || RandomState::new().hash_one(std::process::id());
+    let mut ports = std::iter::repeat_with(|| 12_000 + u16::try_from(random() % 18_000).expect("it is small"));
+    ports.find(|port| TcpListener::bind(("0.0.0.0", *port)).is_ok()).expect("it never ends")
 }
 
 /// Asks again and again until the answer is yes; panics with `what` after `timeout`.

@@ -36,7 +36,7 @@ pub fn measure() -> Result<Vec<Figure>> {
         let data = directory.path().join("data");
         let api = Api::start(&data).await?;
         let tokens = users(&api).await?;
-        let port = std::net::TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port();
+        let port = testkit::free_port();
         let webhook = webhook(&data, port)?;
         let tls = api.tls(&[b"http/1.1"])?;
         let bodies: Vec<Vec<u8>> = tokens.iter().map(|token| request("POST", &format!("{IAM}/authenticate"), &review(token))).collect();

@@ -94,7 +94,7 @@ fn no_call_of_any_service_is_answered_without_a_valid_token() {
                 alone.outside(async move |channel| refuses_all(served, channel, &bad, &good).await);
             }
             None => {
-                let port = std::net::TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address").port();
+                let port = testkit::free_port();
                 let listen = format!("127.0.0.1:{port}");
                 let arguments = ["--disable-agent", "--disable", "scheduler", "--iam-listen", &listen].map(str::to_owned).into();
                 let server = Server::start(ServerOptions { arguments, is_host: true, ..ServerOptions::default() });

@@ -6,13 +6,8 @@ use iam::v1::{
     ApiKey, DeleteRequest, ExchangeRequest, GetRequest, Group, IssueTokenRequest, ListDecisionsRequest, ListRequest, LoginRequest, Membership, Organization,
     Project, ReviewTokenRequest, RevokeTokensRequest, Role, Rule, ServiceAccount, SetPasswordRequest, User,
 };
-use std::net::TcpListener;
-use testkit::{Server, ServerOptions, binary, wait_until};
+use testkit::{Server, ServerOptions, binary, free_port, wait_until};
 use tonic::{Code, Request};
-
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address").port()
-}
 
 /// A server whose IAM also answers by itself, and at which port.
 fn server(arguments: &[&str]) -> (Server, u16) {

@@ -151,7 +151,7 @@ fn an_iam_server() {
     let mut server = control_plane();
     let (k8shost, tool) = (binary().display().to_string(), server.tool());
     let clock = MovedClock::new(server.directory.path());
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let port = testkit::free_port();
     let environment: String = clock.environment().iter().map(|(name, value)| format!("{name}={value} ")).collect();
     let running = tool.background(&format!(
         "exec env {environment} {k8shost} iam-server --kubeconfig {} --listen 127.0.0.1:{port} --data-dir iam --client-ca-file {}/server/tls/client-ca.crt \

@@ -122,7 +122,7 @@ fn a_server_does_not_start_with_a_file_that_is_wrong() {
     let file = directory.path().join("wrong.yaml");
     std::fs::write(&file, "apiVersion: apiserver.config.k8s.io/v1\nkind: AuthenticationConfiguration\njwt: [{issuer: {url: 'https://a'}}]\n").unwrap();
     let data = directory.path().join("data");
-    let port = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port();
+    let port = testkit::free_port();
     let output = Command::new(testkit::binary())
         .args(["server", "--disable-agent", "--https-listen-port", &port.to_string(), "--data-dir"])
         .arg(&data)

@@ -294,7 +294,7 @@ fn a_project_may_have_a_cluster_of_its_own() {
 /// IAM alone, on a port of its own, and how an API server reaches it.
 pub fn alone(server: &Server, more: &str) -> (testkit::Background, Api) {
     let (k8shost, tool) = (testkit::binary().display().to_string(), server.tool());
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let port = testkit::free_port();
     let issue = format!(
         "{k8shost} iam issue-cert iam-server --server --san 127.0.0.1 --data-dir {data} --output certs/server\n\
          {k8shost} iam issue-cert k8s-apiserver --client --data-dir {data} --output certs/client",

@@ -102,7 +102,7 @@ fn ports_and_data_are_not_shared() {
     let taken = refused(&arguments(&other, server.port));
     assert!(taken.contains(&format!(":{}", server.port)) && taken.contains("Address already in use"), "{taken}");
     assert!(!std::path::Path::new(&format!("{other}/server/db")).exists(), "it left a store behind");
-    let shared = refused(&arguments(server.data_dir().to_str().unwrap(), free_port()));
+    let shared = refused(&arguments(server.data_dir().to_str().unwrap(), testkit::free_port()));
     assert!(shared.contains("state.db") && (shared.contains("another process") || shared.contains("in use")), "{shared}");
     let wrong = refused(&["--https-listen-port".into(), "http".into()]);
     assert!(wrong.contains("https-listen-port") && wrong.contains("\"http\""), "{wrong}");
@@ -115,10 +115,6 @@ fn tempdir(server: &Server, name: &str) -> String {
     let path = server.directory.path().join(name);
     std::fs::create_dir(&path).unwrap();
     path.to_str().unwrap().to_owned()
-}
-
-fn free_port() -> u16 {
-    std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port()
 }
 
 #[test]
