@@ -1,22 +1,26 @@
-//! Fleet: thousands of nodes that are only objects, with leases that never end and pods that run as soon as they are bound.
+//! Fleet: thousands of nodes that are only objects, with heartbeats, and pods that run as soon as they are bound.
 use crate::api::Api;
 use crate::http1::request;
 use anyhow::{Result, ensure};
 use api_cache::{Listening, RemoteSource};
 use api_client::{Clients, RemoteClients};
 use api_meta::ClusterName;
-use clock::SystemClock;
+use clock::{Clock, SystemClock};
 use controller_kit::{Deletion, Kit, ObjectKey, Objects, Preconditions};
 use futures::future::try_join_all;
+use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::{Value, json};
 use std::sync::Arc;
-use tokio::sync::{Semaphore, mpsc};
+use std::time::Duration;
+use tokio::sync::{RwLock, RwLockWriteGuard, Semaphore, mpsc};
 use tokio::task::JoinHandle;
 
 const CONNECTIONS: usize = 32;
 /// How many pods are looked after at once.
 const AT_ONCE: usize = 64;
+/// From one heartbeat of a node to its next; kubelets have 10 s, and a node is given up after 50 s.
+const HEARTBEAT: Duration = Duration::from_secs(15);
 
 /// Sends bodies to a path over several connections.
 pub async fn post_all(api: &Api, path: &str, count: usize, body: impl Fn(usize) -> Value) -> Result<()> {
@@ -37,18 +41,18 @@ pub fn node_name(number: usize) -> String {
     format!("node-{number}")
 }
 
-/// Registers so many nodes that are ready for good.
+/// Registers so many nodes that are ready, as long as a [`Fleet`] says so.
 pub async fn register(api: &Api, count: usize) -> Result<()> {
     post_all(api, "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases", count, |number| {
         json!({ "apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": { "name": node_name(number), "namespace": "kube-node-lease" },
-            "spec": { "holderIdentity": node_name(number), "leaseDurationSeconds": 40, "renewTime": "2099-01-01T00:00:00.000000Z" } })
+            "spec": { "holderIdentity": node_name(number), "leaseDurationSeconds": 40, "renewTime": "2026-01-01T00:00:00.000000Z" } })
     })
     .await?;
     post_all(api, "/api/v1/nodes", count, |number| {
         let name = node_name(number);
         let labels = json!({ "kubernetes.io/hostname": name, "topology.kubernetes.io/zone": format!("zone-{}", number % 3) });
         let resources = json!({ "cpu": "32", "memory": "64Gi", "pods": "110", "ephemeral-storage": "100Gi" });
-        let ready = json!({ "type": "Ready", "status": "True", "reason": "KubeletReady", "lastHeartbeatTime": "2099-01-01T00:00:00Z" });
+        let ready = json!({ "type": "Ready", "status": "True", "reason": "KubeletReady", "lastHeartbeatTime": "2026-01-01T00:00:00Z" });
         json!({ "apiVersion": "v1", "kind": "Node", "metadata": { "name": name, "labels": labels },
             "status": { "capacity": resources, "allocatable": resources, "conditions": [ready] } })
     })
@@ -58,11 +62,12 @@ pub async fn register(api: &Api, count: usize) -> Result<()> {
 /// What the agents of all these nodes do for the host cluster's pods, until dropped.
 pub struct Fleet {
     _listening: Listening,
-    working: JoinHandle<()>,
+    working: [JoinHandle<()>; 2],
+    beating: Arc<RwLock<()>>,
 }
 
 impl Fleet {
-    pub async fn start(api: &Api) -> Result<Self> {
+    pub async fn start(api: &Api, nodes: usize) -> Result<Self> {
         let tls = (*api.tls(&[])?).clone();
         let clients = Arc::new(RemoteClients::new(&format!("https://127.0.0.1:{}", api.server.port), tls)?);
         let source = RemoteSource::new(clients.cluster(&ClusterName::root()), false);
@@ -75,7 +80,9 @@ impl Fleet {
                 let _ = sender.send(change.key.clone());
             }
         });
-        let working = tokio::spawn(async move {
+        let beating = Arc::new(RwLock::new(()));
+        let hearts = tokio::spawn(beat(kit.objects::<Lease>(), nodes, beating.clone()));
+        let looking = tokio::spawn(async move {
             let permits = Arc::new(Semaphore::new(AT_ONCE));
             while let Some(key) = receiver.recv().await {
                 let permit = permits.clone().acquire_owned().await.expect("the semaphore is never closed");
@@ -86,13 +93,38 @@ impl Fleet {
                 });
             }
         });
-        Ok(Self { _listening, working })
+        Ok(Self { _listening, working: [hearts, looking], beating })
+    }
+
+    /// No heart beats until this is dropped. Which should not take longer than nodes are given.
+    pub async fn at_rest(&self) -> RwLockWriteGuard<'_, ()> {
+        self.beating.write().await
     }
 }
 
 impl Drop for Fleet {
     fn drop(&mut self) {
-        self.working.abort();
+        self.working.iter().for_each(JoinHandle::abort);
+    }
+}
+
+/// All nodes' hearts, one after the other, evenly.
+async fn beat(leases: Objects<Lease>, nodes: usize, beating: Arc<RwLock<()>>) {
+    let began = SystemClock.instant();
+    let each = HEARTBEAT / u32::try_from(nodes).unwrap_or(u32::MAX);
+    for beat in 0.. {
+        // Those that are late come all at once.
+        tokio::time::sleep((each * beat).saturating_sub(SystemClock.instant() - began)).await;
+        let beats = beating.clone().read_owned().await;
+        let leases = leases.clone();
+        tokio::spawn(async move {
+            let key = ObjectKey::new(&ClusterName::root(), "kube-node-lease", &node_name(beat as usize % nodes));
+            let renewed = json!({ "spec": { "renewTime": format!("{:.6}", SystemClock.now()) } });
+            if let Err(error) = leases.patch(&key, "", &renewed, &Preconditions::default()).await {
+                eprintln!("   {key}: {error}");
+            }
+            drop(beats);
+        });
     }
 }
 

@@ -44,7 +44,7 @@ pub fn measure() -> Result<Vec<Figure>> {
         api.namespace("crowd").await?;
         tokio::time::sleep(IDLE).await;
         let before = api.server.memory()?.resident;
-        let agents = Fleet::start(&api).await?;
+        let agents = Fleet::start(&api, nodes).await?;
         post_all(&api, "/api/v1/namespaces/crowd/pods", pods, |number| pod(&format!("p{number}"), &fleet::node_name(number % nodes))).await?;
         until("the crowd runs", PATIENCE, || async {
             // The last ones are the last to be told.
@@ -54,9 +54,11 @@ pub fn measure() -> Result<Vec<Figure>> {
         .await?;
         tokio::time::sleep(IDLE).await;
         let each = (api.server.memory()?.resident - before) * 1000.0 / pods as f64;
+        let at_rest = agents.at_rest().await;
         let used = api.server.processor_time()?;
         tokio::time::sleep(IDLE).await;
         let idle = (api.server.processor_time()? - used).as_secs_f64() / IDLE.as_secs_f64() * 1000.0;
+        drop(at_rest);
         let mut figures = vec![
             Figure::new("scale: memory of a pod", each, "KB", Budget::None, format!("{pods} running pods on {nodes} nodes, {before:.0} MB without them")),
             Figure::new("scale: idle processor time", idle, "ms/s", Budget::AtMost(IDLE_BUDGET), format!("with {nodes} nodes and {pods} pods, no heartbeats")),
