@@ -11,10 +11,14 @@ use api_meta::{Status, object};
 use api_resource::AnyResource;
 use bytes::Bytes;
 use clock::rfc3339_seconds;
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
 use http::StatusCode;
 use serde_json::{Value, json};
 use store::{Op, Precondition, StoreError, Txn};
 
+/// How many objects of a collection are deleted at once: they share the store's commits, and one after the other each waits for its own.
+const AT_ONCE: usize = 32;
 const ORPHAN: &str = "orphan";
 const FOREGROUND: &str = "foregroundDeletion";
 
@@ -57,19 +61,25 @@ impl ApiServer {
     pub(crate) async fn delete_collection(&self, context: &Context<'_>, kind: &Kind, body: &Bytes) -> Result<Answer, Status> {
         let options = DeleteOptions::read(context, body)?;
         let selected = self.select(context, kind).await?;
+        let mut deletions = FuturesUnordered::new();
         for record in &selected.records {
-            let name = stored(record).object.meta().name.to_string();
-            let route = crate::route::ResourceRoute { name: name.clone(), ..context.route.clone() };
-            let one = Context { route: &route, warnings: Default::default(), ..*context };
-            match self.delete_object(&one, kind, &name, &options).await {
-                Err(status) if status.code == 404 => {}
-                other => {
-                    other?;
-                }
+            if deletions.len() == AT_ONCE {
+                deletions.next().await.transpose()?;
             }
-            context.warnings.lock().append(&mut one.warnings.into_inner());
+            deletions.push(self.delete_selected(context, kind, stored(record).object.meta().name.to_string(), &options));
         }
+        while deletions.next().await.transpose()?.is_some() {}
+        drop(deletions);
         Ok(selected.answer(kind))
+    }
+
+    /// Deletes one object of many. It may have gone meanwhile.
+    async fn delete_selected(&self, context: &Context<'_>, kind: &Kind, name: String, options: &DeleteOptions) -> Result<(), Status> {
+        let route = crate::route::ResourceRoute { name, ..context.route.clone() };
+        let one = Context { route: &route, warnings: Default::default(), ..*context };
+        let deleted = self.delete_object(&one, kind, &route.name, options).await;
+        context.warnings.lock().append(&mut one.warnings.into_inner());
+        deleted.map(|_| ()).or_else(|status| if status.code == 404 { Ok(()) } else { Err(status) })
     }
 
     /// Deletes one object, for a handler that answers in its own way.

@@ -64,8 +64,8 @@ pub fn measure() -> Result<Vec<Figure>> {
             Figure::new("scale: idle processor time", idle, "ms/s", Budget::AtMost(IDLE_BUDGET), format!("with {nodes} nodes and {pods} pods, no heartbeats")),
         ];
         figures.extend(roll(&api, size).await?);
-        drop(agents);
         figures.push(remove(&api, size.objects).await?);
+        drop(agents);
         Ok(figures)
     })
 }

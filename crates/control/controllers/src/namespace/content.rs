@@ -2,9 +2,13 @@
 use super::conditions::Outcome;
 use crate::discovery::{self, ServedResource};
 use controller_kit::{Error, Kit, ObjectKey};
+use http::header::{ACCEPT, CONTENT_TYPE};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::Deserialize;
-use serde_json::Value;
+use serde::de::IgnoredAny;
+
+/// No more of an object than is looked at: there may be many.
+const METADATA: &str = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json";
 
 /// What is known of an object whose finalizers someone must still see to.
 const FINALIZER_ESTIMATE_SECONDS: u64 = 15;
@@ -68,14 +72,13 @@ async fn delete_resource(kit: &Kit, namespace: &ObjectKey, resource: &ServedReso
 /// Deletes all objects of a resource; gives those still there.
 async fn try_delete(kit: &Kit, namespace: &ObjectKey, resource: &ServedResource) -> Result<Vec<ObjectMeta>, Error> {
     let path = resource.path(&namespace.name);
-    let found = list(kit, namespace, &path).await?;
-    if found.is_empty() {
-        return Ok(found);
-    }
     if resource.can("deletecollection") {
+        if list(kit, namespace, &format!("{path}?limit=1")).await?.is_empty() {
+            return Ok(Vec::new());
+        }
         delete(kit, namespace, path.clone()).await?;
     } else {
-        for metadata in found {
+        for metadata in list(kit, namespace, &path).await? {
             delete(kit, namespace, format!("{path}/{}", metadata.name.unwrap_or_default())).await?;
         }
     }
@@ -83,7 +86,7 @@ async fn try_delete(kit: &Kit, namespace: &ObjectKey, resource: &ServedResource)
 }
 
 async fn list(kit: &Kit, namespace: &ObjectKey, path: &str) -> Result<Vec<ObjectMeta>, Error> {
-    let request = http::Request::get(path).body(Vec::new()).map_err(|error| Error::Request(Box::new(error)))?;
+    let request = http::Request::get(path).header(ACCEPT, METADATA).body(Vec::new()).map_err(|error| Error::Request(Box::new(error)))?;
     match kit.clients().cluster(&namespace.cluster).request::<Listed>(request).await.map_err(Error::from) {
         Ok(listed) => Ok(listed.items.into_iter().map(|item| item.metadata).collect()),
         // Not served (any more), or not listable: nothing we could delete.
@@ -94,9 +97,9 @@ async fn list(kit: &Kit, namespace: &ObjectKey, path: &str) -> Result<Vec<Object
 
 async fn delete(kit: &Kit, namespace: &ObjectKey, path: String) -> Result<(), Error> {
     let options = br#"{"kind":"DeleteOptions","apiVersion":"v1","propagationPolicy":"Background"}"#.to_vec();
-    let request = http::Request::delete(path).header(http::header::CONTENT_TYPE, "application/json").body(options);
+    let request = http::Request::delete(path).header(ACCEPT, METADATA).header(CONTENT_TYPE, "application/json").body(options);
     let request = request.map_err(|error| Error::Request(Box::new(error)))?;
-    match kit.clients().cluster(&namespace.cluster).request::<Value>(request).await.map_err(Error::from) {
+    match kit.clients().cluster(&namespace.cluster).request::<IgnoredAny>(request).await.map_err(Error::from) {
         Err(error) if !error.is_not_found() => Err(error),
         _ => Ok(()),
     }
