@@ -72,6 +72,8 @@ fn networking() {
         "ipaddresses",
         json!({"metadata": {"name": "10.96.0.1"}, "spec": {"parentRef": {"resource": "services", "name": "kubernetes", "namespace": "default"}}}),
     )
+    .accepts(json!({"metadata": {"name": "fd43::be53"}}))
+    .refuses(json!({"metadata": {"name": "FD43::1"}}), &["metadata.name: Invalid value: \"FD43::1\": must be a valid IP address in canonical form"])
     .refuses(json!({"metadata": {"name": "010.0.0.1"}}), &["metadata.name: Invalid value: \"010.0.0.1\": must be a valid IP address in canonical form"]);
     Suite::new(group, "servicecidrs", json!({"spec": {"cidrs": ["10.96.0.0/12"]}}))
         .refuses(json!({"spec": {"cidrs": []}}), &["spec.cidrs: Required value: at least one CIDR required"])
