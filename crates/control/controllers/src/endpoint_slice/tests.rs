@@ -136,8 +136,9 @@ fn each_family_has_slices_of_its_own() {
     spec["ipFamilies"] = json!(["IPv4", "IPv6"]);
     let shown = |world: &World| {
         let one = |slice: &Arc<EndpointSlice>| {
-            let addresses = slice.endpoints.iter().flatten().flat_map(|endpoint| endpoint.addresses.clone());
-            format!("{} {}", slice.address_type, addresses.collect::<Vec<_>>().join(","))
+            let mut addresses: Vec<String> = slice.endpoints.iter().flatten().flat_map(|endpoint| endpoint.addresses.clone()).collect();
+            addresses.sort();
+            format!("{} {}", slice.address_type, addresses.join(","))
         };
         let mut all: Vec<String> = world.slices.iter().map(one).collect();
         all.sort();
