@@ -31,13 +31,13 @@ pub fn main(args: AgentArgs) -> Result<()> {
 async fn run(settings: AgentSettings) -> Result<()> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let directory = settings.data_dir.join("agent");
-    let node_ip = match settings.node_ip {
-        Some(given) => given,
-        None => address_towards(server_address(&settings.server)?),
+    let node_ips = match &settings.node_ips[..] {
+        [] => vec![address_towards(server_address(&settings.server)?)],
+        given => given.to_vec(),
     };
     let joiner =
         Joiner { server: settings.server.clone(), token: settings.token.clone(), node_name: settings.node_name.clone(), directory: directory.join("identity") };
-    let Some(membership) = joined(&joiner, node_ip, &*clock).await? else { return Ok(()) };
+    let Some(membership) = joined(&joiner, node_ips[0], &*clock).await? else { return Ok(()) };
     let membership = Arc::new(membership);
     let clients = membership.clients(&settings.server)?;
     // A node of a virtual cluster knows that one alone.
@@ -45,7 +45,7 @@ async fn run(settings: AgentSettings) -> Result<()> {
     let source: Arc<dyn Source> = Arc::new(RemoteSource::new(clients.cluster(&ClusterName::root()), across));
     let mut node_settings = NodeSettings::new(&NodeFacts {
         node_name: &settings.node_name,
-        address: node_ip,
+        addresses: &node_ips,
         data_dir: &settings.data_dir,
         config: &membership.config,
         disable: &[],

@@ -9,7 +9,7 @@ use api_meta::{ClusterName, NodeConfig};
 use clock::Clock;
 use fiberlb::AddressPool;
 use flashdns::DnsSettings;
-use ipnet::{IpNet, Ipv4Net};
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use k8s_openapi::api::core::v1::Node as KubernetesNode;
 use node_agent::{AgentSettings, EvictionThresholds, OnShutdown};
 use pki::Renewable;
@@ -17,7 +17,7 @@ use prismnet::policy::{self, PolicySettings, PolicyView};
 use prismnet::{NodeNetwork, PodClusters, VirtualClusters};
 use serde_json::Value;
 use service_proxy::ProxySettings;
-use settings::ServerSettings;
+use settings::{NODE_PREFIX_V6, ServerSettings};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
@@ -41,7 +41,8 @@ const STOP_GRACE: Duration = Duration::from_secs(10);
 /// What a node is started with, on the server's own machine and on one that joined.
 pub struct NodeFacts<'a> {
     pub node_name: &'a str,
-    pub address: IpAddr,
+    /// Of each family it has, the first first.
+    pub addresses: &'a [IpAddr],
     pub data_dir: &'a Path,
     pub config: &'a NodeConfig,
     pub disable: &'a [String],
@@ -71,7 +72,7 @@ impl NodeSettings {
     pub fn of(settings: &ServerSettings, config: &NodeConfig, address: IpAddr, balancing: Option<&Balancing>) -> Result<Self> {
         let mut node = Self::new(&NodeFacts {
             node_name: &settings.node_name,
-            address,
+            addresses: &[Some(address), settings.second_node_ip.map(IpAddr::V6)].into_iter().flatten().collect::<Vec<_>>(),
             data_dir: &settings.data_dir,
             config,
             disable: &settings.disable,
@@ -90,10 +91,12 @@ impl NodeSettings {
     }
 
     pub fn new(facts: &NodeFacts<'_>) -> Result<Self> {
-        let NodeFacts { config, address, .. } = *facts;
+        let NodeFacts { config, addresses, .. } = *facts;
+        let address = *addresses.first().context("a node has an address")?;
         let cluster_cidr = ipv4(config.cluster_cidr)?;
         let directory = facts.data_dir.join("agent");
         let mut agent = AgentSettings::new(facts.node_name, address, &directory);
+        agent.node_ips = addresses.to_vec();
         let policies = PolicyView::default();
         let is_disabled = |component: &str| facts.disable.iter().any(|disabled| disabled == component);
         // Without our own pod network nothing keeps clusters apart, so none but the node's own is served here.
@@ -103,7 +106,9 @@ impl NodeSettings {
         }
         agent.cluster_dns = vec![config.cluster_dns];
         agent.cluster_domain = config.cluster_domain.clone();
-        agent.pod_cidr = facts.pod_cidr.map(IpNet::V4);
+        // Of the server's own node; others are given theirs.
+        let second = config.second_cluster_cidr.filter(|_| facts.pod_cidr.is_some()).map(own_range_v6);
+        agent.pod_cidrs = facts.pod_cidr.map(IpNet::V4).into_iter().chain(second.map(IpNet::V6)).collect();
         agent.container_runtime_endpoint = facts.container_runtime_endpoint.map(|endpoint| PathBuf::from(endpoint.trim_start_matches("unix://")));
         agent.streaming_address = SocketAddr::new(address, KUBELET_PORT);
         kubelet_arguments(&mut agent, facts.kubelet_arg)?;
@@ -155,6 +160,7 @@ impl NodeSettings {
         let gateway = IpAddr::V4(NodeNetwork::new(pod_cidr, self.cluster_cidr).gateway());
         let mut dns = DnsSettings::new(&config.cluster_domain, [gateway].into_iter().chain(config.address).map(|address| SocketAddr::new(address, DNS_PORT)));
         dns.cluster_cidrs = vec![config.cluster_cidr, config.service_cidr];
+        dns.cluster_cidrs.extend([config.second_cluster_cidr, config.second_service_cidr].into_iter().flatten().map(IpNet::V6));
         dns.cluster_dns = Some(config.cluster_dns);
         dns.upstreams = flashdns::upstreams_of(&std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default(), &[gateway, config.cluster_dns]);
         dns.virtual_cluster_cidr = self.agent.virtual_cluster_cidr;
@@ -471,6 +477,11 @@ async fn join(task: JoinHandle<()>) {
 /// The first of the cluster's pod range's node ranges: the server's own.
 pub fn own_range(cluster: Ipv4Net) -> Ipv4Net {
     cluster.subnets(NODE_PREFIX).ok().and_then(|mut ranges| ranges.next()).unwrap_or(cluster)
+}
+
+/// The same of its IPv6 range.
+pub fn own_range_v6(cluster: Ipv6Net) -> Ipv6Net {
+    cluster.subnets(NODE_PREFIX_V6).ok().and_then(|mut ranges| ranges.next()).unwrap_or(cluster)
 }
 
 /// The address this machine is reached at: the source address of its default route, else loopback.

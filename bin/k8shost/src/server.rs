@@ -131,7 +131,7 @@ async fn run(settings: ServerSettings, behind: Handle) -> Result<()> {
     let dns = agent.as_ref().map(node::NodeSettings::dns_objects).unwrap_or_default();
     let bootstrap_settings = Bootstrap {
         service_address: first_service_address(&settings),
-        service_cidr: settings.service_cidr,
+        service_cidrs: [Some(settings.service_cidr), settings.second_service_cidr.map(IpNet::V6)].into_iter().flatten().collect(),
         client_ca_pem: certificates.client_ca.certificate_pem().to_owned(),
         advertise_address: node_address,
         port,
@@ -265,6 +265,7 @@ async fn api_server(
         admission: ApiArguments::of(&settings.kube_apiserver_arg)?.admission()?,
         clock,
         service_cidr: settings.service_cidr,
+        second_service_cidr: settings.second_service_cidr,
         node_ports: settings.service_node_port_range.first..=settings.service_node_port_range.last,
         nodes: NodeConnector { tls: Arc::new(node_tls) },
         client_authority: certificates.client_ca.clone(),
@@ -314,8 +315,14 @@ async fn components(
         controllers.signer = Some(hosting.clone());
         controllers.token_signer = Some(hosting);
         if let IpNet::V4(cluster_cidr) = settings.cluster_cidr {
-            let reserved = (!settings.disable_agent).then(|| node::own_range(cluster_cidr));
-            controllers.node_ranges = Some(NodeRanges { cluster_cidr, prefix: node::NODE_PREFIX, reserved });
+            let has_node = !settings.disable_agent;
+            let reserved = has_node.then(|| IpNet::V4(node::own_range(cluster_cidr)));
+            controllers.node_ranges = vec![NodeRanges { cluster_cidr: IpNet::V4(cluster_cidr), prefix: node::NODE_PREFIX, reserved }];
+            controllers.node_ranges.extend(settings.second_cluster_cidr.map(|range| NodeRanges {
+                cluster_cidr: IpNet::V6(range),
+                prefix: settings::NODE_PREFIX_V6,
+                reserved: has_node.then(|| IpNet::V6(node::own_range_v6(range))),
+            }));
         }
         controllers.dns_port = (!settings.is_disabled("flashdns")).then_some(node::DNS_PORT);
         controllers.own_node = (!settings.disable_agent).then(|| settings.node_name.clone());
@@ -331,6 +338,7 @@ async fn components(
         let client = kit.clients().cluster(&ClusterName::root());
         virtual_cluster::install(&client).await.context("installing the definitions of virtual clusters")?;
         let mut facts = virtual_cluster::HostFacts::of(&client, settings.cluster_cidr).await?;
+        facts.second_cluster_cidr = settings.second_cluster_cidr;
         if !settings.disable_agent && !settings.is_disabled("lightningstor") {
             facts.storage = crate::storage::of_virtual_clusters();
         }

@@ -27,5 +27,6 @@ pub use registry::{ConfigurationKind, Registry};
 pub use request::{About, AdmissionRequest, Operation};
 pub use way::Way;
 pub use webhook::{
-    ClientConfig, Dial, MutatingAdmissionWebhook, ValidatingAdmissionWebhook, WebhookClient, WebhookError, service_endpoint, system_authorities,
+    ClientConfig, Dial, MutatingAdmissionWebhook, ValidatingAdmissionWebhook, WebhookClient, WebhookError, ready_endpoints, service_endpoint,
+    system_authorities,
 };

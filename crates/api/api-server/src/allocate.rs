@@ -5,12 +5,14 @@
 //! servers and across any crash.
 use crate::context::Context;
 use crate::kinds::Kind;
+use crate::service_families::{self, family_of, texts};
 use crate::service_ranges::{self, ServiceRange};
 use crate::{ApiServer, errors, metadata};
 use api_meta::{ClusterName, FieldError, FieldPath, GroupResource, Status, object};
 use clock::rfc3339_seconds;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 use store::{Key, Op, Precondition, Txn};
 
 /// What a write claims and gives back.
@@ -18,8 +20,8 @@ use store::{Key, Op, Precondition, Txn};
 pub(crate) struct Claims {
     claimed: Vec<(Key, bytes::Bytes)>,
     released: Vec<Key>,
-    /// Whether the server chose the address and the ports, so that another choice may be tried.
-    chosen_address: bool,
+    /// The addresses and ports that the server chose, so that another choice may be tried.
+    chosen_addresses: BTreeSet<String>,
     chosen_ports: Vec<usize>,
     /// The ranges of the claimed addresses, as they were seen.
     ranges: Vec<Precondition>,
@@ -37,11 +39,15 @@ impl Claims {
 
     /// Takes back what the server chose, so that the next attempt chooses anew.
     pub(crate) fn forget_chosen(object: &mut Value, claims: &Self) {
-        if claims.chosen_address
+        let mut kept = texts(&object["spec"], "clusterIPs");
+        kept.retain(|address| !claims.chosen_addresses.contains(address));
+        if !claims.chosen_addresses.is_empty()
             && let Some(spec) = object["spec"].as_object_mut()
         {
-            spec.remove("clusterIP");
-            spec.remove("clusterIPs");
+            if kept.is_empty() {
+                spec.remove("clusterIP");
+            }
+            spec.insert("clusterIPs".into(), kept.into());
         }
         for index in &claims.chosen_ports {
             object["spec"]["ports"][*index].as_object_mut().map(|port| port.remove("nodePort"));
@@ -62,9 +68,11 @@ pub(crate) fn port_key(port: u64) -> Key {
     Key::new(&ClusterName::root(), &GroupResource::new("", "servicenodeports"), "", &port.to_string())
 }
 
+/// The addresses a Service has, each spelled as its IPAddress is.
 fn addresses(service: &Value) -> BTreeSet<String> {
     let listed = service["spec"]["clusterIPs"].as_array().into_iter().flatten().filter_map(Value::as_str);
-    listed.chain(service["spec"]["clusterIP"].as_str()).filter(|a| !a.is_empty() && *a != "None").map(str::to_owned).collect()
+    let all = listed.chain(service["spec"]["clusterIP"].as_str()).filter(|a| !a.is_empty() && *a != "None");
+    all.map(|text| text.parse::<IpAddr>().map_or_else(|_| text.to_owned(), |address| address.to_string())).collect()
 }
 
 pub(crate) fn node_ports(service: &Value) -> BTreeSet<u64> {
@@ -96,14 +104,21 @@ impl ApiServer {
                 }
             }
         } else {
-            self.allocate_address(context, object, &mut claims).await?;
+            self.settle_families(context, kind, object, old)?;
+        }
+        // What was asked for, with gaps where the server chooses.
+        let mut asked = texts(&object["spec"], "clusterIPs");
+        asked.resize(texts(&object["spec"], "ipFamilies").len(), String::new());
+        if !external {
+            self.allocate_addresses(context.cluster, object, &mut claims).await?;
         }
         if needs_node_ports(object) {
             self.allocate_ports(object, &had_ports, &mut claims).await?;
         }
         let name = metadata::text(object, "name").to_owned();
         for address in addresses(object).difference(&had_addresses) {
-            let range = self.check_address(kind, &name, context.cluster, address, claims.chosen_address).await?;
+            let chosen = claims.chosen_addresses.contains(address);
+            let range = self.check_address(kind, &name, context.cluster, (address, &asked), chosen).await?;
             claims.ranges.extend(range.seen);
             claims.claimed.push((address_key(context.cluster, address), ip_address(context.now, address, &context.route.namespace, &name)));
         }
@@ -126,36 +141,40 @@ impl ApiServer {
         claims
     }
 
-    async fn allocate_address(&self, context: &Context<'_>, object: &mut Value, claims: &mut Claims) -> Result<(), Status> {
-        let asked = object["spec"]["clusterIP"].as_str().unwrap_or_default().to_owned();
-        let address = match asked.as_str() {
-            "None" => asked,
-            "" => {
-                claims.chosen_address = true;
-                self.free_address(context.cluster).await?
-            }
-            _ => asked,
-        };
-        let family = if address.contains(':') { "IPv6" } else { "IPv4" };
+    /// Decides which families a Service is in.
+    fn settle_families(&self, context: &Context<'_>, kind: &Kind, object: &mut Value, old: Option<&Value>) -> Result<(), Status> {
+        // A status or a finalizer is no question of families, whatever the cluster has by now.
+        if old.is_some_and(|old| old["spec"] == object["spec"]) {
+            return Ok(());
+        }
+        let settled = service_families::settle(&mut object["spec"], old.map(|old| &old["spec"]), self.service_families(context.cluster));
+        let name = metadata::text(object, "name");
+        settled.map_err(|errors| Status::invalid(&kind.names().group, &kind.names().kind, name, &errors))
+    }
+
+    /// Gives a Service an address of each of its families that it has none of.
+    async fn allocate_addresses(&self, cluster: &ClusterName, object: &mut Value, claims: &mut Claims) -> Result<(), Status> {
         let spec = &mut object["spec"];
-        spec["clusterIP"] = address.clone().into();
-        if !spec["clusterIPs"].is_array() {
-            spec["clusterIPs"] = json!([address]);
+        let mut addresses = texts(spec, "clusterIPs");
+        if spec["clusterIP"] == "None" {
+            spec["clusterIPs"] = json!(["None"]);
+            return Ok(());
         }
-        if !spec["ipFamilies"].is_array() {
-            spec["ipFamilies"] = json!([family]);
+        for family in texts(spec, "ipFamilies").iter().skip(addresses.len()) {
+            let free = self.free_address(cluster, family).await?;
+            claims.chosen_addresses.insert(free.clone());
+            addresses.push(free);
         }
-        if !spec["ipFamilyPolicy"].is_string() {
-            spec["ipFamilyPolicy"] = "SingleStack".into();
-        }
+        spec["clusterIP"] = addresses.first().cloned().into();
+        spec["clusterIPs"] = addresses.into();
         Ok(())
     }
 
     /// A free address, of the cluster's own range before others.
-    async fn free_address(&self, cluster: &ClusterName) -> Result<String, Status> {
-        for range in self.service_ranges(cluster).await? {
-            let ipnet::IpNet::V4(net) = range.net else { continue };
-            for address in service_ranges::candidates(net, || u64::from_le_bytes(clock::random_bytes())) {
+    async fn free_address(&self, cluster: &ClusterName, family: &str) -> Result<String, Status> {
+        let ranges = self.service_ranges(cluster).await?;
+        for range in ranges.into_iter().filter(|range| family_of(&range.net.to_string()) == family) {
+            for address in service_ranges::candidates(range.net, || u64::from_le_bytes(clock::random_bytes())) {
                 let address = address.to_string();
                 if self.store.get(&address_key(cluster, &address)).await.map_err(errors::from_store)?.is_none() {
                     return Ok(address);
@@ -166,10 +185,17 @@ impl ApiServer {
     }
 
     /// The range of an address, which nobody has if it is one that was asked for. A chosen one that is gone is chosen anew.
-    async fn check_address(&self, kind: &Kind, name: &str, cluster: &ClusterName, address: &str, chosen: bool) -> Result<ServiceRange, Status> {
+    async fn check_address(
+        &self,
+        kind: &Kind,
+        name: &str,
+        cluster: &ClusterName,
+        (address, asked): (&str, &[String]),
+        chosen: bool,
+    ) -> Result<ServiceRange, Status> {
         let path = FieldPath::new("spec.clusterIPs");
         let refuse = |why: &str| {
-            let (value, why) = (json!([address]), format!("failed to allocate IP {address}: {why}"));
+            let (value, why) = (json!(asked), format!("failed to allocate IP {address}: {why}"));
             Err(Status::invalid(&kind.names().group, &kind.names().kind, name, &vec![FieldError::invalid(&path, value, why)]))
         };
         let Some(range) = self.range_of(cluster, address).await? else {
@@ -245,12 +271,11 @@ impl ApiServer {
 }
 
 fn ip_address(now: jiff::Timestamp, address: &str, namespace: &str, service: &str) -> bytes::Bytes {
-    let family = if address.contains(':') { "IPv6" } else { "IPv4" };
     let value = json!({
         "kind": "IPAddress", "apiVersion": "networking.k8s.io/v1",
         "metadata": {
             "name": address, "uid": uuid::Uuid::new_v4().to_string(), "creationTimestamp": rfc3339_seconds(now), "generation": 1,
-            "labels": { "ipaddress.kubernetes.io/ip-family": family, "ipaddress.kubernetes.io/managed-by": "ipallocator.k8s.io" },
+            "labels": { "ipaddress.kubernetes.io/ip-family": family_of(address), "ipaddress.kubernetes.io/managed-by": "ipallocator.k8s.io" },
         },
         "spec": { "parentRef": { "group": "", "resource": "services", "namespace": namespace, "name": service } },
     });

@@ -13,8 +13,8 @@ use store::{Key, Op, Precondition, StoreError, Txn};
 pub struct Bootstrap {
     /// The first address of the Service range: the `kubernetes` Service.
     pub service_address: IpAddr,
-    /// The Service range.
-    pub service_cidr: ipnet::IpNet,
+    /// The Service ranges, at most one of each family.
+    pub service_cidrs: Vec<ipnet::IpNet>,
     /// The authority of the cluster's clients.
     pub client_ca_pem: String,
     pub advertise_address: IpAddr,
@@ -32,6 +32,8 @@ enum Keep {
     Existing,
     /// Where it leads to follows the settings.
     Endpoints,
+    /// Ranges that are there stay; one of a second family is added.
+    Ranges,
     /// All of it is as this version of the server has it.
     Whole,
 }
@@ -45,8 +47,12 @@ pub async fn bootstrap(server: &ApiServer, settings: &Bootstrap) -> Result<(), S
     let host = namespaces().into_iter().chain(shared_objects(server, &now)).chain(fairness::objects()).chain(settings.shared.iter().cloned());
     let host = host.map(|object| (&root, object, Keep::Existing));
     let own = own_objects(server, settings, &now).into_iter().map(|object| {
-        let leads = matches!(object["kind"].as_str(), Some("EndpointSlice" | "Endpoints" | "ConfigMap"));
-        (&root, object, if leads { Keep::Endpoints } else { Keep::Existing })
+        let keep = match object["kind"].as_str() {
+            Some("EndpointSlice" | "Endpoints" | "ConfigMap") => Keep::Endpoints,
+            Some("ServiceCIDR") => Keep::Ranges,
+            _ => Keep::Existing,
+        };
+        (&root, object, keep)
     });
     let shared = shared_objects(server, &now).into_iter().chain(settings.shared.iter().cloned()).map(|object| (&base, object, Keep::Whole));
     // All at once: the store commits what waits together, and a start waits for few writes to reach the disk.
@@ -150,13 +156,13 @@ fn extension_authentication(settings: &Bootstrap, proxy: &FrontProxy) -> Value {
     })
 }
 
-/// The range all Service addresses of the cluster come from.
+/// The ranges that Service addresses of the cluster come from.
 fn service_cidr(settings: &Bootstrap, now: &str) -> Value {
     let ready = json!({ "type": "Ready", "status": "True", "lastTransitionTime": now, "reason": "", "message": "Kubernetes Service CIDR is ready" });
     json!({
         "apiVersion": "networking.k8s.io/v1", "kind": "ServiceCIDR",
         "metadata": { "name": "kubernetes", "finalizers": ["networking.k8s.io/service-cidr-finalizer"] },
-        "spec": { "cidrs": [settings.service_cidr] }, "status": { "conditions": [ready] },
+        "spec": { "cidrs": settings.service_cidrs }, "status": { "conditions": [ready] },
     })
 }
 
@@ -205,6 +211,10 @@ async fn ensure(server: &ApiServer, cluster: &ClusterName, mut object: Value, ke
                     let own = |field: &str| matches!(field, "metadata" | "status");
                     let fields = object.as_object().into_iter().flatten().all(|(field, _)| own(field) || is_same(field));
                     fields && ["labels", "annotations"].iter().all(|part| old["metadata"].get(part) == object["metadata"].get(part))
+                }
+                Keep::Ranges => {
+                    let (now, then) = (object["spec"]["cidrs"].as_array(), old["spec"]["cidrs"].as_array());
+                    !now.zip(then).is_some_and(|(now, then)| now.len() > then.len() && now.starts_with(then))
                 }
                 Keep::Existing | Keep::Endpoints => ["endpoints", "subsets", "ports", "addressType", "data"].into_iter().all(is_same),
             };

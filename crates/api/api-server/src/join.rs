@@ -45,6 +45,8 @@ impl ApiServer {
         if !cluster.is_root() {
             let record = self.own_nodes_record(cluster).await?;
             config.service_cidr = record.service_cidr;
+            // A virtual cluster has one family.
+            (config.second_cluster_cidr, config.second_service_cidr) = (None, None);
             config.cluster_dns = record.cluster_dns;
             config.address = self.tenants.address(record.number).map(Into::into);
             config.client_ca_pem = record.client_ca.certificate_pem;

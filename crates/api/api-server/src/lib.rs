@@ -56,6 +56,7 @@ mod route;
 mod scale;
 mod server;
 mod server_options;
+mod service_families;
 mod service_ranges;
 mod shares;
 mod special;

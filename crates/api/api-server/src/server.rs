@@ -19,7 +19,7 @@ use api_admission::AdmissionChain;
 use api_auth::{Authentication, Authorizer, PeerCertificate, User};
 use api_meta::ClusterName;
 use clock::Clock;
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv6Net};
 use serde_json::Value;
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
@@ -81,6 +81,8 @@ pub struct Settings {
     pub admission: AdmissionChain,
     pub clock: Arc<dyn Clock>,
     pub service_cidr: IpNet,
+    /// Of the host cluster's Services in a second family.
+    pub second_service_cidr: Option<Ipv6Net>,
     pub node_ports: RangeInclusive<u16>,
     pub nodes: NodeConnector,
     /// Signs client certificates of the host cluster, and the certificates of its nodes.
@@ -126,6 +128,7 @@ pub struct ApiServer {
     pub(crate) clock: Arc<dyn Clock>,
     /// Of the host cluster.
     pub(crate) service_cidr: IpNet,
+    pub(crate) second_service_cidr: Option<Ipv6Net>,
     pub(crate) node_ports: RangeInclusive<u16>,
     pub(crate) nodes: NodeConnector,
     pub(crate) client_authority: Arc<pki::CertificateAuthority>,
@@ -157,6 +160,7 @@ impl ApiServer {
             admission,
             clock,
             service_cidr,
+            second_service_cidr,
             node_ports,
             nodes,
             client_authority,
@@ -189,6 +193,7 @@ impl ApiServer {
             admission,
             clock,
             service_cidr,
+            second_service_cidr,
             node_ports,
             nodes,
             client_authority,

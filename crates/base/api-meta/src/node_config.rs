@@ -1,5 +1,5 @@
 //! NodeConfig: what a server tells a machine that joins one of its clusters.
-use ipnet::{IpNet, Ipv4Net};
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
 
@@ -20,8 +20,14 @@ pub const TUNNEL_PROTOCOL: &str = "k8shost-tunnel";
 pub struct NodeConfig {
     #[serde(rename = "clusterCIDR")]
     pub cluster_cidr: IpNet,
+    /// Of the second family; `None`: pods have addresses of one.
+    #[serde(rename = "secondClusterCIDR", default, skip_serializing_if = "Option::is_none")]
+    pub second_cluster_cidr: Option<Ipv6Net>,
     #[serde(rename = "serviceCIDR")]
     pub service_cidr: IpNet,
+    /// Of the second family; `None`: Services have addresses of one.
+    #[serde(rename = "secondServiceCIDR", default, skip_serializing_if = "Option::is_none")]
+    pub second_service_cidr: Option<Ipv6Net>,
     #[serde(rename = "clusterDNS")]
     pub cluster_dns: IpAddr,
     pub cluster_domain: String,

@@ -27,8 +27,8 @@ pub struct AgentSettings {
     pub token: Option<String>,
     pub data_dir: PathBuf,
     pub node_name: String,
-    /// `None`: the address of the route to the server, which the caller finds.
-    pub node_ip: Option<IpAddr>,
+    /// One, or one of each family, the first first; none: the address of the route to the server, which the caller finds.
+    pub node_ips: Vec<IpAddr>,
     pub node_labels: BTreeMap<String, String>,
     pub node_taints: Vec<Taint>,
     /// By type, where that was chosen.
@@ -58,7 +58,7 @@ impl AgentSettings {
             token: token(&layers, read)?,
             data_dir: layers.needed("data-dir")?.into(),
             node_name: layers.node_name(read)?,
-            node_ip: layers.parsed("node-ip", "an IP address")?,
+            node_ips: layers.node_ips()?,
             node_labels,
             node_taints,
             lightningstor_dirs: layers.lightningstor_dirs()?,

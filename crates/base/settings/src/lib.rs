@@ -10,5 +10,5 @@ mod setting;
 pub use agent_settings::{AgentSettings, Taint};
 pub use error::SettingsError;
 pub use server_args::{AgentArgs, ServerArgs};
-pub use server_settings::{COMPONENTS, DEFAULT_CONFIG_FILE, PortRange, ServerSettings};
+pub use server_settings::{COMPONENTS, DEFAULT_CONFIG_FILE, NODE_PREFIX_V6, PortRange, ServerSettings};
 pub use setting::{Setting, SettingKind, Source};

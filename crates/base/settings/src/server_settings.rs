@@ -3,14 +3,20 @@ use crate::Setting;
 use crate::server_args::{Given, ServerTable, Table};
 use crate::setting::SettingKind;
 use crate::{ServerArgs, SettingsError, Source, config_file};
-use ipnet::{IpNet, Ipv4Net};
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
 pub const DEFAULT_CONFIG_FILE: &str = "/etc/k8shost/config.yaml";
+
+/// The prefix length of a node's share of the cluster's IPv6 pod range, as upstream has it.
+pub const NODE_PREFIX_V6: u8 = 64;
+/// A cluster's IPv6 pod range has room for a node, and no more nodes than upstream keeps account of.
+const CLUSTER_PREFIXES_V6: RangeInclusive<u8> = NODE_PREFIX_V6 - 16..=NODE_PREFIX_V6;
 
 /// What `--disable` can leave out.
 pub const COMPONENTS: &[&str] = &["controllers", "fiberlb", "flashdns", "hosting", "iam", "lightningstor", "prismnet", "scheduler", "service-proxy"];
@@ -40,8 +46,14 @@ pub struct ServerSettings {
     pub tls_san: Vec<String>,
     pub token: Option<String>,
     pub node_name: String,
+    /// The second address of this machine as a node; the first is the API server's.
+    pub second_node_ip: Option<Ipv6Addr>,
     pub cluster_cidr: IpNet,
+    /// `None`: pods have addresses of one family.
+    pub second_cluster_cidr: Option<Ipv6Net>,
     pub service_cidr: IpNet,
+    /// `None`: Services have addresses of one family.
+    pub second_service_cidr: Option<Ipv6Net>,
     /// Each virtual cluster has an address of this range, at which its own pods reach its API and DNS.
     pub virtual_cluster_cidr: Ipv4Net,
     pub cluster_dns: IpAddr,
@@ -199,11 +211,29 @@ impl Layers {
         }
     }
     fn network(&self, name: &'static str) -> Result<IpNet, SettingsError> {
-        let network: IpNet = self.needed_parsed(name, "a network such as 10.0.0.0/16")?;
+        self.network_of(name, self.needed(name)?)
+    }
+    fn network_of(&self, name: &'static str, text: &str) -> Result<IpNet, SettingsError> {
+        let network: IpNet = text.parse().map_err(|_| self.invalid(name, format!("{text:?} is not a network such as 10.0.0.0/16")))?;
         if network.addr() != network.network() {
             return Err(self.invalid(name, format!("{network} has bits set behind its prefix, did you mean {}?", network.trunc())));
         }
         Ok(network)
+    }
+    /// One range, or one of each family, IPv4 first.
+    fn families(&self, name: &'static str) -> Result<(IpNet, Option<Ipv6Net>), SettingsError> {
+        let text = self.needed(name)?;
+        let networks = text.split(',').map(|range| self.network_of(name, range.trim())).collect::<Result<Vec<_>, _>>()?;
+        match networks[..] {
+            [first @ IpNet::V4(_)] => Ok((first, None)),
+            [first @ IpNet::V4(_), IpNet::V6(second)] => Ok((first, Some(second))),
+            [IpNet::V4(_), IpNet::V4(_)] | [IpNet::V6(_), IpNet::V6(_)] => {
+                Err(self.invalid(name, format!("{text:?} has two ranges of one family, there may be one of each")))
+            }
+            [IpNet::V6(second)] => Err(self.invalid(name, format!("{second} is IPv6 alone, it needs an IPv4 range before it"))),
+            [IpNet::V6(second), IpNet::V4(first)] => Err(self.invalid(name, format!("IPv4 comes first: {first},{second}"))),
+            _ => Err(self.invalid(name, format!("{text:?} has more than two ranges"))),
+        }
     }
     pub(crate) fn arguments(&self, name: &'static str) -> Result<Vec<(String, String)>, SettingsError> {
         let pair = |argument: &String| match argument.trim_start_matches('-').split_once('=') {
@@ -215,13 +245,31 @@ impl Layers {
 
     fn settings(&self, config: Option<PathBuf>, read: &dyn Fn(&Path) -> io::Result<String>) -> Result<ServerSettings, SettingsError> {
         let address = "an IP address";
-        let cluster_cidr = self.network("cluster-cidr")?;
-        let service_cidr = self.network("service-cidr")?;
-        if cluster_cidr.contains(&service_cidr) || service_cidr.contains(&cluster_cidr) {
-            return Err(self.invalid("cluster-cidr", format!("{cluster_cidr} overlaps service-cidr {service_cidr} ({})", self.source("service-cidr"))));
+        let (cluster_cidr, second_cluster_cidr) = self.families("cluster-cidr")?;
+        let (service_cidr, second_service_cidr) = self.families("service-cidr")?;
+        let second = |range: Option<Ipv6Net>| range.map(IpNet::V6);
+        for cluster in [Some(cluster_cidr), second(second_cluster_cidr)].into_iter().flatten() {
+            for service in [Some(service_cidr), second(second_service_cidr)].into_iter().flatten() {
+                if cluster.contains(&service) || service.contains(&cluster) {
+                    return Err(self.invalid("cluster-cidr", format!("{cluster} overlaps service-cidr {service} ({})", self.source("service-cidr"))));
+                }
+            }
         }
-        if service_cidr.max_prefix_len() - service_cidr.prefix_len() < 4 {
-            return Err(self.invalid("service-cidr", format!("{service_cidr} is too small, it needs 16 addresses at least")));
+        for service in [Some(service_cidr), second(second_service_cidr)].into_iter().flatten() {
+            if service.max_prefix_len() - service.prefix_len() < 4 {
+                return Err(self.invalid("service-cidr", format!("{service} is too small, it needs 16 addresses at least")));
+            }
+        }
+        if let Some(range) = second_cluster_cidr.filter(|range| !CLUSTER_PREFIXES_V6.contains(&range.prefix_len())) {
+            let (least, most) = (CLUSTER_PREFIXES_V6.start(), CLUSTER_PREFIXES_V6.end());
+            let why = format!("{range} has a prefix length that is not between {least} and {most}: each node gets a /{NODE_PREFIX_V6} of it");
+            return Err(self.invalid("cluster-cidr", why));
+        }
+        if let (None, Some(range)) = (second_cluster_cidr, second_service_cidr) {
+            return Err(self.invalid(
+                "service-cidr",
+                format!("{range} is of no use while pods have IPv4 addresses only: cluster-cidr {cluster_cidr} ({})", self.source("cluster-cidr")),
+            ));
         }
         let IpNet::V4(virtual_cluster_cidr) = self.network("virtual-cluster-cidr")? else {
             return Err(self.invalid("virtual-cluster-cidr", "it has to be an IPv4 range"));
@@ -245,6 +293,7 @@ impl Layers {
         if cluster_dns == nth(service_cidr, 0) || cluster_dns == nth(service_cidr, 1) {
             return Err(self.invalid("cluster-dns", format!("{cluster_dns} is the network's own or the kubernetes Service's address")));
         }
+        let (advertise_address, second_node_ip) = self.own_addresses(second_cluster_cidr.is_some())?;
         let https_listen_port = self.needed_parsed("https-listen-port", "a port, 1 to 65535")?;
         if https_listen_port == 0 {
             return Err(self.invalid("https-listen-port", "0 is not a port, 1 to 65535"));
@@ -273,12 +322,15 @@ impl Layers {
             config,
             bind_address: self.needed_parsed("bind-address", address)?,
             https_listen_port,
-            advertise_address: self.advertise_address()?,
+            advertise_address,
             tls_san,
             token: self.text("token")?.map(str::to_owned),
             node_name: self.node_name(read)?,
+            second_node_ip,
             cluster_cidr,
+            second_cluster_cidr,
             service_cidr,
+            second_service_cidr,
             virtual_cluster_cidr,
             cluster_dns,
             cluster_domain,
@@ -330,6 +382,42 @@ impl Layers {
         match disable.iter().find(|name| !components.contains(&name.as_str())) {
             Some(unknown) => Err(self.invalid("disable", format!("{unknown:?} is none of {}", components.join(", ")))),
             None => Ok(disable),
+        }
+    }
+
+    /// Where the API server and this machine as a node are reached, and the node's address of the second family.
+    fn own_addresses(&self, two_families: bool) -> Result<(Option<IpAddr>, Option<Ipv6Addr>), SettingsError> {
+        let (advertised, node_ips) = (self.advertise_address()?, self.node_ips()?);
+        let (first, second) = match node_ips[..] {
+            [] => return Ok((advertised, None)),
+            [first] => (first, None),
+            [first @ IpAddr::V4(_), IpAddr::V6(second)] => (first, Some(second)),
+            _ => return Err(self.invalid("node-ip", "IPv4 comes first")),
+        };
+        if let Some(advertised) = advertised.filter(|advertised| *advertised != first) {
+            return Err(self.invalid("node-ip", format!("{first} is not advertise-address {advertised} ({})", self.source("advertise-address"))));
+        }
+        match second {
+            Some(second) if !two_families => {
+                Err(self.invalid("node-ip", format!("{second} is of a second family, cluster-cidr ({}) has one", self.source("cluster-cidr"))))
+            }
+            second => Ok((Some(first), second)),
+        }
+    }
+
+    /// One address, or one of each family.
+    pub(crate) fn node_ips(&self) -> Result<Vec<IpAddr>, SettingsError> {
+        let Some(text) = self.text("node-ip")? else { return Ok(Vec::new()) };
+        let parsed = |text: &str| {
+            let address: IpAddr = text.parse().map_err(|_| self.invalid("node-ip", format!("{text:?} is not an IP address")))?;
+            let usable = !address.is_unspecified() && !address.is_multicast() && !address.is_loopback();
+            usable.then_some(address).ok_or_else(|| self.invalid("node-ip", format!("{address} is no address others can connect to")))
+        };
+        let addresses = text.split(',').map(|text| parsed(text.trim())).collect::<Result<Vec<_>, _>>()?;
+        match addresses[..] {
+            [_] => Ok(addresses),
+            [first, second] if first.is_ipv4() != second.is_ipv4() => Ok(addresses),
+            _ => Err(self.invalid("node-ip", format!("{text:?} is neither one address nor one of each family"))),
         }
     }
 
@@ -457,8 +545,66 @@ mod tests {
     }
 
     #[test]
+    fn ranges_come_one_of_each_family() {
+        let both = [("cluster-cidr", "10.42.0.0/16, fd42::/56"), ("service-cidr", "10.43.0.0/16,fd43::/112")];
+        let settings = resolve(&both, &[], None).unwrap();
+        assert_eq!((settings.cluster_cidr.to_string(), settings.second_cluster_cidr.unwrap().to_string()), ("10.42.0.0/16".into(), "fd42::/56".into()));
+        assert_eq!((settings.service_cidr.to_string(), settings.second_service_cidr.unwrap().to_string()), ("10.43.0.0/16".into(), "fd43::/112".into()));
+        assert_eq!(settings.cluster_dns.to_string(), "10.43.0.10");
+        // Services of one family are served by pods of two.
+        assert_eq!(resolve(&both[..1], &[], None).unwrap().second_service_cidr, None);
+        let addressed = [both[0], ("node-ip", "192.0.2.1,2001:db8::1")];
+        let node = resolve(&addressed, &[], None).unwrap();
+        assert_eq!((node.advertise_address, node.second_node_ip), ("192.0.2.1".parse().ok(), "2001:db8::1".parse().ok()));
+        let file = "cluster-cidr: 10.42.0.0/16,fd42::/48";
+        assert_eq!(resolve(&[], &[], Some(file)).unwrap().second_cluster_cidr.unwrap().to_string(), "fd42::/48");
+        assert_eq!(resolve(&[], &[], None).unwrap().second_cluster_cidr, None);
+    }
+
+    #[test]
     fn what_cannot_work_is_refused_by_name_and_source() {
         for (flags, file, want) in [
+            (vec![("cluster-cidr", "fd42::/56")], "", "cluster-cidr (set by flag): fd42::/56 is IPv6 alone, it needs an IPv4 range before it"),
+            (vec![("cluster-cidr", "fd42::/56,10.42.0.0/16")], "", "cluster-cidr (set by flag): IPv4 comes first: 10.42.0.0/16,fd42::/56"),
+            (
+                vec![("service-cidr", "10.43.0.0/16,10.44.0.0/16")],
+                "",
+                "service-cidr (set by flag): \"10.43.0.0/16,10.44.0.0/16\" has two ranges of one family, there may be one of each",
+            ),
+            (
+                vec![("service-cidr", "10.43.0.0/16,fd43::/112,fd44::/112")],
+                "",
+                "service-cidr (set by flag): \"10.43.0.0/16,fd43::/112,fd44::/112\" has more than two ranges",
+            ),
+            (vec![("service-cidr", "10.43.0.0/16,")], "", "service-cidr (set by flag): \"\" is not a network such as 10.0.0.0/16"),
+            (
+                vec![("cluster-cidr", "10.42.0.0/16,fd42::/112")],
+                "",
+                "cluster-cidr (set by flag): fd42::/112 has a prefix length that is not between 48 and 64: each node gets a /64 of it",
+            ),
+            (
+                vec![("service-cidr", "10.43.0.0/16,fd43::/112")],
+                "",
+                "service-cidr (set by flag): fd43::/112 is of no use while pods have IPv4 addresses only: cluster-cidr 10.244.0.0/16 (default)",
+            ),
+            (
+                vec![("cluster-cidr", "10.42.0.0/16,fd42::/56"), ("service-cidr", "10.43.0.0/16,fd42:0:0:1::/112")],
+                "",
+                "cluster-cidr (set by flag): fd42::/56 overlaps service-cidr fd42:0:0:1::/112 (set by flag)",
+            ),
+            (
+                vec![("cluster-cidr", "10.42.0.0/16,fd42::/56"), ("service-cidr", "10.43.0.0/16,fd43::/126")],
+                "",
+                "service-cidr (set by flag): fd43::/126 is too small, it needs 16 addresses at least",
+            ),
+            (vec![("node-ip", "192.0.2.1,2001:db8::1")], "", "node-ip (set by flag): 2001:db8::1 is of a second family, cluster-cidr (default) has one"),
+            (vec![("node-ip", "192.0.2.1,192.0.2.2")], "", "node-ip (set by flag): \"192.0.2.1,192.0.2.2\" is neither one address nor one of each family"),
+            (
+                vec![("node-ip", "192.0.2.1"), ("advertise-address", "192.0.2.2")],
+                "",
+                "node-ip (set by flag): 192.0.2.1 is not advertise-address 192.0.2.2 (set by flag)",
+            ),
+            (vec![("node-ip", "0.0.0.0")], "", "node-ip (set by flag): 0.0.0.0 is no address others can connect to"),
             (vec![("prismnet-backend", "ovn")], "", "prismnet-backend (set by flag): there is no engine for OVN yet, only \"native\""),
             (vec![("https-listen-port", "x")], "", "https-listen-port (set by flag): \"x\" is not a port, 1 to 65535"),
             (vec![], "cluster-dns: 1.2.3.4", "cluster-dns (set in /etc/k8shost/config.yaml): 1.2.3.4 is not within service-cidr 10.96.0.0/12 (default)"),

@@ -39,6 +39,8 @@ pub fn objects(cluster_dns: IpAddr, endpoint: IpAddr, port: u16, node_name: Opti
             type_: Some("ClusterIP".into()),
             cluster_ip: Some(cluster_dns.to_string()),
             cluster_ips: Some(vec![cluster_dns.to_string()]),
+            ip_families: Some(vec![if cluster_dns.is_ipv4() { "IPv4".into() } else { "IPv6".into() }]),
+            ip_family_policy: Some("SingleStack".into()),
             ports: Some(
                 ports
                     .iter()

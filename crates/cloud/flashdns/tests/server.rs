@@ -78,7 +78,7 @@ impl Server {
         settings.virtual_cluster_cidr = virtual_clusters.map(|range| range.parse().unwrap());
         settings.upstreams = upstreams;
         settings.upstream_timeout = Duration::from_millis(300);
-        settings.cluster_cidrs = vec!["10.0.0.0/8".parse().unwrap()];
+        settings.cluster_cidrs = ["10.0.0.0/8", "fd43::/112"].map(|range| range.parse().unwrap()).into();
         settings.cluster_dns = Some("10.96.0.10".parse().unwrap());
         let objects = Objects(broadcast::channel(4096).0);
         let source = Arc::new(objects.clone());
@@ -188,6 +188,45 @@ async fn services_answer_by_name_address_and_port() {
     );
     server.eventually(name, RecordType::A, &[]).await;
     assert_eq!(server.ask(name, RecordType::A).await.metadata.response_code, ResponseCode::NXDomain);
+}
+
+#[tokio::test]
+async fn both_families_answer_by_name_address_and_port() {
+    let server = Server::new("cluster.local", Vec::new()).await;
+    let https = json!([{ "name": "https", "port": 443 }]);
+    server.objects.service("web", json!({ "clusterIP": "10.96.0.7", "clusterIPs": ["10.96.0.7", "fd43::7"], "ports": https }));
+    server.objects.service("six", json!({ "clusterIP": "fd43::8", "clusterIPs": ["fd43::8"] }));
+    server.objects.service("peers", json!({ "clusterIP": "None", "clusterIPs": ["None"] }));
+    for (family, address) in [("IPv4", "10.1.0.5"), ("IPv6", "fd42::5")] {
+        let metadata = json!({ "name": format!("peers-{family}"), "namespace": "default", "labels": { "kubernetes.io/service-name": "peers" } });
+        let endpoint = json!({ "addresses": [address], "hostname": "peer-0" });
+        let ports = json!([{ "name": "raft", "port": 7000 }]);
+        server.objects.apply("endpointslices", json!({ "metadata": metadata, "addressType": family, "ports": ports, "endpoints": [endpoint] }));
+    }
+    let (web, six, peers) = ("web.default.svc.cluster.local", "six.default.svc.cluster.local", "peers.default.svc.cluster.local");
+    server.eventually(peers, RecordType::AAAA, &["fd42::5"]).await;
+    server.eventually(six, RecordType::AAAA, &["fd43::8"]).await;
+    server.check(six, RecordType::A, &[]).await;
+    server.check(web, RecordType::A, &["10.96.0.7"]).await;
+    server.check(web, RecordType::AAAA, &["fd43::7"]).await;
+    server.check(peers, RecordType::A, &["10.1.0.5"]).await;
+    let peer = "peer-0.peers.default.svc.cluster.local";
+    server.check(peer, RecordType::A, &["10.1.0.5"]).await;
+    server.check(peer, RecordType::AAAA, &["fd42::5"]).await;
+    server.check("fd42--5.default.pod.cluster.local", RecordType::AAAA, &["fd42::5"]).await;
+    // Ports lead to names, which come with the addresses of both.
+    for (name, address) in [(format!("_https._tcp.{web}"), ["10.96.0.7", "fd43::7"]), (format!("_raft._tcp.{peers}"), ["10.1.0.5", "fd42::5"])] {
+        let reply = server.ask(&name, RecordType::SRV).await;
+        let mut additionals: Vec<String> = reply.additionals.iter().map(|record| record.data.to_string()).collect();
+        additionals.sort();
+        assert_eq!((reply.answers.len(), additionals), (1, address.map(str::to_owned).into()), "{name}");
+    }
+    let reverse = |nibbles: &str, network: &str| format!("{nibbles}.{}{network}.ip6.arpa", "0.".repeat(32 - 4 - nibbles.split('.').count()));
+    server.check(&reverse("7", "3.4.d.f"), RecordType::PTR, &["web.default.svc.cluster.local."]).await;
+    server.check(&reverse("5", "2.4.d.f"), RecordType::PTR, &["peer-0.peers.default.svc.cluster.local."]).await;
+    // A name of the second range that nobody has is nobody else's to answer for.
+    let missing = server.ask(&reverse("9.9", "3.4.d.f"), RecordType::PTR).await;
+    assert_eq!((missing.metadata.response_code, missing.authorities[0].name.to_ascii().as_str()), (ResponseCode::NXDomain, "ip6.arpa."));
 }
 
 #[tokio::test]

@@ -67,8 +67,8 @@ pub fn roster(settings: &ControllersSettings, kit: &Kit, shutdown: CancellationT
         all.add(service_account_token::tracking::runner(kit));
         all.add(service_account_token::cleaner::runner(kit, settings.legacy_token_clean_up_period));
     }
-    if let Some(ranges) = &settings.node_ranges {
-        all.add(node_ipam::runner(kit, ranges.clone()));
+    if !settings.node_ranges.is_empty() {
+        all.add(node_ipam::runner(kit, settings.node_ranges.clone()));
     }
     if let Some(port) = settings.dns_port {
         all.add(node_dns::runner(kit, port, settings.own_node.clone()));

@@ -18,8 +18,8 @@ pub struct ControllersSettings {
     pub token_signer: Option<Arc<dyn TokenSigner>>,
     /// How long a token that no user asked for may be unused before it is invalid, and invalid before it goes.
     pub legacy_token_clean_up_period: Duration,
-    /// Where nodes' pod ranges come from; `None`: nodes bring their own.
-    pub node_ranges: Option<NodeRanges>,
+    /// Where nodes' pod ranges come from, of each family; none: nodes bring their own.
+    pub node_ranges: Vec<NodeRanges>,
     /// The port at which every node answers DNS questions of its pods; `None`: the DNS Service is somebody else's.
     pub dns_port: Option<u16>,
     /// The name of the server's own node, which no machine that joins may take.
@@ -39,7 +39,7 @@ impl ControllersSettings {
             signer: None,
             token_signer: None,
             legacy_token_clean_up_period: Duration::from_hours(24 * 365),
-            node_ranges: None,
+            node_ranges: Vec::new(),
             dns_port: None,
             own_node: None,
             max_endpoints_per_slice: 100,

@@ -125,8 +125,8 @@ async fn context(
         cluster_domain: settings.cluster_domain.clone(),
         host: HostResolver::parse(&std::fs::read_to_string(&settings.resolv_conf).unwrap_or_default()),
     };
-    if let Some(cidr) = settings.pod_cidr
-        && let Err(error) = runtime.update_runtime_config(cidr.to_string()).await
+    if !settings.pod_cidrs.is_empty()
+        && let Err(error) = runtime.update_runtime_config(settings.pod_cidrs.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")).await
     {
         tracing::debug!(%error, "the runtime does not take the pods' range");
     }

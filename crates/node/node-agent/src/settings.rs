@@ -21,8 +21,8 @@ pub struct AgentSettings {
     /// Name servers of the host cluster's pods with dnsPolicy ClusterFirst. Those of virtual clusters ask their own.
     pub cluster_dns: Vec<IpAddr>,
     pub cluster_domain: String,
-    /// Addresses of this node's pods: written to the Node's spec when it has none.
-    pub pod_cidr: Option<IpNet>,
+    /// Addresses of this node's pods, a range of each family: written to the Node's spec when it has none.
+    pub pod_cidrs: Vec<IpNet>,
     /// The addresses that mean virtual clusters; `None`: this node runs none of their pods.
     pub virtual_cluster_cidr: Option<Ipv4Net>,
     /// Who is told a pod's cluster before its sandbox is made; `None`: nobody, so virtual clusters' pods get none.
@@ -72,7 +72,7 @@ impl AgentSettings {
             node_ips: vec![node_ip],
             cluster_dns: Vec::new(),
             cluster_domain: "cluster.local".into(),
-            pod_cidr: None,
+            pod_cidrs: Vec::new(),
             virtual_cluster_cidr: None,
             pod_network: None,
             container_runtime_endpoint: None,

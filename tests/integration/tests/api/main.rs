@@ -20,6 +20,7 @@ mod deletion;
 mod discovery;
 mod dry_run;
 mod escalation;
+mod families;
 mod garbage;
 mod hook;
 mod iam;

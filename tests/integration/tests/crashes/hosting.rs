@@ -114,7 +114,8 @@ impl Hosting for Kept {
 fn virtual_clusters() -> Others {
     let authority = CertificateAuthority::generate("clusters", &SystemClock).unwrap();
     let kept = Arc::new(Kept { authority, clusters: Mutex::default(), snapshots: Mutex::default() });
-    let facts = HostFacts { version: "v1.37.0".into(), cluster_cidr: "10.244.0.0/16".parse().unwrap(), storage: StorageObjects::default() };
+    let facts =
+        HostFacts { version: "v1.37.0".into(), cluster_cidr: "10.244.0.0/16".parse().unwrap(), second_cluster_cidr: None, storage: StorageObjects::default() };
     Others {
         prepare: |client| async move { virtual_cluster::install(&client).await.unwrap() }.boxed(),
         rosters: Arc::new(move |kit, shutdown| {

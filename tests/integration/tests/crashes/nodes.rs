@@ -65,7 +65,10 @@ pub fn a_machine_joins_and_leaves() -> Story {
         ],
     );
     told.settings.signer = Some(Arc::new(Authority(CertificateAuthority::generate("clients", &SystemClock).unwrap())));
-    told.settings.node_ranges = Some(NodeRanges { cluster_cidr: "10.244.0.0/16".parse().unwrap(), prefix: 24, reserved: None });
+    told.settings.node_ranges = vec![
+        NodeRanges { cluster_cidr: "10.244.0.0/16".parse().unwrap(), prefix: 24, reserved: None },
+        NodeRanges { cluster_cidr: "fd42::/56".parse().unwrap(), prefix: 64, reserved: None },
+    ];
     told.settings.dns_port = Some(10_053);
     Story { but: &["certificate"], ..told }
 }

@@ -12,5 +12,5 @@ pub use client::{WebhookClient, WebhookError, system_authorities};
 pub use client_config::ClientConfig;
 pub(crate) use configuration::Webhook;
 pub use mutating::MutatingAdmissionWebhook;
-pub use target::{Dial, service_endpoint};
+pub use target::{Dial, ready_endpoints, service_endpoint};
 pub use validating::ValidatingAdmissionWebhook;

@@ -69,7 +69,7 @@ pub async fn service_endpoint(namespace: &str, name: &str, port: u16, cluster: &
     let mut addresses = Vec::new();
     for slice in slices.map_err(|status| status.message)? {
         if api_meta::Labels::label(&slice.meta().labels, "kubernetes.io/service-name") == Some(name) {
-            addresses.extend(ready(&slice.to_value(), port_name));
+            addresses.extend(ready_endpoints(&service, &slice.to_value(), port_name));
         }
     }
     // Kept in order, so that connections are used again; a refused one is not asked twice in a row.
@@ -79,7 +79,11 @@ pub async fn service_endpoint(namespace: &str, name: &str, port: u16, cluster: &
     Ok(Dial::At(addresses[chosen]))
 }
 
-fn ready(slice: &Value, port_name: &str) -> Vec<SocketAddr> {
+/// The ready endpoints that a slice has for a port of its Service, of that one's first family: the server may have no way to others.
+pub fn ready_endpoints(service: &Value, slice: &Value, port_name: &str) -> Vec<SocketAddr> {
+    if service["spec"]["ipFamilies"].get(0).is_some_and(|family| *family != slice["addressType"]) {
+        return Vec::new();
+    }
     let port = crate::request::items(&slice["ports"])
         .iter()
         .find(|port| port["name"].as_str().unwrap_or_default() == port_name)
@@ -96,6 +100,21 @@ fn ready(slice: &Value, port_name: &str) -> Vec<SocketAddr> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_service_of_two_families_is_reached_by_the_first() {
+        let slice =
+            |family: &str, address: &str| json!({"addressType": family, "ports": [{"name": "http", "port": 80}], "endpoints": [{"addresses": [address]}]});
+        let reached = |families: Value| {
+            let service = json!({"spec": {"ipFamilies": families}});
+            let slices = [slice("IPv4", "10.42.0.5"), slice("IPv6", "fd42::5")];
+            slices.iter().flat_map(|slice| ready_endpoints(&service, slice, "http")).map(|address| address.to_string()).collect::<Vec<_>>()
+        };
+        assert_eq!(reached(json!(["IPv4", "IPv6"])), ["10.42.0.5:80"]);
+        assert_eq!(reached(json!(["IPv6"])), ["[fd42::5]:80"]);
+        assert_eq!(reached(Value::Null), ["10.42.0.5:80", "[fd42::5]:80"]);
+    }
 
     #[test]
     fn addresses_become_targets() {

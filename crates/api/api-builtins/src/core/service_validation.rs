@@ -235,8 +235,10 @@ fn update(errors: &mut FieldErrors, spec: &At, old: &Value) {
             // Upstream shows all of them.
             errors.invalid_as(&at, spec["clusterIPs"].clone(), "may not change once set");
         }
+        let headless = |spec: &Value| spec["clusterIP"] == "None";
         let (before, families) = (old["ipFamilies"][0].text(), spec.field("ipFamilies"));
-        if !before.is_empty() && !families[0].text().is_empty() && families[0].text() != before {
+        // Endpoints alone depend on the families of a headless one.
+        if !headless(spec) && !headless(old) && !before.is_empty() && !families[0].text().is_empty() && families[0].text() != before {
             errors.invalid_as(&families.index(0), families.value().clone(), "may not change once set");
         }
     }

@@ -3,7 +3,7 @@ use crate::cells::NONE;
 use crate::check::{At, Report};
 use crate::fields::Read;
 use api_meta::{FieldErrors, names};
-use api_resource::{Column, Names, Resource, ResourceScope, Row, text};
+use api_resource::{Column, NameRule, Names, Resource, ResourceScope, Row, text};
 use serde_json::Value;
 
 pub struct IPAddresses;
@@ -11,6 +11,8 @@ pub struct IPAddresses;
 impl Resource for IPAddresses {
     const NAMES: Names = Names::with("networking.k8s.io", "v1", "IPAddress", "ipaddresses", "ipaddress", const { &[text("ip")] }, &[]);
     const SCOPE: ResourceScope = ResourceScope::Cluster;
+    // The addresses of IPv6 are no DNS names; what is one is looked at below.
+    const NAME_RULE: NameRule = NameRule::PathSegment;
     const COLUMNS: &'static [Column] = &[Column::NAME, Column::with("ParentRef", parent)];
     const OWN_COLUMNS: bool = true;
     const GENERATION: bool = false;

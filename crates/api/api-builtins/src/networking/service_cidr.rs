@@ -23,11 +23,23 @@ impl Resource for ServiceCIDRs {
         let families: Vec<bool> = ranges.items().filter_map(|range| network::cidr(&mut errors, &range)).map(|range| range.addr().is_ipv4()).collect();
         network::one_of_each_family(&mut errors, &ranges, &families, "may specify no more than one IP for each IP family");
         if let Some(old) = old {
-            errors.immutable(&ranges, &old["spec"]["cidrs"]);
+            changed(&mut errors, &ranges, old["spec"]["cidrs"].list());
         }
         errors
     }
     fn prepare_create(object: &mut Value, _context: &WriteContext) {
         object.put("status", json!({}));
+    }
+}
+
+/// A range of a second family may be added; nothing else may change.
+fn changed(errors: &mut FieldErrors, ranges: &At, old: &[Value]) {
+    const IMMUTABLE: &str = "field is immutable";
+    let new = ranges.list();
+    if new.len() != old.len() && (old.len(), new.len()) != (1, 2) {
+        return errors.invalid(ranges, IMMUTABLE);
+    }
+    for (range, _) in ranges.items().zip(old).filter(|(range, old)| range.value() != *old) {
+        errors.invalid(&range, IMMUTABLE);
     }
 }

@@ -72,9 +72,16 @@ fn networking() {
         "ipaddresses",
         json!({"metadata": {"name": "10.96.0.1"}, "spec": {"parentRef": {"resource": "services", "name": "kubernetes", "namespace": "default"}}}),
     )
+    .accepts(json!({"metadata": {"name": "fd43::be53"}}))
+    .refuses(json!({"metadata": {"name": "FD43::1"}}), &["metadata.name: Invalid value: \"FD43::1\": must be a valid IP address in canonical form"])
     .refuses(json!({"metadata": {"name": "010.0.0.1"}}), &["metadata.name: Invalid value: \"010.0.0.1\": must be a valid IP address in canonical form"]);
     Suite::new(group, "servicecidrs", json!({"spec": {"cidrs": ["10.96.0.0/12"]}}))
-        .refuses(json!({"spec": {"cidrs": []}}), &["spec.cidrs: Required value: at least one CIDR required"]);
+        .refuses(json!({"spec": {"cidrs": []}}), &["spec.cidrs: Required value: at least one CIDR required"])
+        .refuses_update(json!({"spec": {"cidrs": ["10.96.0.0/12", "fd00::/112"]}}), &[])
+        .refuses_update(json!({"spec": {"cidrs": ["10.0.0.0/12", "fd00::/112"]}}), &["spec.cidrs[0]: Invalid value: \"10.0.0.0/12\": field is immutable"])
+        .refuses_update(json!({"spec": {"cidrs": ["10.0.0.0/12"]}}), &["spec.cidrs[0]: Invalid value: \"10.0.0.0/12\": field is immutable"]);
+    Suite::new(group, "servicecidrs", json!({"spec": {"cidrs": ["10.96.0.0/12", "fd00::/112"]}}))
+        .refuses_update(json!({"spec": {"cidrs": ["10.96.0.0/12"]}}), &["spec.cidrs: Invalid value: [\"10.96.0.0/12\"]: field is immutable"]);
     Suite::new("discovery.k8s.io/v1", "endpointslices", json!({"addressType": "IPv4", "ports": [{"port": 80}], "endpoints": [{"addresses": ["10.0.0.1"]}]}))
         .refuses(json!({"endpoints": [{"addresses": ["::1"]}]}), &["endpoints[0].addresses[0]: Invalid value: \"::1\": must be a valid IPv4 address"])
         .refuses(json!({"endpoints": [{"addresses": []}]}), &["endpoints[0].addresses: Required value: must contain at least 1 address"])

@@ -10,7 +10,6 @@ use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Request, Uri, header, request::Parts};
 use http_body_util::BodyExt;
 use hyper_util::rt::TokioIo;
-use serde_json::Value;
 use std::net::{IpAddr, SocketAddr};
 use tokio_rustls::TlsConnector;
 
@@ -131,15 +130,7 @@ impl ApiServer {
         let own = slices.iter().filter(|slice| api_meta::Labels::label(&slice.meta().labels, "kubernetes.io/service-name") == Some(target.name));
         let mut addresses = Vec::new();
         for slice in own.map(|slice| slice.to_value()) {
-            let port = slice["ports"]
-                .as_array()
-                .into_iter()
-                .flatten()
-                .find(|p| p["name"].as_str().unwrap_or_default() == port_name)
-                .and_then(|p| u16::try_from(p["port"].as_u64()?).ok());
-            let Some(port) = port else { continue };
-            let ready = slice["endpoints"].as_array().into_iter().flatten().filter(|e| e["conditions"]["ready"] != Value::Bool(false));
-            addresses.extend(ready.filter_map(|e| e["addresses"][0].as_str()?.parse().ok()).map(|ip: IpAddr| SocketAddr::new(ip, port)));
+            addresses.extend(api_admission::ready_endpoints(&service, &slice, port_name));
         }
         let chosen = usize::from(u16::from_le_bytes(clock::random_bytes())).checked_rem(addresses.len()).ok_or_else(no_endpoint)?;
         Ok(addresses[chosen])

@@ -172,7 +172,7 @@ impl ApiServer {
         let endpoint = self.tenants.address(number).map_or(self.tenancy.server, IpAddr::V4);
         Ok(Bootstrap {
             service_address: nth(service_cidr, 1).ok_or_else(|| refused("the Service range is empty"))?,
-            service_cidr,
+            service_cidrs: vec![service_cidr],
             client_ca_pem: record.client_ca.certificate_pem.clone(),
             advertise_address: endpoint,
             port: self.tenancy.port,

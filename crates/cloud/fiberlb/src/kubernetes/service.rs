@@ -157,6 +157,10 @@ fn ports(service: &Service, wishes: Option<&Wishes>) -> (BTreeSet<String>, BTree
 fn request(world: &World, service: &Service) -> Result<Request, String> {
     let wishes = Wishes::of(&service.metadata)?;
     let spec = service.spec.as_ref();
+    let families = spec.and_then(|spec| spec.ip_families.as_ref()).filter(|families| !families.is_empty());
+    if families.is_some_and(|families| families.iter().all(|family| family != "IPv4")) {
+        return Err("the Service has no IPv4 family, and there are IPv4 addresses only".into());
+    }
     let asked = spec.and_then(|spec| spec.load_balancer_ip.as_deref()).filter(|text| !text.is_empty());
     let asked = asked.map(|text| text.parse().map_err(|_| format!("loadBalancerIP {text:?} is no IPv4 address"))).transpose()?;
     let (ports, proxied) = ports(service, Some(&wishes));
@@ -419,6 +423,16 @@ mod tests {
         let world = settled(world);
         assert_eq!(status_addresses(world.service.as_ref().unwrap()).len(), 1);
         assert_eq!(ServiceController::reconcile(&world).again_after, None);
+    }
+
+    #[test]
+    fn a_service_of_ipv6_alone_is_told_that_there_is_no_address_for_it() {
+        let with = |families: &[&str]| {
+            let service = service(json!({ "spec": { "ipFamilies": families } }));
+            told(&world(service, "192.0.2.50", AddressLedger::default()))
+        };
+        assert_eq!(with(&["IPv6"]), ["SyncLoadBalancerFailed"]);
+        assert_eq!(with(&["IPv6", "IPv4"]), ["EnsuringLoadBalancer", "EnsuredLoadBalancer"]);
     }
 
     #[test]

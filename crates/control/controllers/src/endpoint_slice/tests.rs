@@ -125,6 +125,42 @@ fn families_left_lose_their_slices() {
 }
 
 #[test]
+fn each_family_has_slices_of_its_own() {
+    let with = |n: usize, addresses: &[&str]| {
+        let mut pod = (*pod(n, 8080, true)).clone();
+        let ips = addresses.iter().map(|ip| k8s_openapi::api::core::v1::PodIP { ip: (*ip).into() }).collect();
+        pod.status.as_mut().unwrap().pod_ips = Some(ips);
+        Arc::new(pod)
+    };
+    let mut spec = plain();
+    spec["ipFamilies"] = json!(["IPv4", "IPv6"]);
+    let shown = |world: &World| {
+        let one = |slice: &Arc<EndpointSlice>| {
+            let mut addresses: Vec<String> = slice.endpoints.iter().flatten().flat_map(|endpoint| endpoint.addresses.clone()).collect();
+            addresses.sort();
+            format!("{} {}", slice.address_type, addresses.join(","))
+        };
+        let mut all: Vec<String> = world.slices.iter().map(one).collect();
+        all.sort();
+        all
+    };
+    let pods = vec![with(1, &["10.1.0.1", "fd42::1"]), with(2, &["10.1.0.2"]), with(3, &["fd42::3", "10.1.0.3"])];
+    let (mut world, _) = settle(world(spec.clone(), pods));
+    assert_eq!(shown(&world), ["IPv4 10.1.0.1,10.1.0.2,10.1.0.3", "IPv6 fd42::1,fd42::3"]);
+    let labels: Vec<_> = world.slices.iter().map(|slice| slice.metadata.labels.clone()).collect();
+    assert_eq!(labels[0], labels[1]);
+    // A change of one family is a write of that family.
+    world.pods[1] = with(2, &["10.1.0.2", "fd42::2"]);
+    let (mut world, writes) = settle(world);
+    assert_eq!((shown(&world), writes), (vec!["IPv4 10.1.0.1,10.1.0.2,10.1.0.3".into(), "IPv6 fd42::1,fd42::2,fd42::3".into()], 1));
+    world.pods = vec![with(2, &["10.1.0.2"])];
+    let (mut world, _) = settle(world);
+    assert_eq!(shown(&world), ["IPv4 10.1.0.2", "IPv6 "], "a family without pods has an empty slice");
+    world.service = service(plain());
+    assert_eq!(shown(&settle(world).0), ["IPv4 10.1.0.2"]);
+}
+
+#[test]
 fn zones_are_hinted_at_where_asked_for_and_known() {
     let zoned = |n: usize, zone: &str| {
         let mut pod = (*pod(n, 8080, true)).clone();

@@ -41,8 +41,10 @@ fn is_for_a_service(address: &IPAddress) -> bool {
     parent.group.as_deref().unwrap_or_default().is_empty() && parent.resource == "services"
 }
 
+/// Whether a Service has an address, however it spells that.
 fn holds(service: &Service, address: &str) -> bool {
-    addresses_of(service).any(|own| own == address)
+    let Ok(address) = address.parse::<IpAddr>() else { return false };
+    addresses_of(service).any(|own| own.parse() == Ok(address))
 }
 
 /// The addresses a Service has.

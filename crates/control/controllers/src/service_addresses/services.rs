@@ -166,8 +166,8 @@ impl ServiceAddressRepair {
         if now.is_none_or(|now| now.metadata.uid != service.metadata.uid || !addresses_of(service).all(|address| holds(&now, address))) {
             return Ok(true);
         }
-        for address in addresses_of(service) {
-            let at = ObjectKey::new(&key.cluster, "", address);
+        for address in addresses_of(service).filter_map(|text| text.parse::<IpAddr>().ok()) {
+            let at = ObjectKey::new(&key.cluster, "", &address.to_string());
             let uid = |address: &IPAddress| address.metadata.uid.clone();
             if self.addresses.fresh(&at).await?.as_ref().map(uid) != self.addresses.get(&at).map(|known| uid(&known)) {
                 return Ok(true);

@@ -8,7 +8,7 @@ use crate::{kubeconfig, names};
 use api_client::join::JoinToken;
 use api_client::{Access, Clients, Hosting, HostingError, JoinSecret, kube};
 use controller_kit::{Error, ObjectKey, Objects};
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv6Net};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde_json::{Value, json};
@@ -22,6 +22,8 @@ pub struct HostFacts {
     pub version: String,
     /// The pod network.
     pub cluster_cidr: IpNet,
+    /// Of its second family, which virtual clusters tell nothing of.
+    pub second_cluster_cidr: Option<Ipv6Net>,
     /// What a cluster that has the host's storage classes begins with.
     pub storage: StorageObjects,
 }
@@ -40,7 +42,7 @@ impl HostFacts {
     /// # Errors
     /// When the API can't be asked.
     pub async fn of(client: &kube::Client, cluster_cidr: IpNet) -> Result<Self, kube::Error> {
-        Ok(Self { version: client.apiserver_version().await?.git_version, cluster_cidr, storage: StorageObjects::default() })
+        Ok(Self { version: client.apiserver_version().await?.git_version, cluster_cidr, second_cluster_cidr: None, storage: StorageObjects::default() })
     }
 }
 

@@ -7,6 +7,7 @@ use crate::names::{MANAGED_BY, POLICY_CONTROLLER};
 use crate::status::host;
 use api_client::PodSecurityLevel;
 use controller_kit::{Change, Controller, Deletion, Error, Kind, Kit, ObjectKey, Objects, Plan, Preconditions, Runner, async_trait, same};
+use ipnet::IpNet;
 use k8s_openapi::api::core::v1::{LimitRange, Namespace, ResourceQuota};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use serde_json::{Map, Value, json};
@@ -27,7 +28,7 @@ pub struct Bindings {
     quotas: Objects<ResourceQuota>,
     limits: Objects<LimitRange>,
     networks: Objects<NetworkPolicy>,
-    cluster_cidr: Arc<str>,
+    cluster_cidrs: Arc<[IpNet]>,
 }
 
 pub struct World {
@@ -36,7 +37,7 @@ pub struct World {
     pub policy: Option<Arc<Policy>>,
     /// What policies have made in the namespace.
     pub found: Vec<(Sort, Value)>,
-    pub cluster_cidr: Arc<str>,
+    pub cluster_cidrs: Arc<[IpNet]>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -53,7 +54,7 @@ pub enum Write {
     Delete(Value),
 }
 
-pub fn runner(kit: &Kit, policies: &Objects<Policy>, cluster_cidr: &str) -> Runner<Bindings> {
+pub fn runner(kit: &Kit, policies: &Objects<Policy>, cluster_cidrs: &[IpNet]) -> Runner<Bindings> {
     let kit = kit.managed_by(MANAGER);
     let (namespaces, quotas) = (kit.objects::<Namespace>(), kit.objects::<ResourceQuota>());
     let (limits, networks) = (kinds::of_host::<LimitRange>(&kit, None), kinds::of_host::<NetworkPolicy>(&kit, None));
@@ -63,7 +64,7 @@ pub fn runner(kit: &Kit, policies: &Objects<Policy>, cluster_cidr: &str) -> Runn
         quotas: quotas.clone(),
         limits: limits.clone(),
         networks: networks.clone(),
-        cluster_cidr: cluster_cidr.into(),
+        cluster_cidrs: cluster_cidrs.into(),
     };
     let all = namespaces.clone();
     Runner::new(controller)
@@ -109,7 +110,7 @@ impl Controller for Bindings {
         collect(&self.quotas, Sort::Quota, &key.name, &mut found);
         collect(&self.limits, Sort::Limits, &key.name, &mut found);
         collect(&self.networks, Sort::Network, &key.name, &mut found);
-        Some(World { namespace, policy, found, cluster_cidr: self.cluster_cidr.clone() })
+        Some(World { namespace, policy, found, cluster_cidrs: self.cluster_cidrs.clone() })
     }
 
     fn reconcile(world: &World) -> Plan<Action> {
@@ -142,7 +143,7 @@ pub fn reconcile(world: &World) -> Plan<Action> {
     }
     let namespace = metadata.name.as_deref().unwrap_or_default();
     for sort in SORTS {
-        let wanted = world.policy.as_deref().and_then(|policy| wanted(sort, policy, namespace, &world.cluster_cidr));
+        let wanted = world.policy.as_deref().and_then(|policy| wanted(sort, policy, namespace, &world.cluster_cidrs));
         let mut there = false;
         for (_, found) in world.found.iter().filter(|(other, _)| *other == sort) {
             match &wanted {

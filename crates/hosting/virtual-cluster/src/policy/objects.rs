@@ -1,6 +1,7 @@
 //! What a policy wants in each of its namespaces, and whether what is there is that.
 use crate::kinds::Policy;
 use crate::names::{self, MANAGED_BY, POLICY_CONTROLLER, POLICY_LABEL};
+use ipnet::IpNet;
 use serde_json::{Map, Value, json};
 
 /// The three kinds of objects.
@@ -14,12 +15,12 @@ pub enum Sort {
 pub const SORTS: [Sort; 3] = [Sort::Quota, Sort::Limits, Sort::Network];
 
 /// The object of a sort; `None` when the policy says nothing of it.
-pub fn wanted(sort: Sort, policy: &Policy, namespace: &str, cluster_cidr: &str) -> Option<Value> {
+pub fn wanted(sort: Sort, policy: &Policy, namespace: &str, cluster_cidrs: &[IpNet]) -> Option<Value> {
     let (api_version, kind, spec) = match sort {
         Sort::Quota => ("v1", "ResourceQuota", texts(policy.spec.quota.clone()?)),
         Sort::Limits => ("v1", "LimitRange", with_defaults(texts(policy.spec.limit.clone()?))),
         Sort::Network if policy.spec.disable_network_policy => return None,
-        Sort::Network => ("networking.k8s.io/v1", "NetworkPolicy", network(namespace, cluster_cidr)),
+        Sort::Network => ("networking.k8s.io/v1", "NetworkPolicy", network(namespace, cluster_cidrs)),
     };
     let name = policy.metadata.name.as_deref().unwrap_or_default();
     Some(json!({
@@ -37,17 +38,19 @@ pub fn wanted(sort: Sort, policy: &Policy, namespace: &str, cluster_cidr: &str) 
 }
 
 /// Out to everywhere but the pod network, and there to the own namespace and the cluster's DNS; in from everywhere, which others' rules out restrict.
-fn network(namespace: &str, cluster_cidr: &str) -> Value {
+fn network(namespace: &str, cluster_cidrs: &[IpNet]) -> Value {
+    let anywhere = |pods: &IpNet| if pods.addr().is_ipv4() { "0.0.0.0/0" } else { "::/0" };
+    let outside = cluster_cidrs.iter().map(|pods| json!({"ipBlock": {"cidr": anywhere(pods), "except": [pods]}}));
     let namespaced = |name: &str| json!({"matchLabels": {"kubernetes.io/metadata.name": name}});
+    let inside = [
+        json!({"namespaceSelector": namespaced(namespace)}),
+        json!({"namespaceSelector": namespaced("kube-system"), "podSelector": {"matchLabels": {"k8s-app": "kube-dns"}}}),
+    ];
     json!({
         "podSelector": {},
         "policyTypes": ["Ingress", "Egress"],
         "ingress": [{}],
-        "egress": [{"to": [
-            {"ipBlock": {"cidr": "0.0.0.0/0", "except": [cluster_cidr]}},
-            {"namespaceSelector": namespaced(namespace)},
-            {"namespaceSelector": namespaced("kube-system"), "podSelector": {"matchLabels": {"k8s-app": "kube-dns"}}},
-        ]}],
+        "egress": [{"to": outside.chain(inside).collect::<Vec<_>>()}],
     })
 }
 

@@ -13,7 +13,12 @@ const GOLD: &str = "gold";
 fn world(policy: Option<Value>) -> World {
     let policy = policy.map(|spec| Arc::new(serde_json::from_value(json!({"metadata": {"name": GOLD, "uid": "u"}, "spec": spec})).unwrap()));
     let namespace = json!({"metadata": {"name": "team", "labels": {"pod-security.kubernetes.io/audit": "restricted"}}});
-    World { namespace: Arc::new(serde_json::from_value(namespace).unwrap()), policy, found: Vec::new(), cluster_cidr: "10.244.0.0/16".into() }
+    World {
+        namespace: Arc::new(serde_json::from_value(namespace).unwrap()),
+        policy,
+        found: Vec::new(),
+        cluster_cidrs: ["10.244.0.0/16".parse().unwrap(), "fd42::/56".parse().unwrap()].into(),
+    }
 }
 
 fn full() -> Value {
@@ -60,6 +65,8 @@ fn a_bound_namespace_has_all_its_policy_says() {
     );
     assert_eq!(world.found[0].1["spec"]["hard"]["cpu"], "2");
     assert_eq!(world.found[1].1["spec"]["limits"][0]["defaultRequest"], json!({"cpu": "1", "memory": "16Mi"}));
+    let outside: Vec<&Value> = world.found[2].1["spec"]["egress"][0]["to"].as_array().unwrap().iter().filter_map(|peer| peer.get("ipBlock")).collect();
+    assert_eq!(outside, [&json!({"cidr": "0.0.0.0/0", "except": ["10.244.0.0/16"]}), &json!({"cidr": "::/0", "except": ["fd42::/56"]})]);
     assert_eq!(world.namespace.metadata.labels.as_ref().unwrap()["pod-security.kubernetes.io/warn"], "baseline");
 }
 

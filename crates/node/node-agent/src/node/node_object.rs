@@ -90,8 +90,8 @@ pub fn node(settings: &AgentSettings, status: NodeStatus) -> Node {
     Node {
         metadata: ObjectMeta { name: Some(settings.node_name.clone()), labels: Some(labels), ..Default::default() },
         spec: Some(NodeSpec {
-            pod_cidr: settings.pod_cidr.map(|cidr| cidr.to_string()),
-            pod_cidrs: settings.pod_cidr.map(|cidr| vec![cidr.to_string()]),
+            pod_cidr: settings.pod_cidrs.first().map(ToString::to_string),
+            pod_cidrs: Some(settings.pod_cidrs.iter().map(ToString::to_string).collect::<Vec<_>>()).filter(|ranges| !ranges.is_empty()),
             taints: Some(settings.taints.clone()).filter(|taints| !taints.is_empty()),
             ..Default::default()
         }),
@@ -237,6 +237,19 @@ mod tests {
         assert_eq!((capacity["memory"].0.as_str(), capacity["hugepages-2Mi"].0.as_str()), ("8388608Ki", "8Mi"));
         let left = allocatable(&capacity, &AgentSettings { reserved: BTreeMap::from([("cpu".into(), "500m".into())]), ..settings() });
         assert_eq!((left["cpu"].0.as_str(), left["memory"].0.as_str(), left["pods"].0.as_str()), ("1500m", "8092Mi", "110"));
+    }
+
+    #[test]
+    fn a_node_of_two_families_has_an_address_and_a_range_of_each() {
+        let mut settings = settings();
+        settings.node_ips.push("2001:db8::1".parse().unwrap());
+        settings.pod_cidrs = ["10.42.0.0/24", "fd42::/64"].map(|range| range.parse().unwrap()).into();
+        let told = status(&settings, &machine(), &Observation::default(), &[], Timestamp::UNIX_EPOCH);
+        let addresses: Vec<String> = told.addresses.iter().flatten().map(|address| format!("{} {}", address.type_, address.address)).collect();
+        assert_eq!(addresses, ["InternalIP 192.0.2.1", "InternalIP 2001:db8::1", "Hostname n"]);
+        let spec = node(&settings, told).spec.unwrap();
+        assert_eq!((spec.pod_cidr.as_deref(), spec.pod_cidrs.unwrap()), (Some("10.42.0.0/24"), vec!["10.42.0.0/24".to_owned(), "fd42::/64".into()]));
+        assert_eq!(node(&super::tests::settings(), NodeStatus::default()).spec.unwrap().pod_cidrs, None);
     }
 
     #[test]

@@ -69,8 +69,8 @@ impl NodeReporter {
                 let wanted = node(settings, NodeStatus::default());
                 let mut patch = json!({"metadata": {"labels": wanted.metadata.labels}});
                 let has_range = existing.spec.as_ref().is_some_and(|spec| spec.pod_cidr.is_some());
-                if let Some(cidr) = settings.pod_cidr.filter(|_| !has_range) {
-                    patch["spec"] = json!({"podCIDR": cidr.to_string(), "podCIDRs": [cidr.to_string()]});
+                if let Some(first) = settings.pod_cidrs.first().filter(|_| !has_range) {
+                    patch["spec"] = json!({"podCIDR": first, "podCIDRs": settings.pod_cidrs});
                 }
                 api.patch(&settings.node_name, &PatchParams::default(), &Patch::Strategic(patch)).await?
             }

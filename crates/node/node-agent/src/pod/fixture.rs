@@ -23,7 +23,7 @@ pub struct Fixture {
     pub to_restart: BTreeSet<String>,
     pub ending: Option<Ending>,
     pub finished: bool,
-    host_ips: Vec<String>,
+    pub host_ips: Vec<String>,
 }
 
 pub fn at(second: i64) -> Timestamp {

@@ -1,5 +1,6 @@
 //! One pod's life on this node: decided in `plan` and `status`, carried out by `worker`.
 
+pub mod addresses;
 pub mod back_off;
 pub mod conditions;
 pub mod container_config;

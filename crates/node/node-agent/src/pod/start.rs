@@ -1,4 +1,5 @@
 //! Starting a container: image, configuration, creation, start, postStart.
+use super::addresses::addresses_of;
 use super::container_config::{ContainerInput, container_config, environment_files, hosts_mount, message_mount, target_container, volume_mount};
 use super::containers::{self, is_host_network, spec};
 use super::environment::{EnvironmentInput, environment, expand, references};
@@ -219,7 +220,7 @@ impl Start {
 
     fn addresses(&self) -> PodAddresses {
         let host_ips = self.context.host_ips();
-        let pod_ips = if is_host_network(&self.pod) { host_ips.clone() } else { self.runtime.sandbox().map(|s| s.addresses.clone()).unwrap_or_default() };
+        let pod_ips = addresses_of(&self.pod, self.runtime.sandbox(), &host_ips);
         PodAddresses { host_ips, pod_ips }
     }
 

@@ -1,4 +1,5 @@
 //! A pod's status, from what the runtime has and the node knows: pure, as the kubelet computes it.
+use super::addresses::addresses_of;
 use super::conditions::conditions;
 use super::containers::{self, ContainerKind, ephemeral_containers, init_containers, is_host_network, is_sidecar, spec};
 use super::phase::phase;
@@ -122,11 +123,8 @@ fn init_statuses(observed: &Observed<'_>) -> Vec<ContainerStatus> {
 }
 
 fn addresses(observed: &Observed<'_>) -> (Option<String>, Option<Vec<PodIP>>) {
-    let own = if is_host_network(observed.pod) {
-        observed.runtime.sandbox().map(|_| observed.host_ips.to_vec()).unwrap_or_default()
-    } else {
-        observed.runtime.sandboxes.first().map(|s| s.addresses.clone()).unwrap_or_default()
-    };
+    let sandbox = if is_host_network(observed.pod) { observed.runtime.sandbox() } else { observed.runtime.sandboxes.first() };
+    let own = sandbox.map(|sandbox| addresses_of(observed.pod, Some(sandbox), observed.host_ips)).unwrap_or_default();
     if own.is_empty() {
         // The sandbox is gone or being replaced: what was said last stays.
         return (observed.old.pod_ip.clone(), observed.old.pod_ips.clone());

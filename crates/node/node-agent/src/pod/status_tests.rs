@@ -35,6 +35,29 @@ fn container(status: &PodStatus, name: &str) -> Value {
 }
 
 #[test]
+fn addresses_are_of_each_family_the_pod_and_the_node_have() {
+    let shown = |fixture: Fixture| {
+        let status = fixture.status();
+        let pods = status.pod_ips.iter().flatten().map(|ip| ip.ip.clone()).collect::<Vec<_>>().join(",");
+        let hosts = status.host_ips.iter().flatten().map(|ip| ip.ip.clone()).collect::<Vec<_>>().join(",");
+        format!("{} {pods} {} {hosts}", status.pod_ip.unwrap_or_default(), status.host_ip.unwrap_or_default())
+    };
+    let both = |spec: Value, addresses: &[&str]| {
+        let mut fixture = Fixture::bare(spec).sandbox(true);
+        fixture.runtime.sandboxes[0].addresses = addresses.iter().map(|address| (*address).to_owned()).collect();
+        fixture.host_ips = vec!["192.0.2.1".into(), "2001:db8::1".into()];
+        fixture
+    };
+    assert_eq!(shown(both(spec("Always"), &["fd42::2", "10.42.0.2"])), "10.42.0.2 10.42.0.2,fd42::2 192.0.2.1 192.0.2.1,2001:db8::1");
+    assert_eq!(shown(both(spec("Always"), &["10.42.0.2"])), "10.42.0.2 10.42.0.2 192.0.2.1 192.0.2.1,2001:db8::1");
+    let mut of_host = spec("Always");
+    of_host["hostNetwork"] = true.into();
+    assert_eq!(shown(both(of_host.clone(), &[])), "192.0.2.1 192.0.2.1,2001:db8::1 192.0.2.1 192.0.2.1,2001:db8::1");
+    // Before its sandbox is made, a pod has none.
+    assert_eq!(shown(Fixture::bare(of_host)), "  192.0.2.1 192.0.2.1");
+}
+
+#[test]
 fn phases_follow_containers_and_policy() {
     for (fixture, want) in [
         (Fixture::bare(spec("Always")), "Pending"),

@@ -1,7 +1,8 @@
 //! Carrying out a plan: each action becomes a task whose outcome comes back to the worker.
 use super::{Outcome, Worker, mount_key};
 use crate::events::EventType;
-use crate::pod::containers::{self, is_host_network};
+use crate::pod::addresses::addresses_of;
+use crate::pod::containers;
 use crate::pod::effects::{clean_up, create_sandbox, kill, remove_sandbox};
 use crate::pod::plan::{Action, Kill, VolumesState};
 use crate::pod::runtime_state::RunState;
@@ -95,10 +96,7 @@ impl Worker {
 
     /// The pod's address, the node's in its network.
     pub(super) fn address(&self) -> String {
-        if is_host_network(&self.pod) {
-            return self.context.host_ips().into_iter().next().unwrap_or_default();
-        }
-        self.runtime.sandbox().and_then(|s| s.addresses.first().cloned()).unwrap_or_default()
+        addresses_of(&self.pod, self.runtime.sandbox(), &self.context.host_ips()).into_iter().next().unwrap_or_default()
     }
 
     /// Volumes that show the pod's labels and annotations follow them.
