@@ -16,6 +16,8 @@ pub fn node_config(settings: &ServerSettings, client_ca_pem: &str) -> NodeConfig
     NodeConfig {
         cluster_cidr: settings.cluster_cidr,
         service_cidr: settings.service_cidr,
+        second_cluster_cidr: settings.second_cluster_cidr,
+        second_service_cidr: settings.second_service_cidr,
         cluster_dns: settings.cluster_dns,
         cluster_domain: settings.cluster_domain.clone(),
         virtual_cluster_cidr: settings.virtual_cluster_cidr,

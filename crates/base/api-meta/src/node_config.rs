@@ -1,5 +1,5 @@
 //! NodeConfig: what a server tells a machine that joins one of its clusters.
-use ipnet::{IpNet, Ipv4Net};
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
 
@@ -22,6 +22,11 @@ pub struct NodeConfig {
     pub cluster_cidr: IpNet,
     #[serde(rename = "serviceCIDR")]
     pub service_cidr: IpNet,
+    /// The ranges of the second family, where pods and Services have addresses of both.
+    #[serde(rename = "secondClusterCIDR", default, skip_serializing_if = "Option::is_none")]
+    pub second_cluster_cidr: Option<Ipv6Net>,
+    #[serde(rename = "secondServiceCIDR", default, skip_serializing_if = "Option::is_none")]
+    pub second_service_cidr: Option<Ipv6Net>,
     #[serde(rename = "clusterDNS")]
     pub cluster_dns: IpAddr,
     pub cluster_domain: String,

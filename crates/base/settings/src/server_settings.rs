@@ -3,7 +3,7 @@ use crate::Setting;
 use crate::server_args::{Given, ServerTable, Table};
 use crate::setting::SettingKind;
 use crate::{ServerArgs, SettingsError, Source, config_file};
-use ipnet::{IpNet, Ipv4Net};
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
@@ -42,6 +42,9 @@ pub struct ServerSettings {
     pub node_name: String,
     pub cluster_cidr: IpNet,
     pub service_cidr: IpNet,
+    /// The second ranges of the two, where the cluster has both families.
+    pub second_cluster_cidr: Option<Ipv6Net>,
+    pub second_service_cidr: Option<Ipv6Net>,
     /// Each virtual cluster has an address of this range, at which its own pods reach its API and DNS.
     pub virtual_cluster_cidr: Ipv4Net,
     pub cluster_dns: IpAddr,
@@ -205,6 +208,24 @@ impl Layers {
         }
         Ok(network)
     }
+    /// A network, and one of IPv6 behind a comma where the cluster has both families.
+    fn networks(&self, name: &'static str) -> Result<(IpNet, Option<Ipv6Net>), SettingsError> {
+        let ranges = self.list(name);
+        let network = |text: &str| -> Result<IpNet, SettingsError> {
+            let network: IpNet = text.trim().parse().map_err(|_| self.invalid(name, format!("{text:?} is not a network such as 10.0.0.0/16")))?;
+            if network.addr() != network.network() {
+                return Err(self.invalid(name, format!("{network} has bits set behind its prefix, did you mean {}?", network.trunc())));
+            }
+            Ok(network)
+        };
+        match &ranges[..] {
+            [first, second] => match (network(first)?, network(second)?) {
+                (first @ IpNet::V4(_), IpNet::V6(second)) => Ok((first, Some(second))),
+                (first, second) => Err(self.invalid(name, format!("{first},{second} is not one range of IPv4 and then one of IPv6"))),
+            },
+            _ => Ok((self.network(name)?, None)),
+        }
+    }
     pub(crate) fn arguments(&self, name: &'static str) -> Result<Vec<(String, String)>, SettingsError> {
         let pair = |argument: &String| match argument.trim_start_matches('-').split_once('=') {
             Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
@@ -215,8 +236,8 @@ impl Layers {
 
     fn settings(&self, config: Option<PathBuf>, read: &dyn Fn(&Path) -> io::Result<String>) -> Result<ServerSettings, SettingsError> {
         let address = "an IP address";
-        let cluster_cidr = self.network("cluster-cidr")?;
-        let service_cidr = self.network("service-cidr")?;
+        let (cluster_cidr, second_cluster_cidr) = self.networks("cluster-cidr")?;
+        let (service_cidr, second_service_cidr) = self.networks("service-cidr")?;
         if cluster_cidr.contains(&service_cidr) || service_cidr.contains(&cluster_cidr) {
             return Err(self.invalid("cluster-cidr", format!("{cluster_cidr} overlaps service-cidr {service_cidr} ({})", self.source("service-cidr"))));
         }
@@ -279,6 +300,8 @@ impl Layers {
             node_name: self.node_name(read)?,
             cluster_cidr,
             service_cidr,
+            second_cluster_cidr,
+            second_service_cidr,
             virtual_cluster_cidr,
             cluster_dns,
             cluster_domain,
