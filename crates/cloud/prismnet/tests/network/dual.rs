@@ -115,8 +115,10 @@ fn a_pod_speaks_for_itself_alone() {
     assert_eq!((&heard[..length], from.ip()), (&b"truth"[..], b_address.into()), "a pod can't speak with another's address, nor to the link");
 
     // Neighbours need not ask, and are not answered: nobody can be told a wrong way.
+    let _listener = node.machine.listen("[fd42:0:0:1::1]:80");
+    assert!(reaches(&b, gateway, 80));
     b.sh(&format!("ip -6 neigh del {gateway} dev eth0"));
-    assert!(!reaches(&b, a_address, 9), "nobody answers who asks for the gateway");
+    assert!(!reaches(&b, gateway, 80), "nobody answers who asks for the gateway");
     let port = node.machine.sh("ip -o link show type veth");
     let port = port.lines().find(|line| line.contains(&b.name)).unwrap().split(": ").nth(1).unwrap().split('@').next().unwrap().to_owned();
     let sysctls = node.machine.sh(&format!("cd /proc/sys/net/ipv6/conf/{port}; cat accept_ra accept_redirects; ip -6 -o addr show dev {port}"));
