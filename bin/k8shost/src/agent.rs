@@ -1,5 +1,5 @@
 //! `k8shost agent`: this machine as a node of a cluster whose server is elsewhere.
-use crate::node::{Node, NodeFacts, NodeIdentity, NodeSettings, address_towards};
+use crate::node::{Node, NodeFacts, NodeIdentity, NodeSettings, PodRanges, address_towards};
 use crate::notify::notify;
 use crate::own_driver::OwnDriver;
 use crate::server::wait_for_signal;
@@ -52,7 +52,7 @@ async fn run(settings: AgentSettings) -> Result<()> {
         container_runtime_endpoint: settings.container_runtime_endpoint.as_deref(),
         kubelet_arg: &settings.kubelet_arg,
         pod_cidr: None,
-        last_pod_cidr: membership.known_pod_cidr(),
+        last_pod_cidr: PodRanges::of(&membership.known_pod_cidrs()),
     })?;
     node_settings.agent.labels.extend(settings.node_labels.clone());
     if across {
@@ -61,8 +61,8 @@ async fn run(settings: AgentSettings) -> Result<()> {
     node_settings.agent.taints = settings.node_taints.iter().map(taint).collect();
     let identity = NodeIdentity { serving: membership.serving.clone(), client_ca_pem: membership.config.client_ca_pem.clone() };
     let known = membership.clone();
-    let remember = move |range| {
-        if let Err(error) = known.remember_pod_cidr(range) {
+    let remember = move |ranges: PodRanges| {
+        if let Err(error) = known.remember_pod_cidrs(&ranges.all()) {
             tracing::warn!(error = &error as &dyn std::error::Error, "the range of this node's pods could not be kept");
         }
     };

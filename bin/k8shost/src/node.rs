@@ -5,7 +5,7 @@ use crate::pod_network::PrismnetPods;
 use anyhow::{Context, Result, anyhow};
 use api_cache::{Cache, Selection, Source};
 use api_client::Clients;
-use api_meta::{ClusterName, NodeConfig};
+use api_meta::{ClusterName, IpFamily, NodeConfig};
 use clock::Clock;
 use fiberlb::AddressPool;
 use flashdns::DnsSettings;
@@ -14,7 +14,7 @@ use k8s_openapi::api::core::v1::Node as KubernetesNode;
 use node_agent::{AgentSettings, EvictionThresholds, OnShutdown};
 use pki::Renewable;
 use prismnet::policy::{self, PolicySettings, PolicyView};
-use prismnet::{NodeNetwork, PodClusters, VirtualClusters};
+use prismnet::{NodeNetwork, PodClusters, SecondRanges, VirtualClusters};
 use serde_json::Value;
 use service_proxy::ProxySettings;
 use settings::{NODE_PREFIX_V6, ServerSettings};
@@ -49,9 +49,36 @@ pub struct NodeFacts<'a> {
     pub container_runtime_endpoint: Option<&'a str>,
     pub kubelet_arg: &'a [(String, String)],
     /// `None`: the range that the cluster gives the node, once it has registered.
-    pub pod_cidr: Option<Ipv4Net>,
+    pub pod_cidr: Option<PodRanges>,
     /// The range it had last, which counts while nobody can tell.
-    pub last_pod_cidr: Option<Ipv4Net>,
+    pub last_pod_cidr: Option<PodRanges>,
+}
+
+/// The ranges of a node's pods: the second where the cluster has both families.
+#[derive(Clone, Copy, Debug)]
+pub struct PodRanges {
+    pub first: Ipv4Net,
+    pub second: Option<Ipv6Net>,
+}
+
+impl PodRanges {
+    /// `None` where there is none of IPv4.
+    pub fn of(ranges: &[IpNet]) -> Option<Self> {
+        let first = ranges.iter().find_map(|range| if let IpNet::V4(range) = range { Some(*range) } else { None })?;
+        let second = ranges.iter().find_map(|range| if let IpNet::V6(range) = range { Some(*range) } else { None });
+        Some(Self { first, second })
+    }
+
+    fn of_node(node: &KubernetesNode) -> Option<Self> {
+        let spec = node.spec.as_ref()?;
+        let ranges: Vec<IpNet> = spec.pod_cidr.iter().chain(spec.pod_cidrs.iter().flatten()).filter_map(|range| range.parse().ok()).collect();
+        Self::of(&ranges)
+    }
+
+    /// In the order that a Node's `podCIDRs` has them.
+    pub fn all(&self) -> Vec<IpNet> {
+        std::iter::once(IpNet::V4(self.first)).chain(self.second.map(IpNet::V6)).collect()
+    }
 }
 
 pub struct NodeSettings {
@@ -59,8 +86,8 @@ pub struct NodeSettings {
     config: NodeConfig,
     cluster_cidr: Ipv4Net,
     disable: Vec<String>,
-    pod_cidr: Option<Ipv4Net>,
-    last_pod_cidr: Option<Ipv4Net>,
+    pod_cidr: Option<PodRanges>,
+    last_pod_cidr: Option<PodRanges>,
     policies: PolicyView,
     balancing: Option<fiberlb::NodeSettings>,
     /// Whether it balances only while the operator's label says so.
@@ -78,7 +105,7 @@ impl NodeSettings {
             disable: &settings.disable,
             container_runtime_endpoint: settings.container_runtime_endpoint.as_deref(),
             kubelet_arg: &settings.kubelet_arg,
-            pod_cidr: Some(own_range(ipv4(config.cluster_cidr)?)),
+            pod_cidr: Some(PodRanges { first: own_range(ipv4(config.cluster_cidr)?), second: config.second_cluster_cidr.map(own_range_v6) }),
             last_pod_cidr: None,
         })?;
         if let (Some(balancing), IpAddr::V4(address)) = (balancing, address) {
@@ -106,9 +133,7 @@ impl NodeSettings {
         }
         agent.cluster_dns = vec![config.cluster_dns];
         agent.cluster_domain = config.cluster_domain.clone();
-        // Of the server's own node; others are given theirs.
-        let second = config.second_cluster_cidr.filter(|_| facts.pod_cidr.is_some()).map(own_range_v6);
-        agent.pod_cidrs = facts.pod_cidr.map(IpNet::V4).into_iter().chain(second.map(IpNet::V6)).collect();
+        agent.pod_cidrs = facts.pod_cidr.map(|ranges| ranges.all()).unwrap_or_default();
         agent.container_runtime_endpoint = facts.container_runtime_endpoint.map(|endpoint| PathBuf::from(endpoint.trim_start_matches("unix://")));
         agent.streaming_address = SocketAddr::new(address, KUBELET_PORT);
         kubelet_arguments(&mut agent, facts.kubelet_arg)?;
@@ -135,12 +160,19 @@ impl NodeSettings {
         Ok(())
     }
 
+    /// Whether pods have an address of each family.
+    fn dual(&self) -> bool {
+        self.config.second_cluster_cidr.is_some()
+    }
+
     fn enabled(&self, component: &str) -> bool {
         !self.disable.iter().any(|disabled| disabled == component)
     }
 
-    fn network(&self, pod_cidr: Ipv4Net) -> Option<NodeNetwork> {
-        let mut network = NodeNetwork::new(pod_cidr, self.cluster_cidr);
+    fn network(&self, ranges: PodRanges) -> Option<NodeNetwork> {
+        let mut network = NodeNetwork::new(ranges.first, self.cluster_cidr);
+        let second = ranges.second.zip(self.config.second_cluster_cidr);
+        network.second = second.map(|(pod_cidr, cluster_cidr)| SecondRanges { pod_cidr, cluster_cidr, service_cidr: self.config.second_service_cidr });
         network.state_dir = self.agent.data_dir.join("prismnet");
         network.has_peers = true;
         if let IpNet::V4(services) = self.config.service_cidr {
@@ -171,13 +203,14 @@ impl NodeSettings {
 
     fn proxy(&self) -> Option<ProxySettings> {
         let mut proxy = ProxySettings::new(&self.agent.node_name, self.cluster_cidr);
+        proxy.second_cluster_cidr = self.config.second_cluster_cidr;
         proxy.virtual_cluster_cidr = self.agent.virtual_cluster_cidr;
         self.enabled("service-proxy").then_some(proxy)
     }
 
     /// The DNS Service and its endpoint on this node.
     pub fn dns_objects(&self) -> Vec<Value> {
-        let Some(range) = self.pod_cidr.filter(|_| self.enabled("flashdns")) else { return Vec::new() };
+        let Some(PodRanges { first: range, .. }) = self.pod_cidr.filter(|_| self.enabled("flashdns")) else { return Vec::new() };
         let gateway = IpAddr::V4(NodeNetwork::new(range, self.cluster_cidr).gateway());
         dns_objects(self.config.cluster_dns, SocketAddr::new(gateway, DNS_PORT), Some(&self.agent.node_name))
     }
@@ -229,7 +262,8 @@ pub struct Node {
     services: Vec<JoinHandle<()>>,
     stop_services: CancellationToken,
     network: Arc<OnceLock<NodeNetwork>>,
-    proxy_table: Option<String>,
+    /// The Service proxy's table, and whether there is one of each family.
+    proxy_table: Option<(String, bool)>,
     /// FiberLB's table and device.
     balancing: Option<(String, String)>,
 }
@@ -248,7 +282,7 @@ impl Node {
         clients: Arc<dyn Clients>,
         source: Arc<dyn Source>,
         clock: Arc<dyn Clock>,
-        remember: Box<dyn FnOnce(Ipv4Net) + Send>,
+        remember: Box<dyn FnOnce(PodRanges) + Send>,
     ) -> Result<Self> {
         let settings = Arc::new(settings);
         let stop_services = CancellationToken::new();
@@ -257,14 +291,16 @@ impl Node {
         let pods = PodRange { settings: settings.clone(), source: source.clone(), stop: stop_services.clone(), network: network.clone() };
         if settings.enabled("prismnet") {
             let (policies, stop) = (settings.policies.clone(), stop_services.clone());
-            let of_node = PolicySettings { node_name: settings.agent.node_name.clone(), state_dir: settings.agent.data_dir.join("prismnet") };
+            let of_node =
+                PolicySettings { node_name: settings.agent.node_name.clone(), state_dir: settings.agent.data_dir.join("prismnet"), dual: settings.dual() };
             services.push(watched("network policies", policy::run(of_node, policies.clone(), source.clone(), async move { stop.cancelled().await })));
             if tokio::time::timeout(POLICIES_SOON, policies.ready()).await.is_err() {
                 // Those that run are looked after all the same; new ones wait.
                 tracing::warn!("no pod is started until the network policies are known");
             }
         }
-        match settings.pod_cidr {
+        // A Node keeps the ranges it has: whether there is a second one, it alone can tell.
+        match settings.pod_cidr.filter(|ranges| ranges.second.is_none()) {
             Some(range) => services.extend(pods.serve(range).await?),
             // The agent registers the node meanwhile; without a network it is not ready.
             None => services.push(tokio::spawn(async move {
@@ -276,7 +312,7 @@ impl Node {
                     Err(_) => pods.assigned().await,
                 };
                 let Some(range) = range else { return };
-                tracing::info!(%range, "this node's pods have their addresses");
+                tracing::info!(range = %range.first, "this node's pods have their addresses");
                 remember(range);
                 match pods.serve(range).await {
                     Ok(parts) => drop(futures::future::join_all(parts).await),
@@ -285,7 +321,7 @@ impl Node {
             })),
         }
         let proxy = settings.proxy();
-        let proxy_table = proxy.as_ref().map(|proxy| proxy.table.clone());
+        let proxy_table = proxy.as_ref().map(|proxy| (proxy.table.clone(), settings.dual()));
         if let Some(proxy) = proxy {
             let stop = stop_services.clone();
             services.push(watched("service-proxy", service_proxy::run(proxy, source.clone(), async move { stop.cancelled().await })));
@@ -324,8 +360,8 @@ impl Node {
         if !stop_pods {
             return;
         }
-        if let Some(table) = self.proxy_table
-            && let Err(error) = service_proxy::teardown(&table).await
+        if let Some((table, dual)) = self.proxy_table
+            && let Err(error) = service_proxy::teardown(IpFamily::all(dual), &table).await
         {
             tracing::error!(error = &error as &dyn std::error::Error, "taking down the Service rules failed");
         }
@@ -354,11 +390,11 @@ struct PodRange {
 
 impl PodRange {
     /// The range the cluster has given the node; `None` if the node stops before.
-    async fn assigned(&self) -> Option<Ipv4Net> {
+    async fn assigned(&self) -> Option<PodRanges> {
         let cache = own_node(&*self.source, &self.settings.agent.node_name);
         let mut changes = cache.subscribe();
         loop {
-            let assigned = cache.all().into_iter().find_map(|(_, node)| node.spec.as_ref()?.pod_cidr.as_ref()?.parse().ok());
+            let assigned = cache.all().into_iter().find_map(|(_, node)| PodRanges::of_node(&node));
             if assigned.is_some() {
                 return assigned;
             }
@@ -371,7 +407,7 @@ impl PodRange {
     }
 
     /// Sets up the pod network and starts DNS and the ways to other nodes.
-    async fn serve(&self, range: Ipv4Net) -> Result<Vec<JoinHandle<()>>> {
+    async fn serve(&self, range: PodRanges) -> Result<Vec<JoinHandle<()>>> {
         let mut parts = Vec::new();
         if let Some(network) = self.settings.network(range) {
             let executable = std::env::current_exe().context("finding this executable")?;
@@ -384,7 +420,7 @@ impl PodRange {
             let stop = self.stop.clone();
             parts.push(watched("prismnet", prismnet::run(network, own, self.source.clone(), async move { stop.cancelled().await })));
         }
-        if let Some(dns) = self.settings.dns(range)? {
+        if let Some(dns) = self.settings.dns(range.first)? {
             let stop = self.stop.clone();
             parts.push(watched("flashdns", flashdns::run(dns, self.source.clone(), async move { stop.cancelled().await })));
         }

@@ -1,10 +1,10 @@
 //! AddressPool: which address is leased to whom. Pure; `AddressFile` keeps it on disk.
 use crate::Error;
 use crate::kubernetes::PodIdentity;
-use ipnet::Ipv4Net;
+use ipnet::{Ipv4Net, Ipv6Net};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// Who holds an address: one interface of one container.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,6 +30,19 @@ fn is_host_cluster(number: &u16) -> bool {
     *number == 0
 }
 
+/// The addresses of one port: one of each family that the network has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PortAddresses {
+    pub first: Ipv4Addr,
+    pub second: Option<Ipv6Addr>,
+}
+
+impl PortAddresses {
+    pub fn iter(self) -> impl Iterator<Item = IpAddr> {
+        std::iter::once(IpAddr::V4(self.first)).chain(self.second.map(IpAddr::V6))
+    }
+}
+
 /// A node's leases.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
@@ -39,6 +52,9 @@ pub struct AddressPool {
     /// The address given out last: the next search starts after it, so that a freed address rests as long as possible.
     pub last: Option<Ipv4Addr>,
     pub leases: BTreeMap<Ipv4Addr, Lease>,
+    /// The second addresses of the leases that have one.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub second: BTreeMap<Ipv4Addr, Ipv6Addr>,
 }
 
 impl AddressPool {
@@ -52,12 +68,35 @@ impl AddressPool {
                 return Ok(held);
             }
             // The node got another range since.
-            self.leases.remove(&held);
+            self.end(held);
         }
         let address = self.free(range).ok_or(Error::Exhausted(range))?;
         self.last = Some(address);
         self.leases.insert(address, lease);
         Ok(address)
+    }
+
+    /// Gives a lease of `range` an address of the second range besides: the one at the same place in it.
+    pub fn pair(&mut self, address: Ipv4Addr, range: Ipv4Net, second: Ipv6Net) -> PortAddresses {
+        let held = self.second.remove(&address).filter(|held| second.contains(held));
+        let place = u32::from(address) & u32::from(range.hostmask());
+        let first = u128::from(second.network()) | u128::from(place);
+        // Only leases of another range, which the node had before, can be in the way.
+        let free = || (first..).map(Ipv6Addr::from).find(|candidate| !self.second.values().any(|other| other == candidate));
+        if let Some(held) = held.or_else(free) {
+            self.second.insert(address, held);
+        }
+        self.addresses(address)
+    }
+
+    /// All addresses of the lease at this one.
+    pub fn addresses(&self, address: Ipv4Addr) -> PortAddresses {
+        PortAddresses { first: address, second: self.second.get(&address).copied() }
+    }
+
+    /// Every port's.
+    pub fn ports(&self) -> impl Iterator<Item = (PortAddresses, &Lease)> {
+        self.leases.iter().map(|(address, lease)| (self.addresses(*address), lease))
     }
 
     pub fn address_of(&self, container: &str, interface: &str) -> Option<Ipv4Addr> {
@@ -67,7 +106,7 @@ impl AddressPool {
     /// Gives an address back; `None` when there was none.
     pub fn release(&mut self, container: &str, interface: &str) -> Option<Ipv4Addr> {
         let address = self.address_of(container, interface)?;
-        self.leases.remove(&address);
+        self.end(address);
         Some(address)
     }
 
@@ -77,8 +116,14 @@ impl AddressPool {
     }
 
     /// Ends the leases `keep` denies, and returns them.
-    pub fn retain(&mut self, keep: impl Fn(&Lease) -> bool) -> Vec<(Ipv4Addr, Lease)> {
-        self.leases.extract_if(.., |_, lease| !keep(lease)).collect()
+    pub fn retain(&mut self, keep: impl Fn(&Lease) -> bool) -> Vec<(PortAddresses, Lease)> {
+        let ended: Vec<_> = self.leases.extract_if(.., |_, lease| !keep(lease)).collect();
+        ended.into_iter().map(|(first, lease)| (PortAddresses { first, second: self.second.remove(&first) }, lease)).collect()
+    }
+
+    fn end(&mut self, address: Ipv4Addr) {
+        self.leases.remove(&address);
+        self.second.remove(&address);
     }
 
     fn free(&self, range: Ipv4Net) -> Option<Ipv4Addr> {
@@ -135,6 +180,26 @@ mod tests {
             pool.lease(range(), lease(name)).unwrap();
         }
         assert_eq!(pool.address_of("f", "eth0"), Some(first));
+    }
+
+    #[test]
+    fn second_addresses_come_and_go_with_the_first() {
+        let (mut pool, second) = (AddressPool::default(), "fd42:0:0:3::/64".parse().unwrap());
+        let first = pool.lease(range(), lease("a")).unwrap();
+        let pair = pool.pair(first, range(), second);
+        assert_eq!(pair.iter().map(|address| address.to_string()).collect::<Vec<_>>(), ["10.0.0.2", "fd42:0:0:3::2"]);
+        assert_eq!(pool.pair(first, range(), second), pair, "asking again");
+        let other = pool.lease("10.0.1.0/29".parse().unwrap(), lease("b")).unwrap();
+        assert_eq!(pool.pair(other, "10.0.1.0/29".parse().unwrap(), second).second.unwrap().to_string(), "fd42:0:0:3::3", "one address is one port's");
+        let kept: AddressPool = serde_json::from_value(serde_json::to_value(&pool).unwrap()).unwrap();
+        assert_eq!(kept, pool);
+        let ended = pool.retain(|lease| lease.container == "b");
+        assert_eq!(ended[0].0, pair);
+        pool.release("b", "eth0");
+        assert!(pool.second.is_empty());
+        let old = r#"{"boot":"x","last":null,"leases":{}}"#;
+        assert_eq!(serde_json::from_str::<AddressPool>(old).unwrap(), AddressPool { boot: "x".into(), ..AddressPool::default() }, "a file of before");
+        assert!(!serde_json::to_string(&AddressPool::default()).unwrap().contains("second"), "one family alone is written as ever");
     }
 
     #[test]

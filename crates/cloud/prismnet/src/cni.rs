@@ -7,17 +7,17 @@ use crate::network_namespace::identity_at;
 use crate::node::is_alive;
 use crate::plan::host_interface;
 use crate::policy::{self, Isolation};
-use crate::settings::check_interface_name;
+use crate::settings::{check_interface_name, check_second};
 use crate::{
-    AddressFile, AddressPool, Attachment, Engine, Error, Lease, NativeEngine, NetworkConf, NetworkNamespace, PodCluster, PodClusters, PortPlan, isolation, nft,
-    sources,
+    AddressFile, AddressPool, Attachment, Engine, Error, Lease, NativeEngine, NetworkConf, NetworkNamespace, PodCluster, PodClusters, PortAddresses, PortPlan,
+    isolation, nft, sources,
 };
-use ipnet::Ipv4Net;
+use ipnet::{IpNet, Ipv4Net};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::io::{Read, Write};
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 /// The specification's versions that are understood, oldest first.
 pub const VERSIONS: [&str; 4] = ["0.3.1", "0.4.0", "1.0.0", "1.1.0"];
@@ -192,6 +192,9 @@ fn configuration(input: &[u8]) -> Result<NetworkConf, Failure> {
     if conf.pod_cidr.prefix_len() > 30 {
         return Err(Failure::new(INVALID_CONFIGURATION, &format!("pod range {} has no room for pods", conf.pod_cidr), ""));
     }
+    if let Some(Err(why)) = conf.second_pod_cidr.map(|second| check_second(conf.pod_cidr, second)) {
+        return Err(Failure::new(INVALID_CONFIGURATION, &why, ""));
+    }
     Ok(conf)
 }
 
@@ -214,13 +217,13 @@ fn host_cluster() -> PodCluster {
 }
 
 /// Lets go of a lease's place in the rules; before the lease, as the next holder of its address must not inherit it.
-fn withdraw(range: Option<Ipv4Net>, pool: &AddressPool, address: Ipv4Addr, lease: &Lease) -> Result<(), Error> {
+fn withdraw(range: Option<Ipv4Net>, pool: &AddressPool, addresses: PortAddresses, lease: &Lease) -> Result<(), Error> {
     if lease.held {
-        unless_gone(nft::run(&policy::let_go(address)))?;
+        unless_gone(nft::run(&addresses.iter().map(policy::let_go).collect::<String>()))?;
     }
-    let mut rules = sources::withdraw(address, lease);
+    let mut rules = sources::withdraw(addresses, lease);
     if let Some(range) = range.filter(|_| lease.cluster != 0) {
-        rules.push_str(&isolation::withdraw(range, address, lease, !pool.has_other(lease.cluster, address)));
+        rules.push_str(&isolation::withdraw(range, addresses, lease, !pool.has_other(lease.cluster, addresses.first)));
     }
     unless_gone(nft::run(&rules))
 }
@@ -236,7 +239,7 @@ fn unless_gone(done: Result<(), Error>) -> Result<(), Error> {
 /// Ends a container interface's lease, if it has one.
 fn release(conf: &NetworkConf, pool: &mut AddressPool, container: &str, interface: &str) -> Result<(), Error> {
     if let Some(address) = pool.address_of(container, interface) {
-        withdraw(conf.virtual_cluster_cidr, pool, address, &pool.leases[&address])?;
+        withdraw(conf.virtual_cluster_cidr, pool, pool.addresses(address), &pool.leases[&address])?;
         pool.release(container, interface);
     }
     Ok(())
@@ -274,7 +277,7 @@ fn add(parameters: &Parameters, conf: &NetworkConf, engine: &dyn Engine) -> Resu
     if identity_at("/proc/thread-self/ns/net") == Some(identity) {
         return Err(Failure::new(INVALID_ENVIRONMENT, "CNI_NETNS is the node's own network namespace", ""));
     }
-    engine.ready(&conf.bridge, conf.gateway())?;
+    engine.ready(&conf.bridge, &conf.gateways())?;
     let lease = Lease {
         container: attachment.container.clone(),
         interface: attachment.interface.clone(),
@@ -284,30 +287,37 @@ fn add(parameters: &Parameters, conf: &NetworkConf, engine: &dyn Engine) -> Resu
         pod: attachment.pod.clone(),
         held: attachment.cluster.isolation != Isolation::default(),
     };
-    let addresses = AddressFile::new(&conf.state_dir);
-    let address = addresses.change(|pool| match pool.lease(conf.pod_cidr, lease.clone()) {
-        // Only then is it worth a look who is gone without giving back.
-        Err(Error::Exhausted(_)) => {
-            for (address, ended) in pool.retain(is_alive) {
-                engine.detach(&host_interface(&ended.container, &ended.interface))?;
-                withdraw(conf.virtual_cluster_cidr, pool, address, &ended)?;
+    let file = AddressFile::new(&conf.state_dir);
+    let addresses = file.change(|pool| {
+        let leased = match pool.lease(conf.pod_cidr, lease.clone()) {
+            // Only then is it worth a look who is gone without giving back.
+            Err(Error::Exhausted(_)) => {
+                for (addresses, ended) in pool.retain(is_alive) {
+                    engine.detach(&host_interface(&ended.container, &ended.interface))?;
+                    withdraw(conf.virtual_cluster_cidr, pool, addresses, &ended)?;
+                }
+                pool.lease(conf.pod_cidr, lease.clone())
             }
-            pool.lease(conf.pod_cidr, lease.clone())
-        }
-        leased => leased,
+            leased => leased,
+        };
+        let address = leased?;
+        Ok(match conf.second_pod_cidr {
+            Some(second) => pool.pair(address, conf.pod_cidr, second),
+            None => pool.addresses(address),
+        })
     })?;
-    let port = PortPlan::new(conf, &attachment, address);
+    let port = PortPlan::new(conf, &attachment, addresses);
     // First the rules, then the port: a pod's first packet is judged right.
-    let mut rules = policy::hold(address, attachment.cluster.isolation);
+    let mut rules: String = addresses.iter().map(|address| policy::hold(address, attachment.cluster.isolation)).collect();
     if let Some(range) = conf.virtual_cluster_cidr.filter(|_| lease.cluster != 0) {
-        rules.push_str(&isolation::admit(range, address, &lease));
+        rules.push_str(&isolation::admit(range, addresses, &lease));
     }
-    rules.push_str(&sources::admit(address, &lease));
+    rules.push_str(&sources::admit(addresses, &lease));
     match nft::run(&rules).and_then(|()| engine.attach(&port, &namespace)) {
         Ok(hardware_address) => Ok(result(conf, &port, &parameters.namespace, hardware_address)),
         Err(error) => {
             // The first error tells why. A lease that can't be given back here ends with DEL or with its namespace.
-            let _ = addresses.change(|pool| release(conf, pool, &attachment.container, &attachment.interface));
+            let _ = file.change(|pool| release(conf, pool, &attachment.container, &attachment.interface));
             Err(error.into())
         }
     }
@@ -315,18 +325,22 @@ fn add(parameters: &Parameters, conf: &NetworkConf, engine: &dyn Engine) -> Resu
 
 /// The result in the form of the configuration's version: before 1.0 an address says its family.
 fn result(conf: &NetworkConf, port: &PortPlan, namespace: &str, host_address: [u8; 6]) -> Value {
-    let mut address = json!({ "address": port.prefix().to_string(), "gateway": port.gateway.to_string(), "interface": 1 });
-    if conf.cni_version.starts_with("0.") {
-        address["version"] = json!("4");
-    }
+    let address = |(prefix, gateway): (IpNet, IpAddr)| {
+        let mut address = json!({ "address": prefix.to_string(), "gateway": gateway.to_string(), "interface": 1 });
+        if conf.cni_version.starts_with("0.") {
+            address["version"] = json!(if gateway.is_ipv4() { "4" } else { "6" });
+        }
+        address
+    };
+    let route = |(_, gateway): (IpNet, IpAddr)| json!({ "dst": if gateway.is_ipv4() { "0.0.0.0/0" } else { "::/0" }, "gw": gateway.to_string() });
     json!({
         "cniVersion": conf.cni_version,
         "interfaces": [
             { "name": port.host_interface, "mac": text(host_address) },
             { "name": port.interface, "mac": text(port.hardware_address), "sandbox": namespace },
         ],
-        "ips": [address],
-        "routes": [{ "dst": "0.0.0.0/0", "gw": port.gateway.to_string() }],
+        "ips": port.addresses().map(address).collect::<Vec<_>>(),
+        "routes": port.addresses().map(route).collect::<Vec<_>>(),
         "dns": {},
     })
 }
@@ -351,16 +365,20 @@ fn check(parameters: &Parameters, conf: &NetworkConf, input: &[u8], engine: &dyn
     let Some(address) = pool.address_of(&attachment.container, &attachment.interface) else {
         return Err(not_as_planned(format!("container \"{}\" has no address", attachment.container)));
     };
+    let addresses = pool.addresses(address);
+    if conf.second_pod_cidr.is_some() && addresses.second.is_none() {
+        return Err(not_as_planned(format!("container \"{}\" has no IPv6 address", attachment.container)));
+    }
     let input: Value = serde_json::from_slice(input).map_err(undecodable)?;
     if let Some(previous) = input.pointer("/prevResult/ips").and_then(Value::as_array) {
-        let mut previous = previous.iter().filter_map(|ip| ip["address"].as_str()?.split('/').next()?.parse::<Ipv4Addr>().ok());
-        if !previous.any(|previous| previous == address) {
+        let previous: Vec<IpAddr> = previous.iter().filter_map(|ip| ip["address"].as_str()?.split('/').next()?.parse().ok()).collect();
+        if let Some(address) = addresses.iter().find(|address| !previous.contains(address)) {
             return Err(not_as_planned(format!("the previous result lacks address {address}")));
         }
     }
-    engine.check(&PortPlan::new(conf, &attachment, address), &namespace)?;
+    engine.check(&PortPlan::new(conf, &attachment, addresses), &namespace)?;
     let number = pool.leases[&address].cluster;
-    if conf.virtual_cluster_cidr.is_some() && number != 0 && nft::run(&isolation::look(address, number)).is_err() {
+    if conf.virtual_cluster_cidr.is_some() && number != 0 && nft::run(&isolation::look(addresses, number)).is_err() {
         return Err(not_as_planned(format!("the rules do not know {address} as a pod of cluster number {number}")));
     }
     Ok(())
@@ -385,7 +403,7 @@ fn collect_garbage(conf: &NetworkConf, input: &[u8], engine: &dyn Engine) -> Res
 }
 
 fn status(conf: &NetworkConf, engine: &dyn Engine) -> Result<(), Failure> {
-    engine.ready(&conf.bridge, conf.gateway()).map_err(|error| Failure::new(NOT_AVAILABLE, &error.to_string(), ""))
+    engine.ready(&conf.bridge, &conf.gateways()).map_err(|error| Failure::new(NOT_AVAILABLE, &error.to_string(), ""))
 }
 
 #[cfg(test)]

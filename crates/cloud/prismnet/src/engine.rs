@@ -16,5 +16,5 @@ pub trait Engine {
     fn check(&self, port: &PortPlan, namespace: &NetworkNamespace) -> Result<[u8; 6], Error>;
 
     /// Whether ports can be made at all: the node's router is there.
-    fn ready(&self, router: &str, gateway: std::net::Ipv4Addr) -> Result<(), Error>;
+    fn ready(&self, router: &str, gateways: &[std::net::IpAddr]) -> Result<(), Error>;
 }

@@ -1,6 +1,6 @@
 //! What can go wrong while ports are made and taken away.
 use std::io;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 #[derive(Debug, thiserror::Error)]
@@ -20,7 +20,7 @@ pub enum Error {
     #[error("port \"{port}\" is not as it should be: {reason}")]
     Port { port: String, reason: String },
     #[error("router \"{bridge}\" with gateway {gateway} is not set up on this node")]
-    NotReady { bridge: String, gateway: Ipv4Addr },
+    NotReady { bridge: String, gateway: IpAddr },
     #[error("pod {uid:?}: {reason}")]
     Pod { uid: String, reason: String },
     #[error("{program} failed: {why}")]

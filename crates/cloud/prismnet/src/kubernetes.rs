@@ -1,6 +1,7 @@
 //! Kubernetes' side of names: which logical switch and port a pod has, as the runtime tells of it in CNI_ARGS.
-use crate::peers::Peer;
+use crate::peers::{Peer, SecondPeer};
 use crate::pod_clusters::PodCluster;
+use ipnet::Ipv6Net;
 use k8s_openapi::api::core::v1::Node;
 use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
@@ -39,11 +40,26 @@ pub fn peers_of<'a>(own: &str, nodes: impl Iterator<Item = &'a Node>) -> Vec<Pee
 }
 
 fn peer(node: &Node) -> Option<Peer> {
-    let addresses = node.status.as_ref()?.addresses.iter().flatten();
-    let address = addresses.filter(|address| address.type_ == "InternalIP").find_map(|address| address.address.parse().ok())?;
+    let addresses: Vec<IpAddr> = node
+        .status
+        .as_ref()?
+        .addresses
+        .iter()
+        .flatten()
+        .filter(|address| address.type_ == "InternalIP")
+        .filter_map(|address| address.address.parse().ok())
+        .collect();
+    let address = addresses.iter().find_map(|address| if let IpAddr::V4(address) = address { Some(*address) } else { None })?;
+    let second_address = addresses.iter().find_map(|address| if let IpAddr::V6(address) = address { Some(*address) } else { None });
     let spec = node.spec.as_ref()?;
     let pod_cidr = spec.pod_cidrs.iter().flatten().chain(&spec.pod_cidr).find_map(|range| range.parse().ok())?;
-    Some(Peer { address, pod_cidr })
+    let second = second_range(node).map(|pod_cidr| SecondPeer { pod_cidr, address: second_address });
+    Some(Peer { address, pod_cidr, second })
+}
+
+/// The IPv6 range of a node's pods, in clusters that have one.
+pub fn second_range(node: &Node) -> Option<Ipv6Net> {
+    node.spec.as_ref()?.pod_cidrs.iter().flatten().find_map(|range| range.parse().ok())
 }
 
 /// The logical switch of a namespace: in virtual clusters it names the cluster too.
@@ -62,6 +78,27 @@ pub fn logical_port(pod: Option<&PodIdentity>, container: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn nodes_tell_their_ranges_of_each_family() {
+        let node = |ranges: &[&str], addresses: &[&str]| -> Node {
+            let addresses: Vec<_> = addresses.iter().map(|address| serde_json::json!({"type": "InternalIP", "address": address})).collect();
+            let object = serde_json::json!({"metadata": {"name": "n"}, "spec": {"podCIDRs": ranges}, "status": {"addresses": addresses}});
+            serde_json::from_value(object).unwrap()
+        };
+        let nodes = [
+            node(&["10.42.1.0/24"], &["192.0.2.2"]),
+            node(&["10.42.2.0/24", "fd42:0:0:2::/64"], &["192.0.2.3"]),
+            node(&["10.42.3.0/24", "fd42:0:0:3::/64"], &["2001:db8::4", "192.0.2.4"]),
+            node(&["fd42:0:0:5::/64"], &["2001:db8::5"]),
+        ];
+        let shown =
+            |peer: &Peer| peer.ranges().map(|(range, address)| format!("{range} {}", address.map_or("-".into(), |a| a.to_string()))).collect::<Vec<_>>();
+        assert_eq!(
+            peers_of("own", nodes.iter()).iter().flat_map(shown).collect::<Vec<_>>(),
+            ["10.42.1.0/24 192.0.2.2", "10.42.2.0/24 192.0.2.3", "fd42:0:0:2::/64 -", "10.42.3.0/24 192.0.2.4", "fd42:0:0:3::/64 2001:db8::4"]
+        );
+    }
 
     #[test]
     fn the_runtime_names_the_pod() {

@@ -29,7 +29,7 @@ mod sources;
 pub mod switching;
 
 pub use address_file::AddressFile;
-pub use address_pool::{AddressPool, Lease};
+pub use address_pool::{AddressPool, Lease, PortAddresses};
 pub use bandwidth::Bandwidth;
 pub use engine::Engine;
 pub use error::Error;
@@ -38,4 +38,4 @@ pub use network_namespace::NetworkNamespace;
 pub use plan::{Attachment, PortPlan};
 pub use pod_clusters::{PodCluster, PodClusters};
 pub use server::run;
-pub use settings::{NetworkConf, NodeNetwork, VirtualClusters};
+pub use settings::{NetworkConf, NodeNetwork, SecondRanges, VirtualClusters};

@@ -1,11 +1,20 @@
 //! LinkChanges: the kernel's word that a device or an address has changed.
 use crate::Error;
+use api_meta::IpFamily;
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-/// Groups of changes to devices and to IPv4 addresses (RTMGRP_LINK, RTMGRP_IPV4_IFADDR).
-const LINK_CHANGES: u32 = 0x1 | 0x10;
+/// The group of changes to devices (RTMGRP_LINK).
+const LINKS: u32 = 0x1;
+
+/// The group of changes to addresses (RTMGRP_IPV4_IFADDR, RTMGRP_IPV6_IFADDR).
+fn addresses(family: &IpFamily) -> u32 {
+    match family {
+        IpFamily::V4 => 0x10,
+        IpFamily::V6 => 0x100,
+    }
+}
 
 /// Tells when a device or an address of this machine's comes, goes or changes: the kernel drops routes with a link that goes down.
 pub(crate) struct LinkChanges {
@@ -13,10 +22,10 @@ pub(crate) struct LinkChanges {
 }
 
 impl LinkChanges {
-    pub fn open() -> Result<Self, Error> {
+    pub fn open(families: &[IpFamily]) -> Result<Self, Error> {
         let open = || -> std::io::Result<Self> {
             let mut socket = Socket::new(NETLINK_ROUTE)?;
-            socket.bind(&SocketAddr::new(0, LINK_CHANGES))?;
+            socket.bind(&SocketAddr::new(0, families.iter().map(addresses).fold(LINKS, |groups, group| groups | group)))?;
             socket.set_non_blocking(true)?;
             // SAFETY: the socket owns its descriptor, which nobody replaces or closes while it is registered.
             let socket = unsafe { AsyncFd::register_with_interest(socket, Interest::READABLE) }.map_err(std::io::Error::from)?;

@@ -3,11 +3,12 @@
 //! Every packet a pod sends meets the node's IP layer, so Service translation and policies hold between two pods of
 //! one node too, without br_netfilter; and strict reverse path filtering on the node end lets no pod lie about its source.
 use crate::bandwidth;
-use crate::netlink::{Hop, LOOPBACK, Link, Netlink, VethPair};
+use crate::netlink::{Hop, LOOPBACK, Link, Neighbours, Netlink, VethPair};
 use crate::{Engine, Error, NetworkNamespace, PortPlan};
-use ipnet::Ipv4Net;
+use api_meta::IpFamily;
+use ipnet::IpNet;
 use std::fs;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 #[derive(Clone, Copy, Debug, Default)]
 pub struct NativeEngine;
@@ -53,25 +54,41 @@ impl Engine for NativeEngine {
         if inner.hardware_address != port.hardware_address {
             return Err(wrong("its hardware address was changed".into()));
         }
-        if !pod.addresses(inner.index)?.contains(&port.prefix()) {
-            return Err(wrong(format!("address {} is missing", port.address)));
+        if port.host_hardware_address().is_some_and(|address| address != host.hardware_address) {
+            return Err(wrong("the hardware address of its node end was changed".into()));
         }
-        if !pod.routes()?.contains(&(Ipv4Net::default(), Hop::Gateway(port.gateway, inner.index), 0)) {
-            return Err(wrong(format!("the default route through {} is missing", port.gateway)));
-        }
-        if !node.routes()?.contains(&(port.prefix(), Hop::Device(host.index), 0)) {
-            return Err(wrong(format!("the node has no route to {}", port.address)));
+        for (address, gateway) in port.addresses() {
+            let family = IpFamily::of(gateway);
+            let has = |routes: Vec<(IpNet, Hop, u32)>, destination, hop| routes.iter().any(|(to, by, _)| (*to, *by) == (destination, hop));
+            if !pod.addresses(inner.index, family)?.contains(&address) {
+                return Err(wrong(format!("address {} is missing", address.addr())));
+            }
+            if !has(pod.routes(family)?, anywhere(family), Hop::Gateway(gateway, inner.index)) {
+                return Err(wrong(format!("the default route through {gateway} is missing")));
+            }
+            if family == IpFamily::V6 && !pod.neighbours(inner.index, Neighbours::Resolved(family))?.contains(&(gateway, host.hardware_address)) {
+                return Err(wrong(format!("the neighbour {gateway} is missing")));
+            }
+            if !has(node.routes(family)?, address, Hop::Device(host.index)) {
+                return Err(wrong(format!("the node has no route to {}", address.addr())));
+            }
         }
         Ok(host.hardware_address)
     }
 
-    fn ready(&self, router: &str, gateway: Ipv4Addr) -> Result<(), Error> {
+    fn ready(&self, router: &str, gateways: &[IpAddr]) -> Result<(), Error> {
         let mut node = Netlink::open()?;
-        let addresses = match node.link(router)? {
-            Some(link) => node.addresses(link.index)?,
-            None => Vec::new(),
-        };
-        if addresses.contains(&Ipv4Net::from(gateway)) { Ok(()) } else { Err(Error::NotReady { bridge: router.into(), gateway }) }
+        let link = node.link(router)?;
+        for gateway in gateways {
+            let addresses = match &link {
+                Some(link) => node.addresses(link.index, IpFamily::of(*gateway))?,
+                None => Vec::new(),
+            };
+            if !addresses.contains(&IpNet::from(*gateway)) {
+                return Err(Error::NotReady { bridge: router.into(), gateway: *gateway });
+            }
+        }
+        Ok(())
     }
 }
 
@@ -79,6 +96,7 @@ fn make(node: &mut Netlink, port: &PortPlan, namespace: &NetworkNamespace) -> Re
     let pair = VethPair {
         name: &port.host_interface,
         alias: &port.alias(),
+        hardware_address: port.host_hardware_address(),
         mtu: port.mtu,
         peer_name: &port.interface,
         peer_hardware_address: port.hardware_address,
@@ -88,7 +106,14 @@ fn make(node: &mut Netlink, port: &PortPlan, namespace: &NetworkNamespace) -> Re
     let host = existing(node, &port.host_interface)?;
     // A pod that sends with another's source address is not heard.
     write_sysctl(&format!("net/ipv4/conf/{}/rp_filter", port.host_interface), "1")?;
-    if port.cluster != 0 {
+    if port.second.is_some() {
+        only_given_ipv6(&port.host_interface)?;
+        namespace.enter(|| -> Result<(), Error> {
+            only_given_ipv6(&port.interface)?;
+            // Where namespaces begin without IPv6 the pod's own loopback has none either.
+            write_sysctl("net/ipv6/conf/lo/disable_ipv6", "0")
+        })??;
+    } else if port.cluster != 0 {
         // Over its link-local addresses a pod would reach the node past the rules that keep clusters apart.
         switch_off_ipv6(&port.host_interface)?;
     }
@@ -97,15 +122,43 @@ fn make(node: &mut Netlink, port: &PortPlan, namespace: &NetworkNamespace) -> Re
     let mut pod = open_in(namespace)?;
     pod.set_up(LOOPBACK)?;
     let inner = existing(&mut pod, &port.interface)?;
-    pod.add_address(inner.index, port.prefix())?;
+    for (address, _) in port.addresses() {
+        pod.add_address(inner.index, address)?;
+    }
     pod.set_up(inner.index)?;
-    pod.add_route(Ipv4Net::from(port.gateway), Hop::Device(inner.index), Some(port.address), 0)?;
-    pod.add_route(Ipv4Net::default(), Hop::Gateway(port.gateway, inner.index), None, 0)?;
-
-    // Last, so that nothing reaches a pod that can't answer. The node speaks to its pods as their gateway.
-    let source = node.link(&port.router)?.map(|_| port.gateway);
-    node.add_route(port.prefix(), Hop::Device(host.index), source, 0)?;
+    let router = node.link(&port.router)?;
+    for (address, gateway) in port.addresses() {
+        let family = IpFamily::of(gateway);
+        if family == IpFamily::V6 {
+            // Nobody asks who has an address: both ends know, so nothing a pod could say of others is heard.
+            let neighbours = Neighbours::Resolved(family);
+            pod.add_neighbour(inner.index, neighbours, gateway, host.hardware_address)?;
+            node.add_neighbour(host.index, neighbours, address.addr(), port.hardware_address)?;
+        }
+        pod.add_route(gateway.into(), Hop::Device(inner.index), Some(address.addr()), 0)?;
+        pod.add_route(anywhere(family), Hop::Gateway(gateway, inner.index), None, 0)?;
+        // Last, so that nothing reaches a pod that can't answer. The node speaks to its pods as their gateway.
+        node.add_route(address, Hop::Device(host.index), router.as_ref().map(|_| gateway), 0)?;
+    }
     Ok(host.hardware_address)
+}
+
+/// The destination of a family's default route.
+fn anywhere(family: IpFamily) -> IpNet {
+    let address: IpAddr = match family {
+        IpFamily::V4 => Ipv4Addr::UNSPECIFIED.into(),
+        IpFamily::V6 => Ipv6Addr::UNSPECIFIED.into(),
+    };
+    IpNet::new_assert(address, 0)
+}
+
+/// A device that is not up yet has IPv6, but only what it is given: no address that it makes itself, and nothing that a
+/// neighbour tells it of routers, addresses or ways.
+pub(crate) fn only_given_ipv6(interface: &str) -> Result<(), Error> {
+    for (name, value) in [("addr_gen_mode", "1"), ("accept_dad", "0"), ("accept_ra", "0"), ("accept_redirects", "0"), ("disable_ipv6", "0")] {
+        write_sysctl(&format!("net/ipv6/conf/{interface}/{name}"), value)?;
+    }
+    Ok(())
 }
 
 /// A kernel without IPv6 has nothing to switch off.

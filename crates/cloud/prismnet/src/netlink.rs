@@ -1,18 +1,19 @@
 //! Netlink: a blocking route-netlink socket, bound to the network namespace it was opened in.
 //!
 //! Blocking, because a CNI call is a handful of requests in a row: a runtime would cost more than they do.
-pub use crate::netlink_peers::Vxlan;
+pub use crate::netlink_peers::{Neighbours, Vxlan};
 use crate::{Error, NetworkNamespace};
-use ipnet::Ipv4Net;
+use api_meta::IpFamily;
+use ipnet::IpNet;
 use netlink_packet_core::{NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REPLACE, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload};
-use netlink_packet_route::address::{AddressAttribute, AddressMessage, AddressScope};
+use netlink_packet_route::address::{AddressAttribute, AddressHeaderFlags, AddressMessage, AddressScope};
 use netlink_packet_route::link::{InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage};
 use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 use nix::errno::Errno;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// Loopback has this index in every network namespace.
 pub const LOOPBACK: u32 = 1;
@@ -43,9 +44,9 @@ pub enum Hop {
     /// Straight out of a device.
     Device(u32),
     /// To a gateway behind a device.
-    Gateway(Ipv4Addr, u32),
+    Gateway(IpAddr, u32),
     /// To a gateway that is taken to be behind a device, whatever its address.
-    Onlink(Ipv4Addr, u32),
+    Onlink(IpAddr, u32),
     /// Nowhere: the sender is told at once.
     Unreachable,
     /// The destination is this machine itself: a whole range of addresses is its own.
@@ -56,6 +57,8 @@ pub enum Hop {
 pub struct VethPair<'a> {
     pub name: &'a str,
     pub alias: &'a str,
+    /// `None`: any.
+    pub hardware_address: Option<[u8; 6]>,
     pub mtu: u32,
     pub peer_name: &'a str,
     pub peer_hardware_address: [u8; 6],
@@ -119,6 +122,7 @@ impl Netlink {
             LinkAttribute::Mtu(pair.mtu),
             LinkAttribute::LinkInfo(vec![LinkInfo::Kind(InfoKind::Veth), LinkInfo::Data(InfoData::Veth(InfoVeth::Peer(peer)))]),
         ];
+        message.attributes.extend(pair.hardware_address.map(|address| LinkAttribute::Address(address.to_vec())));
         let action = || format!("create devices \"{}\" and \"{}\"", pair.name, pair.peer_name);
         self.request(RouteNetlinkMessage::NewLink(message), NLM_F_CREATE | NLM_F_EXCL).map_err(|source| failed(action(), source))?;
         // The kernel takes an alias only of a device that exists.
@@ -155,48 +159,33 @@ impl Netlink {
         }
     }
 
-    pub fn add_address(&mut self, index: u32, address: Ipv4Net) -> Result<(), Error> {
-        let mut message = AddressMessage::default();
-        message.header.family = AddressFamily::Inet;
-        message.header.prefix_len = address.prefix_len();
+    pub fn add_address(&mut self, index: u32, address: IpNet) -> Result<(), Error> {
+        let mut message = address_message(index, address);
         message.header.scope = AddressScope::Universe;
-        message.header.index = index;
-        message.attributes = vec![AddressAttribute::Local(IpAddr::V4(address.addr())), AddressAttribute::Address(IpAddr::V4(address.addr()))];
+        if let IpNet::V6(_) = address {
+            // It is nobody else's, so nobody is asked: it can be used at once.
+            message.header.flags = AddressHeaderFlags::Nodad;
+        }
+        message.attributes.push(AddressAttribute::Address(address.addr()));
         self.request(RouteNetlinkMessage::NewAddress(message), NLM_F_CREATE | NLM_F_REPLACE)
             .map_err(|source| failed(format!("add address {address}"), source))?;
         Ok(())
     }
 
-    pub fn delete_address(&mut self, index: u32, address: Ipv4Net) -> Result<(), Error> {
-        let mut message = AddressMessage::default();
-        message.header.family = AddressFamily::Inet;
-        message.header.prefix_len = address.prefix_len();
-        message.header.index = index;
-        message.attributes = vec![AddressAttribute::Local(IpAddr::V4(address.addr()))];
+    pub fn delete_address(&mut self, index: u32, address: IpNet) -> Result<(), Error> {
+        let message = address_message(index, address);
         self.request(RouteNetlinkMessage::DelAddress(message), 0).map_err(|source| failed(format!("delete address {address}"), source))?;
         Ok(())
     }
 
-    /// The IPv4 addresses of a device.
-    pub fn addresses(&mut self, index: u32) -> Result<Vec<Ipv4Net>, Error> {
-        let mut message = AddressMessage::default();
-        message.header.family = AddressFamily::Inet;
-        message.header.index = index;
-        let replies = self.request(RouteNetlinkMessage::GetAddress(message), NLM_F_DUMP).map_err(|source| failed("list addresses".into(), source))?;
-        Ok(replies
-            .into_iter()
-            .filter_map(|reply| match reply {
-                RouteNetlinkMessage::NewAddress(found) if found.header.index == index => found.attributes.iter().find_map(|attribute| match attribute {
-                    AddressAttribute::Local(IpAddr::V4(address)) => Ipv4Net::new(*address, found.header.prefix_len).ok(),
-                    _ => None,
-                }),
-                _ => None,
-            })
-            .collect())
+    /// The addresses of a device, but for those of a link alone.
+    pub fn addresses(&mut self, index: u32, family: IpFamily) -> Result<Vec<IpNet>, Error> {
+        let all = self.all_addresses(family)?.into_iter();
+        Ok(all.filter(|(device, _)| *device == index).map(|(_, address)| address).collect())
     }
 
     /// Adds a route to the main table, in place of one to the same destination with the same metric.
-    pub fn add_route(&mut self, destination: Ipv4Net, hop: Hop, source_address: Option<Ipv4Addr>, metric: u32) -> Result<(), Error> {
+    pub fn add_route(&mut self, destination: IpNet, hop: Hop, source_address: Option<IpAddr>, metric: u32) -> Result<(), Error> {
         let message = route(destination, hop, source_address, metric);
         let action = || format!("add the route to {destination}");
         self.request(RouteNetlinkMessage::NewRoute(message), NLM_F_CREATE | NLM_F_REPLACE).map_err(|source| failed(action(), source))?;
@@ -204,31 +193,39 @@ impl Netlink {
     }
 
     /// Deletes a route; none there is fine.
-    pub fn delete_route(&mut self, destination: Ipv4Net, hop: Hop, metric: u32) -> Result<(), Error> {
+    pub fn delete_route(&mut self, destination: IpNet, hop: Hop, metric: u32) -> Result<(), Error> {
         match self.request(RouteNetlinkMessage::DelRoute(route(destination, hop, None, metric)), 0) {
             Err(error) if !is(&error, Errno::ESRCH) => Err(failed(format!("delete the route to {destination}"), error)),
             _ => Ok(()),
         }
     }
 
-    /// Destination and hop of the IPv4 routes in the main table, with their metrics.
-    pub fn routes(&mut self) -> Result<Vec<(Ipv4Net, Hop, u32)>, Error> {
-        let mut message = RouteMessage::default();
-        message.header.address_family = AddressFamily::Inet;
-        let replies = self.request(RouteNetlinkMessage::GetRoute(message), NLM_F_DUMP).map_err(|source| failed("list routes".into(), source))?;
-        Ok(replies.into_iter().filter_map(|reply| to_route_in(reply, RouteHeader::RT_TABLE_MAIN)).collect())
+    /// Destination and hop of a family's routes in the main table, with their metrics.
+    pub fn routes(&mut self, family: IpFamily) -> Result<Vec<(IpNet, Hop, u32)>, Error> {
+        self.routes_in(family, 0)
     }
 
-    /// All IPv4 addresses of this machine with the networks they are in, by device.
-    pub fn all_addresses(&mut self) -> Result<Vec<(u32, Ipv4Net)>, Error> {
+    /// A family's addresses of this machine with the networks they are in, by device; but for those of a link alone.
+    pub fn all_addresses(&mut self, family: IpFamily) -> Result<Vec<(u32, IpNet)>, Error> {
         let mut message = AddressMessage::default();
-        message.header.family = AddressFamily::Inet;
+        message.header.family = number(family);
         let replies = self.request(RouteNetlinkMessage::GetAddress(message), NLM_F_DUMP).map_err(|source| failed("list addresses".into(), source))?;
         let found = replies.into_iter().filter_map(|reply| match reply {
-            RouteNetlinkMessage::NewAddress(found) => found.attributes.iter().find_map(|attribute| match attribute {
-                AddressAttribute::Local(IpAddr::V4(address)) => Some((found.header.index, Ipv4Net::new(*address, found.header.prefix_len).ok()?)),
-                _ => None,
-            }),
+            RouteNetlinkMessage::NewAddress(found) => {
+                // IPv6 tells but one address where a device has no other end.
+                let local = found.attributes.iter().find_map(|attribute| match attribute {
+                    AddressAttribute::Local(address) => Some(*address),
+                    _ => None,
+                });
+                let address = local.or_else(|| {
+                    found.attributes.iter().find_map(|attribute| match attribute {
+                        AddressAttribute::Address(address @ IpAddr::V6(_)) => Some(*address),
+                        _ => None,
+                    })
+                })?;
+                let of_link = matches!(address, IpAddr::V6(address) if address.is_unicast_link_local());
+                (!of_link).then_some((found.header.index, IpNet::new(address, found.header.prefix_len).ok()?))
+            }
             _ => None,
         });
         Ok(found.collect())
@@ -268,22 +265,22 @@ impl Netlink {
     }
 }
 
-pub(crate) fn route(destination: Ipv4Net, hop: Hop, source_address: Option<Ipv4Addr>, metric: u32) -> RouteMessage {
+pub(crate) fn route(destination: IpNet, hop: Hop, source_address: Option<IpAddr>, metric: u32) -> RouteMessage {
     let mut message = RouteMessage::default();
-    message.header.address_family = AddressFamily::Inet;
+    message.header.address_family = number(IpFamily::of(destination.addr()));
     message.header.destination_prefix_length = destination.prefix_len();
     message.header.table = RouteHeader::RT_TABLE_MAIN;
     message.header.protocol = RouteProtocol::Static;
     message.header.kind = RouteType::Unicast;
     message.header.scope = RouteScope::Universe;
-    message.attributes.push(RouteAttribute::Destination(RouteAddress::Inet(destination.network())));
+    message.attributes.push(RouteAttribute::Destination(destination.network().into()));
     match hop {
         Hop::Device(index) => {
             message.header.scope = RouteScope::Link;
             message.attributes.push(RouteAttribute::Oif(index));
         }
         Hop::Gateway(gateway, index) | Hop::Onlink(gateway, index) => {
-            message.attributes.push(RouteAttribute::Gateway(RouteAddress::Inet(gateway)));
+            message.attributes.push(RouteAttribute::Gateway(gateway.into()));
             message.attributes.push(RouteAttribute::Oif(index));
         }
         Hop::Unreachable => message.header.kind = RouteType::Unreachable,
@@ -294,7 +291,7 @@ pub(crate) fn route(destination: Ipv4Net, hop: Hop, source_address: Option<Ipv4A
             message.attributes.push(RouteAttribute::Oif(LOOPBACK));
         }
     }
-    message.attributes.extend(source_address.map(|address| RouteAttribute::PrefSource(RouteAddress::Inet(address))));
+    message.attributes.extend(source_address.map(|address| RouteAttribute::PrefSource(address.into())));
     if metric != 0 {
         message.attributes.push(RouteAttribute::Priority(metric));
     }
@@ -323,16 +320,17 @@ fn to_link(message: RouteNetlinkMessage) -> Option<Link> {
     Some(link)
 }
 
-pub(crate) fn to_route_in(message: RouteNetlinkMessage, table: u8) -> Option<(Ipv4Net, Hop, u32)> {
+pub(crate) fn to_route_in(message: RouteNetlinkMessage, table: u8) -> Option<(IpNet, Hop, u32)> {
     let RouteNetlinkMessage::NewRoute(message) = message else { return None };
     if message.header.table != table {
         return None;
     }
-    let (mut destination, mut gateway, mut device, mut metric) = (Ipv4Addr::UNSPECIFIED, None, None, 0);
+    let any = if message.header.address_family == AddressFamily::Inet6 { IpAddr::V6(Ipv6Addr::UNSPECIFIED) } else { IpAddr::V4(Ipv4Addr::UNSPECIFIED) };
+    let (mut destination, mut gateway, mut device, mut metric) = (any, None, None, 0);
     for attribute in message.attributes {
         match attribute {
-            RouteAttribute::Destination(RouteAddress::Inet(address)) => destination = address,
-            RouteAttribute::Gateway(RouteAddress::Inet(address)) => gateway = Some(address),
+            RouteAttribute::Destination(address) => destination = plain(&address)?,
+            RouteAttribute::Gateway(address) => gateway = plain(&address),
             RouteAttribute::Oif(index) => device = Some(index),
             RouteAttribute::Priority(priority) => metric = priority,
             _ => {}
@@ -344,7 +342,32 @@ pub(crate) fn to_route_in(message: RouteNetlinkMessage, table: u8) -> Option<(Ip
         (_, None, Some(device)) => Hop::Device(device),
         _ => return None,
     };
-    Some((Ipv4Net::new(destination, message.header.destination_prefix_length).ok()?, hop, metric))
+    Some((IpNet::new(destination, message.header.destination_prefix_length).ok()?, hop, metric))
+}
+
+/// The kernel's number of a family.
+pub(crate) fn number(family: IpFamily) -> AddressFamily {
+    match family {
+        IpFamily::V4 => AddressFamily::Inet,
+        IpFamily::V6 => AddressFamily::Inet6,
+    }
+}
+
+fn address_message(index: u32, address: IpNet) -> AddressMessage {
+    let mut message = AddressMessage::default();
+    message.header.family = number(IpFamily::of(address.addr()));
+    message.header.prefix_len = address.prefix_len();
+    message.header.index = index;
+    message.attributes = vec![AddressAttribute::Local(address.addr())];
+    message
+}
+
+fn plain(address: &RouteAddress) -> Option<IpAddr> {
+    match address {
+        RouteAddress::Inet(address) => Some(IpAddr::V4(*address)),
+        RouteAddress::Inet6(address) => Some(IpAddr::V6(*address)),
+        _ => None,
+    }
 }
 
 pub(crate) fn is(error: &io::Error, code: Errno) -> bool {

@@ -1,7 +1,8 @@
 //! Netlink requests for tunnels, neighbours, and routes of other tables than the main one.
 use crate::Error;
-use crate::netlink::{Hop, Netlink, failed, is, route, to_route_in};
-use ipnet::Ipv4Net;
+use crate::netlink::{Hop, Netlink, failed, is, number, route, to_route_in};
+use api_meta::IpFamily;
+use ipnet::IpNet;
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REPLACE};
 use netlink_packet_route::link::{InfoData, InfoKind, InfoVxlan, LinkAttribute, LinkInfo, LinkMessage};
 use netlink_packet_route::neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState};
@@ -10,7 +11,7 @@ use netlink_packet_route::rule::{RuleAction, RuleAttribute, RuleFlags, RuleMessa
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use nix::errno::Errno;
 use std::collections::BTreeSet;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
 /// A tunnel to be made: it learns nothing, and its group policy field is the packets' mark.
 pub struct Vxlan<'a> {
@@ -20,6 +21,15 @@ pub struct Vxlan<'a> {
     pub local: Ipv4Addr,
     pub hardware_address: [u8; 6],
     pub mtu: u32,
+}
+
+/// Which of a device's permanent neighbours are meant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Neighbours {
+    /// The hardware addresses of a family's addresses.
+    Resolved(IpFamily),
+    /// The machines that hardware addresses are behind.
+    Forwarded,
 }
 
 impl Netlink {
@@ -37,19 +47,20 @@ impl Netlink {
         Ok(())
     }
 
-    /// The permanent neighbours of a device: resolved addresses, or, of a `bridge`, which machine a hardware address is behind.
-    pub fn neighbours(&mut self, device: u32, bridge: bool) -> Result<BTreeSet<(Ipv4Addr, [u8; 6])>, Error> {
+    /// The permanent neighbours of a device.
+    pub fn neighbours(&mut self, device: u32, which: Neighbours) -> Result<BTreeSet<(IpAddr, [u8; 6])>, Error> {
         let mut message = NeighbourMessage::default();
-        message.header.family = family(bridge);
+        message.header.family = family(which);
         let replies = self.request(RouteNetlinkMessage::GetNeighbour(message), NLM_F_DUMP).map_err(|source| failed("list neighbours".into(), source))?;
         let found = replies.into_iter().filter_map(|reply| match reply {
             RouteNetlinkMessage::NewNeighbour(found) if found.header.ifindex == device && found.header.state == NeighbourState::Permanent => {
                 let (mut address, mut hardware) = (None, None);
                 for attribute in found.attributes {
                     match attribute {
-                        NeighbourAttribute::Destination(NeighbourAddress::Inet(found)) => address = Some(found),
+                        NeighbourAttribute::Destination(NeighbourAddress::Inet(found)) => address = Some(IpAddr::V4(found)),
+                        NeighbourAttribute::Destination(NeighbourAddress::Inet6(found)) => address = Some(IpAddr::V6(found)),
                         // Where a hardware address is behind comes without its family.
-                        NeighbourAttribute::Destination(NeighbourAddress::Other(found)) => address = <[u8; 4]>::try_from(found).ok().map(Ipv4Addr::from),
+                        NeighbourAttribute::Destination(NeighbourAddress::Other(found)) => address = <[u8; 4]>::try_from(found).ok().map(IpAddr::from),
                         NeighbourAttribute::LinkLayerAddress(found) => hardware = <[u8; 6]>::try_from(found).ok(),
                         _ => {}
                     }
@@ -61,30 +72,30 @@ impl Netlink {
         Ok(found.collect())
     }
 
-    pub fn add_neighbour(&mut self, device: u32, bridge: bool, address: Ipv4Addr, hardware: [u8; 6]) -> Result<(), Error> {
-        let message = neighbour(device, bridge, address, hardware);
+    pub fn add_neighbour(&mut self, device: u32, which: Neighbours, address: IpAddr, hardware: [u8; 6]) -> Result<(), Error> {
+        let message = neighbour(device, which, address, hardware);
         self.request(RouteNetlinkMessage::NewNeighbour(message), NLM_F_CREATE | NLM_F_REPLACE)
             .map_err(|source| failed(format!("add neighbour {address}"), source))?;
         Ok(())
     }
 
     /// None there is fine.
-    pub fn delete_neighbour(&mut self, device: u32, bridge: bool, address: Ipv4Addr, hardware: [u8; 6]) -> Result<(), Error> {
-        match self.request(RouteNetlinkMessage::DelNeighbour(neighbour(device, bridge, address, hardware)), 0) {
+    pub fn delete_neighbour(&mut self, device: u32, which: Neighbours, address: IpAddr, hardware: [u8; 6]) -> Result<(), Error> {
+        match self.request(RouteNetlinkMessage::DelNeighbour(neighbour(device, which, address, hardware)), 0) {
             Err(error) if !is(&error, Errno::ENOENT) => Err(failed(format!("delete neighbour {address}"), error)),
             _ => Ok(()),
         }
     }
 
-    /// The routes of a table; 0 is the main one.
-    pub fn routes_in(&mut self, table: u8) -> Result<Vec<(Ipv4Net, Hop, u32)>, Error> {
+    /// A family's routes of a table; 0 is the main one.
+    pub fn routes_in(&mut self, family: IpFamily, table: u8) -> Result<Vec<(IpNet, Hop, u32)>, Error> {
         let mut message = RouteMessage::default();
-        message.header.address_family = AddressFamily::Inet;
+        message.header.address_family = number(family);
         let replies = self.request(RouteNetlinkMessage::GetRoute(message), NLM_F_DUMP).map_err(|source| failed("list routes".into(), source))?;
         Ok(replies.into_iter().filter_map(|reply| to_route_in(reply, real(table))).collect())
     }
 
-    pub fn add_route_in(&mut self, table: u8, destination: Ipv4Net, hop: Hop, metric: u32) -> Result<(), Error> {
+    pub fn add_route_in(&mut self, table: u8, destination: IpNet, hop: Hop, metric: u32) -> Result<(), Error> {
         let mut message = route(destination, hop, None, metric);
         message.header.table = real(table);
         if matches!(hop, Hop::Onlink(..)) {
@@ -97,7 +108,7 @@ impl Netlink {
     }
 
     /// None there is fine.
-    pub fn delete_route_in(&mut self, table: u8, destination: Ipv4Net, hop: Hop, metric: u32) -> Result<(), Error> {
+    pub fn delete_route_in(&mut self, table: u8, destination: IpNet, hop: Hop, metric: u32) -> Result<(), Error> {
         let mut message = route(destination, hop, None, metric);
         message.header.table = real(table);
         match self.request(RouteNetlinkMessage::DelRoute(message), 0) {
@@ -107,16 +118,16 @@ impl Netlink {
     }
 
     /// What has a mark in `mask` is routed by `table` first. Being there already is fine.
-    pub fn ensure_mark_rule(&mut self, priority: u32, mask: u32, table: u8) -> Result<(), Error> {
-        match self.request(RouteNetlinkMessage::NewRule(rule(priority, mask, table)), NLM_F_CREATE | NLM_F_EXCL) {
+    pub fn ensure_mark_rule(&mut self, family: IpFamily, priority: u32, mask: u32, table: u8) -> Result<(), Error> {
+        match self.request(RouteNetlinkMessage::NewRule(rule(family, priority, mask, table)), NLM_F_CREATE | NLM_F_EXCL) {
             Err(error) if !is(&error, Errno::EEXIST) => Err(failed(format!("add routing rule {priority}"), error)),
             _ => Ok(()),
         }
     }
 
     /// None there is fine.
-    pub fn delete_mark_rule(&mut self, priority: u32, mask: u32, table: u8) -> Result<(), Error> {
-        match self.request(RouteNetlinkMessage::DelRule(rule(priority, mask, table)), 0) {
+    pub fn delete_mark_rule(&mut self, family: IpFamily, priority: u32, mask: u32, table: u8) -> Result<(), Error> {
+        match self.request(RouteNetlinkMessage::DelRule(rule(family, priority, mask, table)), 0) {
             Err(error) if !is(&error, Errno::ENOENT) => Err(failed(format!("delete routing rule {priority}"), error)),
             _ => Ok(()),
         }
@@ -127,25 +138,28 @@ fn real(table: u8) -> u8 {
     if table == 0 { RouteHeader::RT_TABLE_MAIN } else { table }
 }
 
-fn family(bridge: bool) -> AddressFamily {
-    if bridge { AddressFamily::Bridge } else { AddressFamily::Inet }
+fn family(which: Neighbours) -> AddressFamily {
+    match which {
+        Neighbours::Resolved(family) => number(family),
+        Neighbours::Forwarded => AddressFamily::Bridge,
+    }
 }
 
-fn neighbour(device: u32, bridge: bool, address: Ipv4Addr, hardware: [u8; 6]) -> NeighbourMessage {
+fn neighbour(device: u32, which: Neighbours, address: IpAddr, hardware: [u8; 6]) -> NeighbourMessage {
     let mut message = NeighbourMessage::default();
-    message.header.family = family(bridge);
+    message.header.family = family(which);
     message.header.ifindex = device;
     message.header.state = NeighbourState::Permanent;
-    if bridge {
+    if which == Neighbours::Forwarded {
         message.header.flags = NeighbourFlags::Own;
     }
-    message.attributes = vec![NeighbourAttribute::Destination(NeighbourAddress::Inet(address)), NeighbourAttribute::LinkLayerAddress(hardware.to_vec())];
+    message.attributes = vec![NeighbourAttribute::Destination(address.into()), NeighbourAttribute::LinkLayerAddress(hardware.to_vec())];
     message
 }
 
-fn rule(priority: u32, mask: u32, table: u8) -> RuleMessage {
+fn rule(family: IpFamily, priority: u32, mask: u32, table: u8) -> RuleMessage {
     let mut message = RuleMessage::default();
-    message.header.family = AddressFamily::Inet;
+    message.header.family = number(family);
     message.header.action = RuleAction::ToTable;
     message.header.table = table;
     // All but those without a mark there.

@@ -1,11 +1,12 @@
 //! What a port shall be: names, addresses and routes, derived from the attachment alone.
+use crate::address_pool::PortAddresses;
 use crate::bandwidth::Bandwidth;
 use crate::kubernetes::{PodIdentity, logical_port, logical_switch};
 use crate::pod_clusters::PodCluster;
 use crate::settings::NetworkConf;
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 use sha2::{Digest, Sha256};
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// One interface of one container that shall be on the network.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,6 +31,8 @@ pub struct PortPlan {
     pub interface: String,
     pub address: Ipv4Addr,
     pub gateway: Ipv4Addr,
+    /// Its IPv6 address, and the gateway's.
+    pub second: Option<(Ipv6Addr, Ipv6Addr)>,
     /// The pod end's hardware address. It follows from the address, so a neighbour entry of a former holder is right too.
     pub hardware_address: [u8; 6],
     pub mtu: u32,
@@ -41,15 +44,16 @@ pub struct PortPlan {
 }
 
 impl PortPlan {
-    pub fn new(conf: &NetworkConf, attachment: &Attachment, address: Ipv4Addr) -> Self {
+    pub fn new(conf: &NetworkConf, attachment: &Attachment, addresses: PortAddresses) -> Self {
         Self {
             logical_switch: attachment.pod.as_ref().map(|pod| logical_switch(&pod.namespace, &attachment.cluster)).unwrap_or_default(),
             logical_port: logical_port(attachment.pod.as_ref(), &attachment.container),
             host_interface: host_interface(&attachment.container, &attachment.interface),
             interface: attachment.interface.clone(),
-            address,
+            address: addresses.first,
             gateway: conf.gateway(),
-            hardware_address: hardware_address(address),
+            second: addresses.second.zip(conf.second_gateway()),
+            hardware_address: hardware_address(addresses.first),
             mtu: conf.mtu,
             router: conf.bridge.clone(),
             cluster: attachment.cluster.number,
@@ -57,9 +61,17 @@ impl PortPlan {
         }
     }
 
-    /// A pod has an address, not a network: everything goes through the router.
-    pub fn prefix(&self) -> Ipv4Net {
-        Ipv4Net::from(self.address)
+    /// Its addresses with their gateways. A pod has addresses, not networks: everything goes through the router.
+    pub fn addresses(&self) -> impl Iterator<Item = (IpNet, IpAddr)> {
+        let first = (IpNet::from(IpAddr::V4(self.address)), IpAddr::V4(self.gateway));
+        let second = self.second.map(|(address, gateway)| (IpNet::from(IpAddr::V6(address)), IpAddr::V6(gateway)));
+        std::iter::once(first).chain(second)
+    }
+
+    /// The node end's hardware address, where the pod has it as a fixed neighbour; `None`: any.
+    pub fn host_hardware_address(&self) -> Option<[u8; 6]> {
+        let [_, _, a, b, c, d] = self.hardware_address;
+        self.second.map(|_| [0x06, 0x58, a, b, c, d])
     }
 
     /// What people see as the node end's alias: `k8s-shop/web-0-1234`.
@@ -90,12 +102,13 @@ mod tests {
 
     #[test]
     fn a_ports_names_follow_from_its_pod() {
-        let conf = NetworkConf {
+        let mut conf = NetworkConf {
             cni_version: "1.0.0".into(),
             name: "prismnet".into(),
             kind: "prismnet".into(),
             bridge: "prism0".into(),
             pod_cidr: "10.244.1.0/24".parse().unwrap(),
+            second_pod_cidr: None,
             mtu: 1450,
             state_dir: "/x".into(),
             virtual_cluster_cidr: None,
@@ -108,14 +121,19 @@ mod tests {
             pod: Some(PodIdentity { namespace: "shop".into(), name: "web-0".into(), uid: String::new() }),
             cluster: PodCluster { number: 0, name: "root".into(), isolation: Default::default() },
         };
-        let plan = PortPlan::new(&conf, &attachment, Ipv4Addr::new(10, 244, 1, 5));
+        let mut addresses = PortAddresses { first: Ipv4Addr::new(10, 244, 1, 5), second: None };
+        let plan = PortPlan::new(&conf, &attachment, addresses);
         assert_eq!(plan.alias(), "k8s-shop/web-0-c1");
-        assert_eq!(plan.prefix().to_string(), "10.244.1.5/32");
-        assert_eq!(plan.gateway.to_string(), "10.244.1.1");
+        let shown = |plan: &PortPlan| plan.addresses().map(|(address, gateway)| format!("{address} {gateway}")).collect::<Vec<_>>();
+        assert_eq!((shown(&plan), plan.host_hardware_address()), (vec!["10.244.1.5/32 10.244.1.1".to_owned()], None));
         assert_eq!(plan.hardware_address, [0x0a, 0x58, 10, 244, 1, 5]);
         assert_eq!(plan.host_interface.len(), 15);
         assert_ne!(host_interface("c1", "eth0"), host_interface("c1", "eth1"));
         attachment.cluster = PodCluster { number: 3, name: "dev.team-a".into(), isolation: Default::default() };
-        assert_eq!(PortPlan::new(&conf, &attachment, plan.address).alias(), "k8s-shop@dev.team-a/web-0-c1");
+        assert_eq!(PortPlan::new(&conf, &attachment, addresses).alias(), "k8s-shop@dev.team-a/web-0-c1");
+        (conf.second_pod_cidr, addresses.second) = (Some("fd42:0:0:1::/64".parse().unwrap()), Some("fd42:0:0:1::5".parse().unwrap()));
+        let dual = PortPlan::new(&conf, &attachment, addresses);
+        assert_eq!(shown(&dual), ["10.244.1.5/32 10.244.1.1", "fd42:0:0:1::5/128 fd42:0:0:1::1"]);
+        assert_eq!(dual.host_hardware_address(), Some([0x06, 0x58, 10, 244, 1, 5]));
     }
 }

@@ -1,13 +1,13 @@
 //! Keeps the ways to other nodes' pods as the cluster's nodes and this machine's links ask, until told to end.
 use crate::kubernetes::{OwnNode, peers_of};
 use crate::link_changes::LinkChanges;
-use crate::peers::Peer;
+use crate::peers::{Peer, SecondPeer};
 use crate::{Error, NodeNetwork, peer_links};
 use api_cache::{Cache, Selection, Source};
-use api_meta::ClusterName;
+use api_meta::{ClusterName, IpFamily};
 use k8s_openapi::api::core::v1::Node;
 use std::collections::BTreeSet;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,8 +25,9 @@ pub async fn run(network: NodeNetwork, own: OwnNode, source: Arc<dyn Source>, sh
         tracing::warn!(address = %own.address, "pods of other nodes are reached over IPv4 only, and this node has no such address");
         return Ok(());
     };
-    let links = LinkChanges::open()?;
-    let this = Peer { address, pod_cidr: network.pod_cidr };
+    let links = LinkChanges::open(IpFamily::all(network.second.is_some()))?;
+    let second = network.second.map(|second| SecondPeer { pod_cidr: second.pod_cidr, address: None });
+    let this = Peer { address, pod_cidr: network.pod_cidr, second };
     tokio::pin!(shutdown);
     tokio::select! {
         () = &mut shutdown => {}
@@ -41,7 +42,7 @@ async fn follow(network: &NodeNetwork, own: Peer, name: &str, source: &dyn Sourc
     let mut changes = nodes.subscribe();
     // Without knowing all nodes nothing is taken away.
     nodes.synced().await;
-    let (mut retry, mut rules_known): (_, Option<BTreeSet<Ipv4Addr>>) = (FIRST_RETRY, None);
+    let (mut retry, mut rules_known): (_, Option<BTreeSet<IpAddr>>) = (FIRST_RETRY, None);
     let mut applied: Option<Vec<Peer>> = None;
     let mut links_changed = true;
     loop {

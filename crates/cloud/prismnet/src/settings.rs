@@ -1,9 +1,10 @@
 //! Settings of the pod network: the node's, and what the CNI plugin reads of them from its configuration.
 use crate::{Bandwidth, Error};
-use ipnet::Ipv4Net;
+use api_meta::IpFamily;
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 
 /// The router's device where nothing else is said.
@@ -12,6 +13,8 @@ pub const DEFAULT_BRIDGE: &str = "prism0";
 pub const DEFAULT_STATE_DIR: &str = "/run/k8shost/prismnet";
 /// What is assumed where no uplink tells its MTU.
 pub const DEFAULT_MTU: u32 = 1500;
+/// What every link must carry for IPv6 (RFC 8200, section 5).
+pub const LEAST_IPV6_MTU: u32 = 1280;
 
 /// One node's part of the pod network.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,6 +36,26 @@ pub struct NodeNetwork {
     pub own_addresses: Vec<Ipv4Addr>,
     /// Whether other nodes may join: packets leave room for a tunnel's headers.
     pub has_peers: bool,
+    /// `None`: pods have IPv4 alone.
+    pub second: Option<SecondRanges>,
+}
+
+/// The ranges of the second family, where pods have an address of each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SecondRanges {
+    pub pod_cidr: Ipv6Net,
+    pub cluster_cidr: Ipv6Net,
+    pub service_cidr: Option<Ipv6Net>,
+}
+
+/// A node's ranges of one family.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Ranges {
+    pub family: IpFamily,
+    pub pod_cidr: IpNet,
+    pub cluster_cidr: IpNet,
+    pub service_cidr: Option<IpNet>,
+    pub gateway: IpAddr,
 }
 
 /// How virtual clusters are told apart on a node, and where they reach what is theirs on it.
@@ -58,7 +81,27 @@ impl NodeNetwork {
             virtual_clusters: None,
             own_addresses: Vec::new(),
             has_peers: false,
+            second: None,
         }
+    }
+
+    /// Its ranges, one family after the other.
+    pub(crate) fn ranges(&self) -> impl Iterator<Item = Ranges> {
+        let first = Ranges {
+            family: IpFamily::V4,
+            pod_cidr: self.pod_cidr.into(),
+            cluster_cidr: self.cluster_cidr.into(),
+            service_cidr: self.service_cidr.map(IpNet::V4),
+            gateway: self.gateway().into(),
+        };
+        let second = self.second.map(|second| Ranges {
+            family: IpFamily::V6,
+            pod_cidr: second.pod_cidr.into(),
+            cluster_cidr: second.cluster_cidr.into(),
+            service_cidr: second.service_cidr.map(IpNet::V6),
+            gateway: second_gateway(second.pod_cidr).into(),
+        });
+        std::iter::once(first).chain(second)
     }
 
     /// The router's address, every pod's gateway.
@@ -89,6 +132,18 @@ impl NodeNetwork {
                 }
             }
         }
+        if let Some(SecondRanges { pod_cidr, cluster_cidr, service_cidr }) = self.second {
+            if !cluster_cidr.contains(&pod_cidr) {
+                return wrong(format!("pod range {pod_cidr} is outside the cluster's range {cluster_cidr}"));
+            }
+            if let Some(services) = service_cidr.filter(|services| services.contains(&cluster_cidr) || cluster_cidr.contains(services)) {
+                return wrong(format!("service range {services} overlaps the cluster's range {cluster_cidr}"));
+            }
+            check_second(self.pod_cidr, pod_cidr).or_else(wrong)?;
+            if let Some(mtu) = self.mtu.filter(|mtu| *mtu < LEAST_IPV6_MTU) {
+                return wrong(format!("MTU {mtu} is less than the {LEAST_IPV6_MTU} that IPv6 needs"));
+            }
+        }
         if let Some(mtu) = self.mtu
             && !(576..=65535).contains(&mtu)
         {
@@ -109,6 +164,9 @@ pub struct NetworkConf {
     pub bridge: String,
     #[serde(rename = "podCIDR")]
     pub pod_cidr: Ipv4Net,
+    /// Where it is set, a port has an address of this range too.
+    #[serde(rename = "secondPodCIDR", default, skip_serializing_if = "Option::is_none")]
+    pub second_pod_cidr: Option<Ipv6Net>,
     pub mtu: u32,
     pub state_dir: PathBuf,
     /// Where it is set, a pod whose cluster nobody told gets no port.
@@ -132,6 +190,24 @@ impl NetworkConf {
     pub fn gateway(&self) -> Ipv4Addr {
         gateway(self.pod_cidr)
     }
+
+    pub fn second_gateway(&self) -> Option<Ipv6Addr> {
+        self.second_pod_cidr.map(second_gateway)
+    }
+
+    /// Every pod's gateways, one of each family.
+    pub(crate) fn gateways(&self) -> Vec<IpAddr> {
+        std::iter::once(IpAddr::V4(self.gateway())).chain(self.second_gateway().map(IpAddr::V6)).collect()
+    }
+}
+
+/// Whether the second range has a place for each of the first.
+pub(crate) fn check_second(first: Ipv4Net, second: Ipv6Net) -> Result<(), String> {
+    let room = |width: u8, prefix: u8| width - prefix;
+    if room(128, second.prefix_len()) < room(32, first.prefix_len()) {
+        return Err(format!("pod range {second} has less room than {first}"));
+    }
+    Ok(())
 }
 
 /// Why `name` can't be a network interface's name.
@@ -142,6 +218,10 @@ pub(crate) fn check_interface_name(name: &str) -> Result<(), String> {
 
 fn gateway(pod_cidr: Ipv4Net) -> Ipv4Addr {
     Ipv4Addr::from(u32::from(pod_cidr.network()).saturating_add(1))
+}
+
+fn second_gateway(pod_cidr: Ipv6Net) -> Ipv6Addr {
+    Ipv6Addr::from(u128::from(pod_cidr.network()).saturating_add(1))
 }
 
 #[cfg(test)]
@@ -162,6 +242,16 @@ mod tests {
         for (range, why) in [("100.64.0.0/10", "65534"), ("10.244.7.0/24", "overlaps")] {
             assert!(NodeNetwork { virtual_clusters: clusters(range), ..network.clone() }.check().unwrap_err().to_string().contains(why), "{range}");
         }
+        let second = |pods: &str, cluster: &str| {
+            let second = SecondRanges { pod_cidr: pods.parse().unwrap(), cluster_cidr: cluster.parse().unwrap(), service_cidr: None };
+            NodeNetwork { second: Some(second), ..network.clone() }
+        };
+        let dual = second("fd42:0:0:3::/64", "fd42::/56");
+        dual.check().unwrap();
+        assert_eq!(dual.ranges().map(|ranges| ranges.gateway.to_string()).collect::<Vec<_>>(), ["10.244.3.1", "fd42:0:0:3::1"]);
+        assert!(second("fd43::/64", "fd42::/56").check().unwrap_err().to_string().contains("outside"));
+        assert!(second("fd42::/121", "fd42::/56").check().unwrap_err().to_string().contains("less room"));
+        assert!(NodeNetwork { mtu: Some(1000), ..dual }.check().unwrap_err().to_string().contains("1280"));
         let long = NodeNetwork { bridge_name: "a-bridge-with-a-long-name".into(), ..network };
         assert!(long.check().is_err());
     }

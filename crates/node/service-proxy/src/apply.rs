@@ -5,16 +5,18 @@ use crate::plan::{Frontend, Protocol};
 use crate::ruleset::Forgotten;
 use crate::settings::check_table;
 use crate::tables::AFFINITY;
+use api_meta::IpFamily;
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, SocketAddr};
 use std::process::Stdio;
 use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 
-/// Takes the proxy's table away, in the network namespace of the calling thread. None there is fine.
-pub async fn teardown(table: &str) -> Result<(), Error> {
+/// Takes the proxy's tables of these families away, in the network namespace of the calling thread. None there is fine.
+pub async fn teardown(families: &[IpFamily], table: &str) -> Result<(), Error> {
     check_table(table)?;
-    apply(&format!("add table ip {table}\ndelete table ip {table}\n")).await
+    let script = families.iter().map(|family| format!("add table {0} {table}\ndelete table {0} {table}\n", family.header()));
+    apply(&script.collect::<String>()).await
 }
 
 /// Runs a script as one transaction: all of it or nothing.
@@ -23,40 +25,40 @@ pub(crate) async fn apply(script: &str) -> Result<(), Error> {
 }
 
 /// Ends flows and affinities that lead to backends their frontends no longer have.
-pub(crate) async fn forget(table: &str, forgotten: Forgotten) -> Result<(), Error> {
+pub(crate) async fn forget(family: IpFamily, table: &str, forgotten: Forgotten) -> Result<(), Error> {
     if !forgotten.affinity.is_empty() {
-        let listed = nft(&["-n", "list", "map", "ip", table, AFFINITY], "").await?;
+        let listed = nft(&["-n", "list", "map", family.header(), table, AFFINITY], "").await?;
         for element in stale_affinity(&listed, &forgotten.affinity) {
             // One that ran out meanwhile is as good as deleted, so each goes by itself and may be missing.
-            if let Err(error) = apply(&format!("delete element ip {table} {AFFINITY} {{ {element} }}\n")).await {
+            if let Err(error) = apply(&format!("delete element {} {table} {AFFINITY} {{ {element} }}\n", family.header())).await {
                 tracing::debug!(element, %error, "an affinity was gone before it was deleted");
             }
         }
     }
     if !forgotten.flows.is_empty() {
         // Dumping the kernel's table blocks.
-        let ended = tokio::task::spawn_blocking(move || conntrack::end_stale(&forgotten.flows)).await;
+        let ended = tokio::task::spawn_blocking(move || conntrack::end_stale(family, &forgotten.flows)).await;
         ended.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))?;
     }
     Ok(())
 }
 
 /// The keys of affinity elements (client . address . protocol . port) that lead to a backend their frontend lost.
-fn stale_affinity(listed: &str, lost: &BTreeMap<Frontend, BTreeSet<SocketAddrV4>>) -> Vec<String> {
+fn stale_affinity(listed: &str, lost: &BTreeMap<Frontend, BTreeSet<SocketAddr>>) -> Vec<String> {
     let elements = listed.split_once("elements = {").and_then(|(_, rest)| rest.split_once('}')).map_or("", |(elements, _)| elements);
     let stale = |element: &str| -> Option<String> {
         let (left, backend) = element.rsplit_once(" : ")?;
         let words: Vec<&str> = left.split_whitespace().collect();
         let [client, ".", address, ".", protocol, ".", port, ..] = words[..] else { return None };
         let (ip, backend_port) = backend.split_once(" . ")?;
-        let backend = SocketAddrV4::new(ip.trim().parse().ok()?, backend_port.trim().parse().ok()?);
+        let backend = SocketAddr::new(ip.trim().parse().ok()?, backend_port.trim().parse().ok()?);
         let protocol_name = match protocol {
             "tcp" | "6" => Protocol::Tcp,
             "udp" | "17" => Protocol::Udp,
             "sctp" | "132" => Protocol::Sctp,
             _ => return None,
         };
-        let (address_asked, port_asked): (Ipv4Addr, u16) = (address.parse().ok()?, port.parse().ok()?);
+        let (address_asked, port_asked): (IpAddr, u16) = (address.parse().ok()?, port.parse().ok()?);
         // Whichever cluster's: a backend's address is one cluster's alone.
         let asked = |frontend: &Frontend| {
             frontend.protocol == protocol_name && frontend.port == port_asked && frontend.address.is_none_or(|address| address == address_asked)

@@ -5,10 +5,11 @@
 use crate::error::Error;
 use crate::plan::Frontend;
 use crate::tables::PUBLIC;
+use api_meta::IpFamily;
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_NETFILTER};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr as At};
 
 const CONNTRACK_SUBSYSTEM: u16 = 1;
 const GET: u16 = CONNTRACK_SUBSYSTEM << 8 | 1;
@@ -27,6 +28,8 @@ const TUPLE_IP: u16 = 1;
 const TUPLE_PROTOCOL: u16 = 2;
 const IP_V4_SOURCE: u16 = 1;
 const IP_V4_DESTINATION: u16 = 2;
+const IP_V6_SOURCE: u16 = 3;
+const IP_V6_DESTINATION: u16 = 4;
 const PROTOCOL_NUMBER: u16 = 1;
 const PROTOCOL_SOURCE_PORT: u16 = 2;
 const PROTOCOL_DESTINATION_PORT: u16 = 3;
@@ -34,34 +37,35 @@ const PROTOCOL_DESTINATION_PORT: u16 = 3;
 const KIND_MASK: u16 = 0x3fff;
 const UDP: u8 = 17;
 const AF_INET: u8 = 2;
+const AF_INET6: u8 = 10;
 /// Netlink's header and netfilter's.
 const HEADER: usize = 16 + 4;
 
 /// One direction of a flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Tuple {
-    source: SocketAddrV4,
-    destination: SocketAddrV4,
+    source: At,
+    destination: At,
     protocol: u8,
 }
 
-/// Ends UDP flows to these frontends whose answers come from none of the backends named. Returns how many.
+/// Ends UDP flows of a family to these frontends whose answers come from none of the backends named. Returns how many.
 ///
 /// Acts in the network namespace of the calling thread; needs CAP_NET_ADMIN.
-pub fn end_stale(frontends: &BTreeMap<Frontend, BTreeSet<SocketAddrV4>>) -> Result<usize, Error> {
+pub fn end_stale(family: IpFamily, frontends: &BTreeMap<Frontend, BTreeSet<At>>) -> Result<usize, Error> {
     let end = || -> io::Result<usize> {
         let mut socket = Socket::new(NETLINK_NETFILTER)?;
         socket.bind_auto()?;
         socket.connect(&SocketAddr::new(0, 0))?;
         let mut stale = Vec::new();
-        exchange(&socket, GET, DUMP, &[], |attributes| {
+        exchange(&socket, family, GET, DUMP, &[], |attributes| {
             if let Some(key) = stale_key(attributes, frontends) {
                 stale.push(key);
             }
         })?;
         let mut ended = 0;
         for key in stale {
-            match exchange(&socket, DELETE, ACKNOWLEDGE, &key, |_| {}) {
+            match exchange(&socket, family, DELETE, ACKNOWLEDGE, &key, |_| {}) {
                 Ok(()) => ended += 1,
                 // It ended by itself meanwhile.
                 Err(error) if error.raw_os_error() == Some(2) => {}
@@ -74,7 +78,7 @@ pub fn end_stale(frontends: &BTreeMap<Frontend, BTreeSet<SocketAddrV4>>) -> Resu
 }
 
 /// The attributes that name a flow to the kernel, if it is stale.
-fn stale_key(attributes: &[u8], frontends: &BTreeMap<Frontend, BTreeSet<SocketAddrV4>>) -> Option<Vec<u8>> {
+fn stale_key(attributes: &[u8], frontends: &BTreeMap<Frontend, BTreeSet<At>>) -> Option<Vec<u8>> {
     let original = attribute(attributes, TUPLE_ORIGINAL)?;
     let (there, back) = (tuple(original.body)?, tuple(attribute(attributes, TUPLE_REPLY)?.body)?);
     let mark = attribute(attributes, MARK).and_then(|mark| mark.body.try_into().ok()).map_or(0, u32::from_be_bytes);
@@ -91,11 +95,11 @@ fn stale_key(attributes: &[u8], frontends: &BTreeMap<Frontend, BTreeSet<SocketAd
 }
 
 /// `mark` is the flow's, which tells whose Services its client sees.
-fn is_stale(mark: u32, there: Tuple, back: Tuple, frontends: &BTreeMap<Frontend, BTreeSet<SocketAddrV4>>) -> bool {
+fn is_stale(mark: u32, there: Tuple, back: Tuple, frontends: &BTreeMap<Frontend, BTreeSet<At>>) -> bool {
     let protocol = crate::plan::Protocol::Udp;
     let port = there.destination.port();
     let cluster = if mark & PUBLIC == 0 { (mark >> 16) as u16 } else { 0 };
-    let asked = Frontend { cluster, address: Some(*there.destination.ip()), protocol, port };
+    let asked = Frontend { cluster, address: Some(there.destination.ip()), protocol, port };
     let by_address = frontends.get(&asked);
     // A node port is a port of everybody's: only flows that were translated are surely ours.
     let translated = there.destination != back.source;
@@ -112,13 +116,17 @@ fn is_stale(mark: u32, there: Tuple, back: Tuple, frontends: &BTreeMap<Frontend,
 }
 
 /// Sends a request and shows each answer's attributes.
-fn exchange(socket: &Socket, kind: u16, flags: u16, attributes: &[u8], mut show: impl FnMut(&[u8])) -> io::Result<()> {
+fn exchange(socket: &Socket, family: IpFamily, kind: u16, flags: u16, attributes: &[u8], mut show: impl FnMut(&[u8])) -> io::Result<()> {
+    let family = match family {
+        IpFamily::V4 => AF_INET,
+        IpFamily::V6 => AF_INET6,
+    };
     let mut request = Vec::with_capacity(HEADER + attributes.len());
     request.extend_from_slice(&((HEADER + attributes.len()) as u32).to_ne_bytes());
     request.extend_from_slice(&kind.to_ne_bytes());
     request.extend_from_slice(&(REQUEST | flags).to_ne_bytes());
     request.extend_from_slice(&[0; 8]);
-    request.extend_from_slice(&[AF_INET, 0, 0, 0]);
+    request.extend_from_slice(&[family, 0, 0, 0]);
     request.extend_from_slice(attributes);
     socket.send(&request, 0)?;
     loop {
@@ -164,11 +172,12 @@ fn attribute(mut bytes: &[u8], wanted: u16) -> Option<Attribute<'_>> {
 
 fn tuple(bytes: &[u8]) -> Option<Tuple> {
     let (ip, protocol) = (attribute(bytes, TUPLE_IP)?.body, attribute(bytes, TUPLE_PROTOCOL)?.body);
-    let address = |kind| Some(Ipv4Addr::from(<[u8; 4]>::try_from(attribute(ip, kind)?.body).ok()?));
+    let v4 = |kind| Some(IpAddr::V4(Ipv4Addr::from(<[u8; 4]>::try_from(attribute(ip, kind)?.body).ok()?)));
+    let v6 = |kind| Some(IpAddr::V6(Ipv6Addr::from(<[u8; 16]>::try_from(attribute(ip, kind)?.body).ok()?)));
     let port = |kind| Some(u16::from_be_bytes(attribute(protocol, kind)?.body.try_into().ok()?));
     Some(Tuple {
-        source: SocketAddrV4::new(address(IP_V4_SOURCE)?, port(PROTOCOL_SOURCE_PORT)?),
-        destination: SocketAddrV4::new(address(IP_V4_DESTINATION)?, port(PROTOCOL_DESTINATION_PORT)?),
+        source: At::new(v4(IP_V4_SOURCE).or_else(|| v6(IP_V6_SOURCE))?, port(PROTOCOL_SOURCE_PORT)?),
+        destination: At::new(v4(IP_V4_DESTINATION).or_else(|| v6(IP_V6_DESTINATION))?, port(PROTOCOL_DESTINATION_PORT)?),
         protocol: *attribute(protocol, PROTOCOL_NUMBER)?.body.first()?,
     })
 }
@@ -180,9 +189,9 @@ mod tests {
 
     #[test]
     fn flows_to_lost_backends_are_stale() {
-        let at = |text: &str| text.parse::<SocketAddrV4>().unwrap();
+        let at = |text: &str| text.parse::<At>().unwrap();
         let frontends = BTreeMap::from([
-            (Frontend { cluster: 0, address: Some(Ipv4Addr::new(10, 96, 0, 10)), protocol: Protocol::Udp, port: 53 }, BTreeSet::from([at("10.244.0.5:53")])),
+            (Frontend { cluster: 0, address: Some(IpAddr::from([10, 96, 0, 10])), protocol: Protocol::Udp, port: 53 }, BTreeSet::from([at("10.244.0.5:53")])),
             (Frontend { cluster: 0, address: None, protocol: Protocol::Udp, port: 30053 }, BTreeSet::from([at("10.244.0.5:53")])),
         ]);
         let (there, back) = (
@@ -192,7 +201,7 @@ mod tests {
         assert!(!is_stale(7 << 16, there, back, &frontends), "another cluster's Service of the same address has backends of its own");
         assert!(is_stale(7 << 16 | PUBLIC, Tuple { destination: at("10.9.0.1:30053"), ..there }, back, &frontends));
         let of_seven = BTreeMap::from([(
-            Frontend { cluster: 7, address: Some(*there.destination.ip()), protocol: Protocol::Udp, port: 53 },
+            Frontend { cluster: 7, address: Some(there.destination.ip()), protocol: Protocol::Udp, port: 53 },
             BTreeSet::from([at("10.244.0.6:53")]),
         )]);
         assert!(

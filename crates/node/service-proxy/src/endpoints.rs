@@ -2,9 +2,10 @@
 //!
 //! <https://kubernetes.io/docs/reference/networking/virtual-ips/>
 use crate::settings::ProxySettings;
+use api_meta::IpFamily;
 use k8s_openapi::api::discovery::v1::{Endpoint, EndpointSlice};
 use std::collections::BTreeMap;
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, SocketAddr};
 
 /// One endpoint of one Service port.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -21,25 +22,26 @@ pub struct PortEndpoint {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Choice {
     /// For traffic any endpoint may serve.
-    pub cluster: Vec<(SocketAddrV4, bool)>,
+    pub cluster: Vec<(SocketAddr, bool)>,
     /// For traffic that must stay on this node.
-    pub local: Vec<(SocketAddrV4, bool)>,
+    pub local: Vec<(SocketAddr, bool)>,
     /// Whether anybody anywhere serves: if not, connections are refused instead of dropped.
     pub any: bool,
 }
 
 /// A Service port's endpoints in the slices, one for each address and port.
-pub fn of_port(slices: &[impl AsRef<EndpointSlice>], port_name: &str, settings: &ProxySettings) -> BTreeMap<SocketAddrV4, PortEndpoint> {
+pub fn of_port(slices: &[impl AsRef<EndpointSlice>], port_name: &str, settings: &ProxySettings) -> BTreeMap<SocketAddr, PortEndpoint> {
     let mut found = BTreeMap::new();
-    for slice in slices.iter().map(AsRef::as_ref).filter(|slice| slice.address_type == "IPv4") {
+    let family = settings.family();
+    for slice in slices.iter().map(AsRef::as_ref).filter(|slice| slice.address_type == family.name()) {
         let ports = slice.ports.iter().flatten().filter(|port| port.name.as_deref().unwrap_or_default() == port_name);
         for port in ports.filter_map(|port| u16::try_from(port.port?).ok()) {
             for endpoint in slice.endpoints.iter().flatten() {
-                let address = endpoint.addresses.first().and_then(|address| address.parse::<Ipv4Addr>().ok());
+                let address = endpoint.addresses.first().and_then(|address| address.parse::<IpAddr>().ok()).filter(|address| IpFamily::of(*address) == family);
                 // While an endpoint moves between slices it is in both: the one that serves counts.
                 if let Some(address) = address {
                     let state = state(endpoint, settings);
-                    let known = found.entry(SocketAddrV4::new(address, port)).or_insert_with(PortEndpoint::default);
+                    let known = found.entry(SocketAddr::new(address, port)).or_insert_with(PortEndpoint::default);
                     if state.ready || !known.ready {
                         *known = state;
                     }
@@ -51,7 +53,7 @@ pub fn of_port(slices: &[impl AsRef<EndpointSlice>], port_name: &str, settings: 
 }
 
 /// Chooses among a port's endpoints. `wants_cluster` and `wants_local` say which kinds of traffic there are.
-pub fn choose(endpoints: &BTreeMap<SocketAddrV4, PortEndpoint>, wants_cluster: bool, wants_local: bool, settings: &ProxySettings) -> Choice {
+pub fn choose(endpoints: &BTreeMap<SocketAddr, PortEndpoint>, wants_cluster: bool, wants_local: bool, settings: &ProxySettings) -> Choice {
     let pick = |wanted: &dyn Fn(&PortEndpoint) -> bool| endpoints.iter().filter(|(_, e)| wanted(e)).map(|(address, e)| (*address, e.local)).collect::<Vec<_>>();
     let leaving = |e: &PortEndpoint| e.serving && e.terminating;
     let mut choice = Choice::default();
@@ -104,7 +106,7 @@ impl Topology {
 }
 
 /// Hints count only if every ready endpoint has them and one names this node or zone.
-fn topology(endpoints: &BTreeMap<SocketAddrV4, PortEndpoint>, settings: &ProxySettings) -> Topology {
+fn topology(endpoints: &BTreeMap<SocketAddr, PortEndpoint>, settings: &ProxySettings) -> Topology {
     let ready = || endpoints.values().filter(|e| e.ready);
     let usable = |topology: &Topology| ready().any(|e| topology.includes(e, settings));
     if ready().all(|e| !e.nodes.is_empty()) && usable(&Topology::SameNode) {
@@ -121,7 +123,7 @@ mod tests {
     use super::*;
 
     /// Endpoints from lines like `10.0.0.1 ready local node=n1 zone=z1`.
-    fn endpoints(text: &str) -> BTreeMap<SocketAddrV4, PortEndpoint> {
+    fn endpoints(text: &str) -> BTreeMap<SocketAddr, PortEndpoint> {
         let parse = |line: &str| {
             let words: Vec<&str> = line.split_whitespace().collect();
             let values = |key: &str| words.iter().filter_map(|word| word.strip_prefix(key)).map(str::to_owned).collect();
@@ -134,7 +136,7 @@ mod tests {
                 nodes: values("node="),
                 zones: values("zone="),
             };
-            (SocketAddrV4::new(words[0].parse().unwrap(), 80), endpoint)
+            (SocketAddr::new(words[0].parse().unwrap(), 80), endpoint)
         };
         text.lines().map(str::trim).filter(|line| !line.is_empty()).map(parse).collect()
     }
@@ -144,7 +146,8 @@ mod tests {
         let mut settings = ProxySettings::new("n1", "10.0.0.0/8".parse().unwrap());
         settings.zone = Some("z1".into());
         let choice = choose(&endpoints(text), wants_cluster, wants_local, &settings);
-        let show = |list: &[(SocketAddrV4, bool)]| list.iter().map(|(address, _)| address.ip().octets()[3].to_string()).collect::<Vec<_>>().join(" ");
+        let last = |address: &SocketAddr| address.ip().to_string().rsplit('.').next().unwrap().to_owned();
+        let show = |list: &[(SocketAddr, bool)]| list.iter().map(|(address, _)| last(address)).collect::<Vec<_>>().join(" ");
         assert_eq!((show(&choice.cluster).as_str(), show(&choice.local).as_str(), choice.any), (cluster, local, any));
     }
 

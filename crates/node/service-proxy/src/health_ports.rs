@@ -4,7 +4,7 @@
 use api_cache::ObjectKey;
 use k8s_openapi::api::core::v1::Service;
 use std::collections::HashMap;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -39,12 +39,17 @@ impl Drop for Port {
 }
 
 /// The ports that are served. Dropping it closes them.
-#[derive(Default)]
 pub struct HealthPorts {
+    /// They are asked at any address of these families.
+    dual: bool,
     ports: HashMap<ObjectKey, Port>,
 }
 
 impl HealthPorts {
+    pub fn new(dual: bool) -> Self {
+        Self { dual, ports: HashMap::new() }
+    }
+
     /// Notes what a Service has: its port, if it wants one, and how many endpoints of it are on this node.
     pub fn set(&mut self, service: &ObjectKey, wanted: Option<(u16, usize)>) {
         let Some((number, endpoints)) = wanted else {
@@ -57,14 +62,14 @@ impl HealthPorts {
         }
         self.ports.remove(service);
         let endpoints = Arc::new(AtomicUsize::new(endpoints));
-        let serving = tokio::spawn(serve(service.clone(), number, endpoints.clone()));
+        let serving = tokio::spawn(serve(service.clone(), self.dual, number, endpoints.clone()));
         self.ports.insert(service.clone(), Port { number, endpoints, serving });
     }
 }
 
-async fn serve(service: ObjectKey, number: u16, endpoints: Arc<AtomicUsize>) {
+async fn serve(service: ObjectKey, dual: bool, number: u16, endpoints: Arc<AtomicUsize>) {
     let listener = loop {
-        match bind(number) {
+        match bind(dual, number) {
             Ok(listener) => break listener,
             Err(error) => tracing::warn!(%service, number, %error, "the health check node port can't be served; trying again"),
         }
@@ -86,10 +91,11 @@ async fn serve(service: ObjectKey, number: u16, endpoints: Arc<AtomicUsize>) {
     }
 }
 
-fn bind(number: u16) -> std::io::Result<TcpListener> {
-    let socket = TcpSocket::new_v4()?;
+fn bind(dual: bool, number: u16) -> std::io::Result<TcpListener> {
+    // A socket of IPv6 takes IPv4 as well, unless the machine says otherwise.
+    let (socket, any) = if dual { (TcpSocket::new_v6()?, Ipv6Addr::UNSPECIFIED.into()) } else { (TcpSocket::new_v4()?, IpAddr::from(Ipv4Addr::UNSPECIFIED)) };
     socket.set_reuseaddr(true)?;
-    socket.bind(SocketAddr::from((Ipv4Addr::UNSPECIFIED, number)))?;
+    socket.bind(SocketAddr::from((any, number)))?;
     socket.listen(128)
 }
 
@@ -134,7 +140,7 @@ mod tests {
     #[tokio::test]
     async fn a_node_without_endpoints_says_so_and_a_port_goes_with_its_service() {
         let port = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port();
-        let (mut ports, service) = (HealthPorts::default(), ObjectKey::new(&ClusterName::root(), "default", "web"));
+        let (mut ports, service) = (HealthPorts::new(false), ObjectKey::new(&ClusterName::root(), "default", "web"));
         ports.set(&service, Some((port, 2)));
         let mut told = None;
         for _ in 0..100 {

@@ -2,12 +2,13 @@
 use crate::endpoints::{choose, of_port};
 use crate::settings::ProxySettings;
 use api_cache::Held;
-use ipnet::Ipv4Net;
+use api_meta::IpFamily;
+use ipnet::IpNet;
 use k8s_openapi::api::core::v1::{Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, SocketAddr};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Protocol {
@@ -44,7 +45,7 @@ pub struct Frontend {
     /// The number of the virtual cluster whose pods alone see it; 0: the host cluster's Services, and ports, which are everybody's.
     pub cluster: u16,
     /// `None`: any address of the node but loopback (node ports, host ports).
-    pub address: Option<Ipv4Addr>,
+    pub address: Option<IpAddr>,
     pub protocol: Protocol,
     pub port: u16,
 }
@@ -65,7 +66,7 @@ impl fmt::Display for Frontend {
 /// Where a connection is led.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Backend {
-    pub at: SocketAddrV4,
+    pub at: SocketAddr,
     /// It runs on this node, so it may be its own client.
     pub local: bool,
 }
@@ -97,7 +98,7 @@ pub struct Target {
     /// ClientIP affinity, in seconds.
     pub affinity: Option<u32>,
     /// Who may connect; empty: everybody.
-    pub sources: Vec<Ipv4Net>,
+    pub sources: Vec<IpNet>,
 }
 
 /// All that one owner asks for.
@@ -107,7 +108,7 @@ pub struct Rules {
     pub cluster: u16,
     pub frontends: BTreeMap<Frontend, Target>,
     /// Addresses that belong to the Service alone: other ports of them are refused.
-    pub addresses: BTreeSet<Ipv4Addr>,
+    pub addresses: BTreeSet<IpAddr>,
 }
 
 impl Rules {
@@ -130,14 +131,15 @@ pub fn service_rules(number: u16, service: &Service, slices: &[impl AsRef<Endpoi
     if another_proxys || spec.type_.as_deref() == Some("ExternalName") {
         return rules;
     }
+    let family = settings.family();
     let declared = spec.cluster_ips.iter().flatten().chain(&spec.cluster_ip);
-    rules.addresses = declared.filter_map(|address| address.parse::<Ipv4Addr>().ok()).collect();
+    rules.addresses = declared.filter_map(|address| of_family(family, address)).collect();
     if rules.addresses.is_empty() {
         return rules;
     }
     let exposed = matches!(spec.type_.as_deref(), Some("NodePort" | "LoadBalancer"));
-    let external: BTreeSet<Ipv4Addr> = spec.external_ips.iter().flatten().filter_map(|address| address.parse().ok()).collect();
-    let balanced = if spec.type_.as_deref() == Some("LoadBalancer") { balancer_addresses(service) } else { BTreeSet::new() };
+    let external: BTreeSet<IpAddr> = spec.external_ips.iter().flatten().filter_map(|address| of_family(family, address)).collect();
+    let balanced = if spec.type_.as_deref() == Some("LoadBalancer") { balancer_addresses(family, service) } else { BTreeSet::new() };
     let accessible = exposed || !external.is_empty();
     let internal_local = spec.internal_traffic_policy.as_deref() == Some("Local");
     let external_local = accessible && spec.external_traffic_policy.as_deref() == Some("Local");
@@ -150,7 +152,7 @@ pub fn service_rules(number: u16, service: &Service, slices: &[impl AsRef<Endpoi
         let (Some(protocol), Ok(port_number)) = (Protocol::parse(port.protocol.as_deref()), u16::try_from(port.port)) else { continue };
         let endpoints = of_port(slices, port.name.as_deref().unwrap_or_default(), settings);
         let choice = choose(&endpoints, !internal_local || accessible, internal_local || external_local, settings);
-        let set = |list: &[(SocketAddrV4, bool)]| -> BTreeSet<Backend> { list.iter().map(|(at, local)| Backend { at: *at, local: *local }).collect() };
+        let set = |list: &[(SocketAddr, bool)]| -> BTreeSet<Backend> { list.iter().map(|(at, local)| Backend { at: *at, local: *local }).collect() };
         let (cluster, local) = (set(&choice.cluster), set(&choice.local));
 
         let inner = Target {
@@ -171,22 +173,22 @@ pub fn service_rules(number: u16, service: &Service, slices: &[impl AsRef<Endpoi
             affinity,
             sources: Vec::new(),
         };
-        let at = |address: Ipv4Addr| Frontend { cluster: number, address: Some(address), protocol, port: port_number };
-        let guarded = Target { sources: sources(spec.load_balancer_source_ranges.as_deref().unwrap_or_default()), ..outer.clone() };
+        let at = |address: IpAddr| Frontend { cluster: number, address: Some(address), protocol, port: port_number };
+        let guarded = Target { sources: sources(family, spec.load_balancer_source_ranges.as_deref().unwrap_or_default()), ..outer.clone() };
         if number == 0 {
             rules.frontends.extend(balanced.iter().map(|address| (at(*address), guarded.clone())));
             rules.frontends.extend(external.iter().map(|address| (at(*address), outer.clone())));
         } else {
             let own = Target { translation: Translation::Cluster, outside: None, ..outer.clone() };
-            let given = |address: &&Ipv4Addr| held.contains_key(address);
+            let given = |address: &&IpAddr| matches!(address, IpAddr::V4(address) if held.contains_key(address));
             rules.frontends.extend(balanced.union(&external).filter(|address| !given(address)).map(|address| (at(*address), own.clone())));
-            let public = |address: &Ipv4Addr| Frontend { cluster: 0, address: Some(*address), protocol, port: port_number };
+            let public = |address: &IpAddr| Frontend { cluster: 0, address: Some(*address), protocol, port: port_number };
             rules.frontends.extend(balanced.iter().filter(given).map(|address| (public(address), guarded.clone())));
         }
         // What a process of the node serves is left to it.
         let name = format!("{}/{port_number}", port.protocol.as_deref().unwrap_or("TCP"));
         for address in held.iter().filter(|(_, proxied)| proxied.contains(&name)).map(|(address, _)| *address) {
-            rules.frontends.remove(&Frontend { cluster: 0, address: Some(address), protocol, port: port_number });
+            rules.frontends.remove(&Frontend { cluster: 0, address: Some(address.into()), protocol, port: port_number });
         }
         if let Some(node_port) = port.node_port.filter(|_| exposed).and_then(|port| u16::try_from(port).ok()).filter(|port| *port != 0) {
             rules.frontends.insert(Frontend { cluster: 0, address: None, protocol, port: node_port }, outer);
@@ -198,13 +200,15 @@ pub fn service_rules(number: u16, service: &Service, slices: &[impl AsRef<Endpoi
 }
 
 /// The host ports of a Pod of this node, of the cluster of this number. Pods on the host's network listen themselves; pods that ended have none.
-pub fn host_port_rules(cluster: u16, pod: &Pod) -> Rules {
+pub fn host_port_rules(cluster: u16, pod: &Pod, settings: &ProxySettings) -> Rules {
     let mut rules = Rules { cluster, ..Rules::default() };
     let (Some(spec), Some(status)) = (&pod.spec, &pod.status) else { return rules };
     if spec.host_network == Some(true) || matches!(status.phase.as_deref(), Some("Succeeded" | "Failed")) {
         return rules;
     }
-    let Some(pod_address) = status.pod_ip.as_ref().and_then(|address| address.parse::<Ipv4Addr>().ok()) else { return rules };
+    let family = settings.family();
+    let addresses = status.pod_ip.iter().chain(status.pod_ips.iter().flatten().map(|pod_ip| &pod_ip.ip));
+    let Some(pod_address) = addresses.into_iter().find_map(|address| of_family(family, address)) else { return rules };
     let sidecars = spec.init_containers.iter().flatten().filter(|container| container.restart_policy.as_deref() == Some("Always"));
     for port in spec.containers.iter().chain(sidecars).flat_map(|container| container.ports.iter().flatten()) {
         let number = |port: i32| u16::try_from(port).ok().filter(|port| *port != 0);
@@ -214,14 +218,15 @@ pub fn host_port_rules(cluster: u16, pod: &Pod) -> Rules {
             continue;
         };
         let address = match port.host_ip.as_deref() {
-            None | Some("" | "0.0.0.0" | "::") => None,
-            Some(address) => match address.parse::<Ipv4Addr>() {
+            None | Some("" | "::") => None,
+            Some("0.0.0.0") if family == IpFamily::V4 => None,
+            Some(address) => match of_family(family, address) {
                 // The kernel routes nothing from loopback to a pod.
-                Ok(address) if !address.is_loopback() => Some(address),
+                Some(address) if !address.is_loopback() && !address.is_unspecified() => Some(address),
                 _ => continue,
             },
         };
-        let backend = Backend { at: SocketAddrV4::new(pod_address, container_port), local: true };
+        let backend = Backend { at: SocketAddr::new(pod_address, container_port), local: true };
         let target = Target {
             cluster,
             translation: Translation::Keep,
@@ -237,18 +242,23 @@ pub fn host_port_rules(cluster: u16, pod: &Pod) -> Rules {
 }
 
 /// Addresses a load balancer handed to the node; one that acts as a proxy keeps its own.
-fn balancer_addresses(service: &Service) -> BTreeSet<Ipv4Addr> {
+fn balancer_addresses(family: IpFamily, service: &Service) -> BTreeSet<IpAddr> {
     let ingress = service.status.iter().flat_map(|status| &status.load_balancer).flat_map(|status| status.ingress.iter().flatten());
-    ingress.filter(|ingress| ingress.ip_mode.as_deref() != Some("Proxy")).filter_map(|ingress| ingress.ip.as_ref()?.parse().ok()).collect()
+    ingress.filter(|ingress| ingress.ip_mode.as_deref() != Some("Proxy")).filter_map(|ingress| of_family(family, ingress.ip.as_ref()?)).collect()
 }
 
-/// The ranges without overlaps, which the kernel's interval sets refuse. Empty when everybody may connect.
-fn sources(ranges: &[String]) -> Vec<Ipv4Net> {
-    let parsed: Vec<Ipv4Net> = ranges.iter().filter_map(|range| range.trim().parse::<Ipv4Net>().ok()).map(|range| range.trunc()).collect();
+/// The ranges of the family without overlaps, which the kernel's interval sets refuse. Empty when everybody may connect.
+fn sources(family: IpFamily, ranges: &[String]) -> Vec<IpNet> {
+    let parsed = ranges.iter().filter_map(|range| range.trim().parse::<IpNet>().ok()).map(|range| range.trunc());
+    let parsed: Vec<IpNet> = parsed.filter(|range| IpFamily::of(range.addr()) == family).collect();
     if parsed.iter().any(|range| range.prefix_len() == 0) {
         return Vec::new();
     }
-    let mut ranges = Ipv4Net::aggregate(&parsed);
+    let mut ranges = IpNet::aggregate(&parsed);
     ranges.sort();
     ranges
+}
+
+fn of_family(family: IpFamily, address: &str) -> Option<IpAddr> {
+    address.parse().ok().filter(|address| IpFamily::of(*address) == family)
 }

@@ -64,28 +64,41 @@ async fn serve(settings: ProxySettings, source: &dyn Source) {
     caches.pods.synced().await;
 
     let table = settings.table.clone();
-    let mut ruleset = Ruleset::new(settings.clone());
-    let mut dirty = everybody(&caches, &ruleset);
-    let mut health_ports = HealthPorts::default();
+    let families = settings.by_family();
+    let mut rulesets: Vec<Ruleset> = families.iter().cloned().map(Ruleset::new).collect();
+    let mut dirty = everybody(&caches, &rulesets);
+    let mut health_ports = HealthPorts::new(families.len() > 1);
     let (mut reload, mut retry) = (true, FIRST_RETRY);
     loop {
         for owner in std::mem::take(&mut dirty) {
-            let rules = rules_of(&owner, &caches, &settings);
-            if let Owner::Service(key) = &owner {
-                health_ports.set(key, caches.services.get(key).and_then(|service| health_port(&service)).map(|port| (port, rules.local_endpoints())));
+            let mut local_endpoints = 0;
+            for (settings, ruleset) in families.iter().zip(&mut rulesets) {
+                let rules = rules_of(&owner, &caches, settings);
+                local_endpoints = local_endpoints.max(rules.local_endpoints());
+                ruleset.set(&owner, rules);
             }
-            ruleset.set(&owner, rules);
+            if let Owner::Service(key) = &owner {
+                health_ports.set(key, caches.services.get(key).and_then(|service| health_port(&service)).map(|port| (port, local_endpoints)));
+            }
         }
-        let script = if reload { Some(ruleset.reload()) } else { ruleset.commit() };
-        if let Some((script, forgotten)) = script {
+        let (mut script, mut forgotten) = (String::new(), Vec::new());
+        for (settings, ruleset) in families.iter().zip(&mut rulesets) {
+            if let Some((text, gone)) = if reload { Some(ruleset.reload()) } else { ruleset.commit() } {
+                script.push_str(&text);
+                forgotten.push((settings.family(), gone));
+            }
+        }
+        if !script.is_empty() {
             match apply(&script).await {
                 Ok(()) => {
                     if reload {
                         tracing::info!(table, "the rules of all services are in place");
                     }
                     (reload, retry) = (false, FIRST_RETRY);
-                    if let Err(error) = forget(&table, forgotten).await {
-                        tracing::warn!(%error, "flows to backends that are gone may go on");
+                    for (family, forgotten) in forgotten {
+                        if let Err(error) = forget(family, &table, forgotten).await {
+                            tracing::warn!(%error, "flows to backends that are gone may go on");
+                        }
                     }
                 }
                 // Somebody else changed our table: all is made anew.
@@ -118,7 +131,7 @@ async fn serve(settings: ProxySettings, source: &dyn Source) {
         };
         let lost = lost | drain(&mut services, &mut dirty, of_service) | drain(&mut slices, &mut dirty, of_slice) | drain(&mut pods, &mut dirty, of_pod);
         if lost {
-            dirty.extend(everybody(&caches, &ruleset));
+            dirty.extend(everybody(&caches, &rulesets));
         }
     }
 }
@@ -137,10 +150,10 @@ fn all_of(caches: &Caches, cluster: &ClusterName) -> Vec<Owner> {
     services.chain(pods).collect()
 }
 
-fn everybody(caches: &Caches, ruleset: &Ruleset) -> BTreeSet<Owner> {
+fn everybody(caches: &Caches, rulesets: &[Ruleset]) -> BTreeSet<Owner> {
     let services = caches.services.all().into_iter().map(|(key, _)| Owner::Service(key));
     let pods = caches.pods.all().into_iter().map(|(key, _)| Owner::Pod(key));
-    services.chain(pods).chain(ruleset.owners().cloned()).collect()
+    services.chain(pods).chain(rulesets.iter().flat_map(Ruleset::owners).cloned()).collect()
 }
 
 fn rules_of(owner: &Owner, caches: &Caches, settings: &ProxySettings) -> Rules {
@@ -157,7 +170,7 @@ fn rules_of(owner: &Owner, caches: &Caches, settings: &ProxySettings) -> Rules {
             let slices = caches.slices.by_index(BY_SERVICE, &key.cluster, &format!("{}/{}", key.namespace, key.name));
             service_rules(number, &service, &slices, &caches.balancers.held_by(key).unwrap_or_default(), settings)
         }
-        Owner::Pod(key) => caches.pods.get(key).map(|pod| host_port_rules(number, &pod)).unwrap_or_default(),
+        Owner::Pod(key) => caches.pods.get(key).map(|pod| host_port_rules(number, &pod, settings)).unwrap_or_default(),
     }
 }
 

@@ -3,11 +3,13 @@ use crate::plan::{Backend, Frontend, Protocol, Rules, Target};
 use crate::script::{Elements, Script};
 use crate::settings::ProxySettings;
 use crate::tables::{
-    ALLOWED, CLUSTER_ADDRESSES, FIREWALL, Family, HAIRPINS, HOSTED_ADDRESSES, PUBLIC, PickChain, Set, Slot, base, remember_definition, remember_name,
+    ALLOWED, CLUSTER_ADDRESSES, FIREWALL, Family, HAIRPINS, HOSTED_ADDRESSES, PUBLIC, PickChain, Set, Slot, affinity_is_by_slots, base, remember_definition,
+    remember_name,
 };
 use api_cache::ObjectKey;
+use api_meta::IpFamily;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 /// Who asks. Where two claim a frontend, the first in this order has it.
@@ -21,9 +23,9 @@ pub enum Owner {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Forgotten {
     /// UDP frontends and their backends. A UDP "connection" lasts as long as packets come.
-    pub flows: BTreeMap<Frontend, BTreeSet<SocketAddrV4>>,
+    pub flows: BTreeMap<Frontend, BTreeSet<SocketAddr>>,
     /// Frontends with affinity and the backends they lost. (Not those they have: another cluster's may have the same address.)
-    pub affinity: BTreeMap<Frontend, BTreeSet<SocketAddrV4>>,
+    pub affinity: BTreeMap<Frontend, BTreeSet<SocketAddr>>,
 }
 
 /// A frontend as it is in the kernel.
@@ -31,8 +33,8 @@ pub struct Forgotten {
 struct Installed {
     target: Arc<Target>,
     /// Backends by slot.
-    slots: Vec<SocketAddrV4>,
-    outside_slots: Vec<SocketAddrV4>,
+    slots: Vec<SocketAddr>,
+    outside_slots: Vec<SocketAddr>,
 }
 
 /// The frontends of an owner, and its elements of sets.
@@ -112,7 +114,7 @@ impl Ruleset {
             self.install(frontend, target, &mut forgotten);
         }
         let script = std::mem::take(&mut self.pending);
-        (!script.is_empty()).then(|| (script.render(&self.settings.table), forgotten))
+        (!script.is_empty()).then(|| (script.render(self.settings.family(), &self.settings.table), forgotten))
     }
 
     /// The script that makes all anew, whatever is in the kernel.
@@ -143,7 +145,8 @@ impl Ruleset {
         if let Some(after) = &after {
             self.add_chains(frontend, after);
         }
-        let elements = |installed: &Option<Installed>| installed.as_ref().map(|installed| elements(frontend, installed)).unwrap_or_default();
+        let family = self.settings.family();
+        let elements = |installed: &Option<Installed>| installed.as_ref().map(|installed| elements(family, frontend, installed)).unwrap_or_default();
         self.pending.change(&elements(&before), &elements(&after));
 
         let loops = |installed: &Option<Installed>| installed.as_ref().map(|installed| hairpins(&installed.target)).unwrap_or_default();
@@ -151,12 +154,12 @@ impl Ruleset {
         loops_after.difference(&loops_before).for_each(|key| self.share((Set::Named(HAIRPINS), key.clone()), true));
         loops_before.difference(&loops_after).for_each(|key| self.share((Set::Named(HAIRPINS), key.clone()), false));
 
-        let backends = |installed: &Option<Installed>| -> BTreeSet<SocketAddrV4> {
+        let backends = |installed: &Option<Installed>| -> BTreeSet<SocketAddr> {
             installed.iter().flat_map(|i| i.slots.iter().chain(&i.outside_slots)).copied().collect()
         };
         let (had, has) = (backends(&before), backends(&after));
         let sticky = |installed: &Option<Installed>| installed.as_ref().is_some_and(|installed| installed.target.affinity.is_some());
-        if sticky(&before) && !had.is_subset(&has) {
+        if sticky(&before) && !affinity_is_by_slots(family) && !had.is_subset(&has) {
             forgotten.affinity.insert(frontend, had.difference(&has).copied().collect());
         }
         // One that appears may have flows already, which nobody translated.
@@ -170,17 +173,22 @@ impl Ruleset {
 
     fn add_chains(&mut self, frontend: Frontend, installed: &Installed) {
         for outside in [false, true] {
-            let Some(chain) = pick_chain(frontend, installed, outside) else { continue };
+            let Some(chain) = pick_chain(self.settings.family(), frontend, installed, outside) else { continue };
             if self.chains.insert(chain.name()) {
                 for slot in chain.slots() {
                     if self.chains.insert(slot.to_string()) {
                         self.pending.chains.push_str(&slot.definition(&self.settings));
                     }
+                    if let Some(seconds) = chain.kept_seconds
+                        && self.chains.insert(slot.keep_name(seconds))
+                    {
+                        self.pending.chains.push_str(&slot.keep_definition(seconds, &self.settings));
+                    }
                 }
                 self.pending.chains.push_str(&chain.definition(&self.settings));
             }
         }
-        if let Some(seconds) = installed.target.affinity
+        if let Some(seconds) = installed.target.affinity.filter(|_| !affinity_is_by_slots(self.settings.family()))
             && self.chains.insert(remember_name(seconds))
         {
             self.pending.chains.push_str(&remember_definition(seconds, &self.settings));
@@ -207,11 +215,11 @@ impl Ruleset {
 }
 
 /// Gives backends slots 0 to n-1, moving as few as possible: those known stay, gaps are filled by new ones, then by the last.
-fn assign(before: &[SocketAddrV4], wanted: &BTreeSet<Backend>) -> Vec<SocketAddrV4> {
-    let wanted: BTreeSet<SocketAddrV4> = wanted.iter().map(|backend| backend.at).collect();
-    let known: HashSet<SocketAddrV4> = before.iter().copied().collect();
+fn assign(before: &[SocketAddr], wanted: &BTreeSet<Backend>) -> Vec<SocketAddr> {
+    let wanted: BTreeSet<SocketAddr> = wanted.iter().map(|backend| backend.at).collect();
+    let known: HashSet<SocketAddr> = before.iter().copied().collect();
     let mut new = wanted.iter().filter(|backend| !known.contains(backend)).copied();
-    let mut slots: Vec<Option<SocketAddrV4>> = before.iter().map(|backend| if wanted.contains(backend) { Some(*backend) } else { new.next() }).collect();
+    let mut slots: Vec<Option<SocketAddr>> = before.iter().map(|backend| if wanted.contains(backend) { Some(*backend) } else { new.next() }).collect();
     slots.extend(new.map(Some));
     let mut gap = 0;
     while gap < slots.len() {
@@ -225,7 +233,7 @@ fn assign(before: &[SocketAddrV4], wanted: &BTreeSet<Backend>) -> Vec<SocketAddr
 }
 
 /// The element that says an address is a Service's alone, in the cluster of this number.
-fn address_element(cluster: u16, address: Ipv4Addr) -> (Set, String) {
+fn address_element(cluster: u16, address: IpAddr) -> (Set, String) {
     if cluster == 0 {
         (Set::Named(CLUSTER_ADDRESSES), address.to_string())
     } else {
@@ -241,29 +249,30 @@ fn family(frontend: Frontend) -> Family {
     }
 }
 
-fn pick_chain(frontend: Frontend, installed: &Installed, outside: bool) -> Option<PickChain> {
+fn pick_chain(ip: IpFamily, frontend: Frontend, installed: &Installed, outside: bool) -> Option<PickChain> {
     let target = &installed.target;
     let count = if outside { installed.outside_slots.len() } else { installed.slots.len() };
     let translation = if outside { crate::plan::Translation::Keep } else { target.translation };
-    (count > 0).then(|| PickChain { family: family(frontend), translation, count, outside, sticky: target.affinity.is_some() })
+    let kept_seconds = target.affinity.filter(|_| affinity_is_by_slots(ip));
+    (count > 0).then(|| PickChain { family: family(frontend), translation, count, outside, sticky: target.affinity.is_some(), kept_seconds })
 }
 
-fn elements(frontend: Frontend, installed: &Installed) -> Elements {
+fn elements(ip: IpFamily, frontend: Frontend, installed: &Installed) -> Elements {
     let (family, key, target) = (family(frontend), frontend.to_string(), &installed.target);
     let mut elements = Elements::new();
     let mut add = |set: &'static str, key: String, value: String| {
         elements.insert((Set::Named(set), key), value);
     };
-    match pick_chain(frontend, installed, false) {
+    match pick_chain(ip, frontend, installed, false) {
         Some(chain) => {
             add(family.frontends(), key.clone(), format!("goto {}", chain.name()));
-            match pick_chain(frontend, installed, true) {
+            match pick_chain(ip, frontend, installed, true) {
                 Some(chain) => add(family.outside(), key.clone(), format!("goto {}", chain.name())),
                 // Others could serve, but not here: outside balancers must look for another node.
                 None if target.outside.is_some() => add(family.outside(), key.clone(), "drop".into()),
                 None => {}
             }
-            if let Some(seconds) = target.affinity {
+            if let Some(seconds) = target.affinity.filter(|_| !affinity_is_by_slots(ip)) {
                 add(family.sticky(), key.clone(), format!("goto {}", remember_name(seconds)));
             }
             if frontend.cluster == 0 && target.cluster != 0 {
@@ -304,9 +313,9 @@ mod tests {
 
     /// Rules of one frontend, 10.96.0.`address`:80, with backends 10.244.0.x:8080.
     fn rules(address: u8, backends: &[u8]) -> Rules {
-        let backends = backends.iter().map(|last| Backend { at: SocketAddrV4::new(Ipv4Addr::new(10, 244, 0, *last), 8080), local: false }).collect();
+        let backends = backends.iter().map(|last| Backend { at: SocketAddr::from(([10, 244, 0, *last], 8080)), local: false }).collect();
         let target = Target { cluster: 0, translation: Translation::Cluster, backends, outside: None, drop: false, affinity: None, sources: Vec::new() };
-        let address = Ipv4Addr::new(10, 96, 0, address);
+        let address = IpAddr::from([10, 96, 0, address]);
         Rules {
             cluster: 0,
             frontends: BTreeMap::from([(Frontend { cluster: 0, address: Some(address), protocol: Protocol::Tcp, port: 80 }, target)]),

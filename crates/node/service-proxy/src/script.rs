@@ -1,5 +1,6 @@
 //! Script: one nft transaction. Chains come first, then what goes, then what comes.
 use crate::tables::Set;
+use api_meta::IpFamily;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
@@ -39,15 +40,16 @@ impl Script {
         self.chains.is_empty() && self.deleted.is_empty() && self.added.values().all(BTreeMap::is_empty)
     }
 
-    pub fn render(&self, table: &str) -> String {
+    pub fn render(&self, family: IpFamily, table: &str) -> String {
+        let ip = family.header();
         let mut text = self.chains.clone();
         for (set, keys) in &self.deleted {
             let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
-            writeln!(text, "delete element ip {table} {set} {{ {} }}", keys.join(", ")).expect("a string takes all");
+            writeln!(text, "delete element {ip} {table} {set} {{ {} }}", keys.join(", ")).expect("a string takes all");
         }
         for (set, elements) in self.added.iter().filter(|(_, elements)| !elements.is_empty()) {
             let elements: Vec<String> = elements.iter().map(|(key, value)| if value.is_empty() { key.clone() } else { format!("{key} : {value}") }).collect();
-            writeln!(text, "add element ip {table} {set} {{ {} }}", elements.join(", ")).expect("a string takes all");
+            writeln!(text, "add element {ip} {table} {set} {{ {} }}", elements.join(", ")).expect("a string takes all");
         }
         text
     }

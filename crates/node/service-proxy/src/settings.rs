@@ -1,6 +1,7 @@
 //! Settings of the service proxy.
 use crate::Error;
-use ipnet::Ipv4Net;
+use api_meta::IpFamily;
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 /// The table where nothing else is said.
 pub const DEFAULT_TABLE: &str = "k8shost-proxy";
@@ -14,9 +15,12 @@ pub struct ProxySettings {
     pub node_name: String,
     /// The node's topology zone, for topology hints.
     pub zone: Option<String>,
-    /// All pods of all nodes: other sources that reach a Service address get the node's address.
-    pub cluster_cidr: Ipv4Net,
-    /// The nftables table, of family ip. Two proxies in one network namespace need two.
+    /// All pods of all nodes: other sources that reach a Service address get the node's address. Services of its family
+    /// are served.
+    pub cluster_cidr: IpNet,
+    /// The same of the other family, where pods have an address of each.
+    pub second_cluster_cidr: Option<Ipv6Net>,
+    /// The nftables table, one of each family. Two proxies in one network namespace need two.
     pub table: String,
     /// 0 to 14: the mark's upper half is the number of the cluster a packet travels for.
     pub masquerade_bit: u8,
@@ -29,11 +33,23 @@ impl ProxySettings {
         Self {
             node_name: node_name.into(),
             zone: None,
-            cluster_cidr: cluster_cidr.trunc(),
+            cluster_cidr: IpNet::V4(cluster_cidr.trunc()),
+            second_cluster_cidr: None,
             table: DEFAULT_TABLE.into(),
             masquerade_bit: DEFAULT_MASQUERADE_BIT,
             virtual_cluster_cidr: None,
         }
+    }
+
+    pub fn family(&self) -> IpFamily {
+        IpFamily::of(self.cluster_cidr.addr())
+    }
+
+    /// The settings of each family by itself.
+    pub fn by_family(&self) -> Vec<Self> {
+        let first = Self { second_cluster_cidr: None, ..self.clone() };
+        let second = self.second_cluster_cidr.map(|range| Self { cluster_cidr: IpNet::V6(range.trunc()), ..first.clone() });
+        std::iter::once(first.clone()).chain(second).collect()
     }
 
     pub fn check(&self) -> Result<(), Error> {

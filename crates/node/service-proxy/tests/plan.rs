@@ -123,7 +123,7 @@ fn host_ports_lead_to_pods_that_run() {
     let pod = |phase: &str, host_network: bool| {
         let ports = json!([{ "containerPort": 80, "hostPort": 8080 }, { "containerPort": 53, "hostPort": 53, "protocol": "UDP", "hostIP": "192.0.2.1" }, { "containerPort": 1, "hostPort": 1, "hostIP": "127.0.0.1" }, { "containerPort": 9 }]);
         let value = json!({ "spec": { "hostNetwork": host_network, "containers": [{ "name": "c", "ports": ports }], "initContainers": [{ "name": "i", "ports": [{ "containerPort": 2, "hostPort": 2 }] }, { "name": "s", "restartPolicy": "Always", "ports": [{ "containerPort": 3, "hostPort": 3 }] }] }, "status": { "phase": phase, "podIP": "10.244.1.1" } });
-        show(&host_port_rules(0, &serde_json::from_value(value).unwrap()))
+        show(&host_port_rules(0, &serde_json::from_value(value).unwrap(), &settings()))
     };
     assert_eq!(
         pod("Running", false).lines().collect::<Vec<_>>(),
@@ -147,4 +147,45 @@ fn a_tenants_balancer_address_is_everybodys_once_it_was_given() {
     let given = "192.0.2.50 . tcp . 80 External 10.244.1.1:8080* 10.244.2.1:8080 from=198.51.100.0/24";
     assert_eq!(lines(&held(&[])), [given, own[0], own[1]]);
     assert_eq!(lines(&held(&["TCP/80"])), own, "another serves that port");
+}
+
+#[test]
+fn each_family_has_its_own_rules() {
+    let mut dual = settings();
+    dual.second_cluster_cidr = Some("fd42::/56".parse().unwrap());
+    let slice_of = |kind: &str, address: &str| -> Arc<EndpointSlice> {
+        let endpoints = json!([{ "addresses": [address], "nodeName": "n1" }]);
+        Arc::new(
+            serde_json::from_value(
+                json!({ "addressType": kind, "metadata": { "name": kind }, "ports": [{ "name": "http", "port": 8080 }], "endpoints": endpoints }),
+            )
+            .unwrap(),
+        )
+    };
+    let slices = [slice_of("IPv4", "10.244.1.1"), slice_of("IPv6", "fd42::1")];
+    let spec = json!({
+        "type": "LoadBalancer", "clusterIP": "10.96.0.1", "clusterIPs": ["10.96.0.1", "fd43::1"], "externalIPs": ["192.0.2.1", "2001:db8::1"],
+        "loadBalancerSourceRanges": ["10.0.0.0/8", "2001:db8::/64", "2001:db8::1/128"], "ports": [{ "name": "http", "port": 80, "nodePort": 30080 }],
+    });
+    let service =
+        serde_json::from_value(json!({ "spec": spec, "status": { "loadBalancer": { "ingress": [{ "ip": "203.0.113.1" }, { "ip": "2001:db8::2" }] } } }))
+            .unwrap();
+    let shown: Vec<String> = dual.by_family().iter().map(|settings| show(&service_rules(0, &service, &slices, &Held::new(), settings))).collect();
+    assert_eq!(
+        shown,
+        [
+            "tcp . 30080 External 10.244.1.1:8080*\n10.96.0.1 . tcp . 80 Cluster 10.244.1.1:8080*\n192.0.2.1 . tcp . 80 External 10.244.1.1:8080*\n203.0.113.1 . tcp . 80 External 10.244.1.1:8080* from=10.0.0.0/8",
+            "tcp . 30080 External [fd42::1]:8080*\n2001:db8::1 . tcp . 80 External [fd42::1]:8080*\n2001:db8::2 . tcp . 80 External [fd42::1]:8080* from=2001:db8::/64\nfd43::1 . tcp . 80 Cluster [fd42::1]:8080*",
+        ]
+    );
+    let pod = |host_ip: &str| {
+        let port = json!({ "containerPort": 8080, "hostPort": 8888, "hostIP": host_ip });
+        let pod = json!({ "spec": { "containers": [{ "name": "c", "ports": [port] }] }, "status": { "podIP": "10.244.1.1", "podIPs": [{ "ip": "10.244.1.1" }, { "ip": "fd42::1" }] } });
+        let pod = serde_json::from_value(pod).unwrap();
+        dual.by_family().iter().map(|settings| show(&host_port_rules(0, &pod, settings))).collect::<Vec<_>>()
+    };
+    assert_eq!(pod(""), ["tcp . 8888 Keep 10.244.1.1:8080*", "tcp . 8888 Keep [fd42::1]:8080*"]);
+    assert_eq!(pod("0.0.0.0"), ["tcp . 8888 Keep 10.244.1.1:8080*", ""]);
+    assert_eq!(pod("2001:db8::9"), ["", "2001:db8::9 . tcp . 8888 Keep [fd42::1]:8080*"]);
+    assert_eq!(pod("::1"), ["", ""]);
 }

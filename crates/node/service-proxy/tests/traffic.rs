@@ -1,7 +1,7 @@
 //! The proxy at work: real connections through real rules, in network namespaces of the test's own.
 #![allow(clippy::unwrap_used, reason = "a test may")]
 use api_cache::{Selection, Source, SourceEvent};
-use api_meta::ClusterName;
+use api_meta::{ClusterName, IpFamily};
 use bytes::Bytes;
 use futures::StreamExt;
 use futures::stream::BoxStream;
@@ -76,7 +76,10 @@ impl Machine {
     }
     /// Serves TCP (name and client's address) and UDP (name) until the process ends.
     fn serve(&self, name: &'static str, port: u16) {
-        let (listener, socket) = self.within(move || (TcpListener::bind(("0.0.0.0", port)).unwrap(), UdpSocket::bind(("0.0.0.0", port)).unwrap()));
+        self.serve_at("0.0.0.0", name, port);
+    }
+    fn serve_at(&self, address: &'static str, name: &'static str, port: u16) {
+        let (listener, socket) = self.within(move || (TcpListener::bind((address, port)).unwrap(), UdpSocket::bind((address, port)).unwrap()));
         std::thread::spawn(move || {
             for stream in listener.incoming() {
                 let mut stream = stream.unwrap();
@@ -140,6 +143,13 @@ impl Objects {
         let ports = json!([{ "name": "tcp", "port": port, "protocol": "TCP" }, { "name": "udp", "port": port, "protocol": "UDP" }]);
         self.apply_in(cluster, "endpointslices", json!({ "metadata": metadata, "addressType": "IPv4", "ports": ports, "endpoints": endpoints }));
     }
+    /// The same Service's endpoints of the second family.
+    fn second_endpoints(&self, name: &str, port: u16, addresses: &[(&str, &str)]) {
+        let endpoints: Vec<Value> = addresses.iter().map(|(address, node)| json!({ "addresses": [address], "nodeName": node })).collect();
+        let metadata = json!({ "name": format!("{name}-second"), "namespace": "default", "labels": { "kubernetes.io/service-name": name } });
+        let ports = json!([{ "name": "tcp", "port": port, "protocol": "TCP" }, { "name": "udp", "port": port, "protocol": "UDP" }]);
+        self.apply("endpointslices", json!({ "metadata": metadata, "addressType": "IPv6", "ports": ports, "endpoints": endpoints }));
+    }
 }
 
 impl Source for Objects {
@@ -166,16 +176,25 @@ struct Cluster {
     client: Machine,
     outside: Machine,
     objects: Objects,
+    dual: bool,
     stop: Option<oneshot::Sender<()>>,
     proxy: Option<std::thread::JoinHandle<()>>,
 }
 
 impl Cluster {
     fn new() -> Self {
+        Self::of(false)
+    }
+    /// As the other, with fd42::2 to ::4 for the pods and the client besides, and fd09::1 and ::2 for node and outside.
+    fn dual() -> Self {
+        Self::of(true)
+    }
+    fn of(dual: bool) -> Self {
         let node = Machine::new("node");
         node.sh("sysctl -qw net.ipv4.ip_forward=1");
         let pods = ["a", "b"].map(Machine::new).into();
-        let mut cluster = Self { client: Machine::new("client"), outside: Machine::new("out"), node, pods, objects: Objects::new(), stop: None, proxy: None };
+        let mut cluster =
+            Self { client: Machine::new("client"), outside: Machine::new("out"), node, pods, objects: Objects::new(), dual, stop: None, proxy: None };
         for (at, machine) in cluster.pods.iter().chain([&cluster.client]).enumerate() {
             let address = format!("10.244.0.{}", at + 2);
             cluster.node.sh(&format!("ip link add p{at} type veth peer name eth0 netns {}; ip link set p{at} up; ip route add {address} dev p{at}", machine.0));
@@ -188,16 +207,33 @@ impl Cluster {
         cluster.outside.sh("ip addr add 10.9.0.2/24 dev eth0; ip link set eth0 up; ip route add default via 10.9.0.1");
         cluster.pods[0].serve("a", 8080);
         cluster.pods[1].serve("b", 8080);
+        if dual {
+            cluster.add_second();
+        }
         cluster.start();
         cluster
     }
+    fn add_second(&self) {
+        self.node.sh("sysctl -qw net.ipv6.conf.all.forwarding=1; ip addr add fd09::1/64 dev up0 nodad; ip route add default via fd09::2");
+        self.outside.sh("ip addr add fd09::2/64 dev eth0 nodad; ip route add default via fd09::1");
+        for (at, machine) in self.pods.iter().chain([&self.client]).enumerate() {
+            let address = format!("fd42::{}", at + 2);
+            self.node.sh(&format!("ip addr add fe80::1/64 dev p{at} nodad; ip route add {address} dev p{at}"));
+            machine.sh(&format!("ip addr add {address}/128 dev eth0 nodad; ip route add default via fe80::1 dev eth0"));
+        }
+        for (at, name) in ["a", "b"].into_iter().enumerate() {
+            self.pods[at].serve_at(["fd42::2", "fd42::3"][at], name, 8080);
+        }
+    }
     fn start(&mut self) {
+        let dual = self.dual;
         let (stop, stopped) = oneshot::channel::<()>();
         let objects = self.objects.clone();
         self.proxy = Some(self.node.enter(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             let mut settings = ProxySettings::new("n1", "10.244.0.0/16".parse().unwrap());
             settings.virtual_cluster_cidr = Some("100.64.0.0/16".parse().unwrap());
+            settings.second_cluster_cidr = dual.then(|| "fd42::/56".parse().unwrap());
             runtime.block_on(run(settings, Arc::new(objects), async { stopped.await.unwrap_or_default() })).unwrap();
         }));
         self.stop = Some(stop);
@@ -280,7 +316,7 @@ fn connections_are_balanced_and_follow_the_endpoints() {
     cluster.stop();
     cluster.node.within(|| {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(teardown("k8shost-proxy")).unwrap();
+        runtime.block_on(teardown(&IpFamily::BOTH, "k8shost-proxy")).unwrap();
     });
     assert_eq!(cluster.node.sh("nft list tables"), "");
 }
@@ -367,6 +403,95 @@ fn outside_addresses_and_ports_lead_in() {
     assert!(cluster.outside.ask("10.9.0.78:80").is_ok());
     assert_eq!(cluster.outside.ask("10.9.0.1:8888").unwrap(), ("b".into(), "10.9.0.3".into()), "host ports show the client");
     assert_eq!(cluster.table(), table, "every change was taken as one");
+}
+
+#[test]
+fn what_holds_for_ipv4_holds_for_ipv6() {
+    let mut cluster = Cluster::dual();
+    eventually(|| cluster.table().contains("ip6 k8shost-proxy"));
+    let table = cluster.table();
+    let (a, b) = (("fd42::2", "n1"), ("fd42::3", "n1"));
+    let ports = json!([{ "name": "tcp", "port": 80, "nodePort": 30080 }, { "name": "udp", "port": 53, "protocol": "UDP" }]);
+    cluster.service(
+        "web",
+        json!({ "clusterIP": "10.96.0.1", "clusterIPs": ["10.96.0.1", "fd43::1"], "type": "NodePort", "externalIPs": ["fd09::77"], "ports": ports }),
+    );
+    cluster.both("web");
+    cluster.objects.second_endpoints("web", 8080, &[a, b]);
+    eventually(|| cluster.client.ask("[fd43::1]:80").is_ok());
+    let counts = cluster.client.asks("[fd43::1]:80", 100);
+    assert!(counts["a"] > 25 && counts["b"] > 25, "{counts:?}");
+    assert_eq!(cluster.client.ask("[fd43::1]:80").unwrap().1, "fd42::4", "pods see each other");
+    assert_eq!(cluster.node.asks("[fd43::1]:80", 20).len(), 2, "the node's own connections are led too");
+    assert_eq!(cluster.outside.ask("[fd43::1]:80").unwrap().1, "fd09::1", "who is outside comes as the node");
+    let own: Vec<(String, String)> = (0..40).map(|_| cluster.pods[0].ask("[fd43::1]:80").unwrap()).collect();
+    assert!(own.iter().all(|(name, client)| (name == "b") == (client == "fd42::2")), "a pod that reaches itself sees the node: {own:?}");
+    assert!(own.iter().any(|(name, _)| name == "a"), "{own:?}");
+    assert_eq!(cluster.client.ask("[fd43::1]:81").unwrap_err().kind(), ErrorKind::ConnectionRefused);
+    for from in [&cluster.outside, &cluster.node, &cluster.client] {
+        assert_eq!(from.asks("[fd09::1]:30080", 20).len(), 2);
+        assert_eq!(from.asks("10.9.0.1:30080", 20).len(), 2);
+    }
+    assert!(cluster.node.ask("[::1]:30080").is_err(), "not on loopback");
+    cluster.outside.sh("ip route add fd09::77 via fd09::1; ip route add fd09::78 via fd09::1");
+    assert!(cluster.outside.ask("[fd09::77]:80").is_ok());
+
+    // Each family has its own endpoints.
+    cluster.objects.second_endpoints("web", 8080, &[b]);
+    eventually(|| cluster.client.asks("[fd43::1]:80", 10) == BTreeMap::from([("b".into(), 10)]));
+    assert_eq!(cluster.client.asks("10.96.0.1:80", 40).len(), 2);
+    let socket = cluster.client.within(|| UdpSocket::bind("[::]:0").unwrap());
+    socket.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
+    let datagram = || -> Option<String> {
+        let mut buffer = [0; 64];
+        // Refusals are news too late.
+        let _ = socket.send_to(b"?", "[fd43::1]:53");
+        socket.recv_from(&mut buffer).ok().map(|(length, _)| String::from_utf8_lossy(&buffer[..length]).into_owned())
+    };
+    eventually(|| datagram().as_deref() == Some("b"));
+    cluster.objects.second_endpoints("web", 8080, &[a]);
+    eventually(|| datagram().as_deref() == Some("a"));
+    cluster.objects.second_endpoints("web", 8080, &[]);
+    for from in [&cluster.client, &cluster.node, &cluster.outside] {
+        eventually(|| from.ask("[fd43::1]:80").is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused));
+    }
+    assert!(cluster.client.ask("10.96.0.1:80").is_ok());
+
+    // Policies, source ranges, affinity and host ports.
+    let local = json!([{ "name": "tcp", "port": 80, "nodePort": 30081 }]);
+    cluster.service("local", json!({ "clusterIP": "fd43::2", "type": "NodePort", "externalTrafficPolicy": "Local", "ports": local }));
+    cluster.objects.second_endpoints("local", 8080, &[a, ("fd42::3", "n2")]);
+    let status = json!({ "loadBalancer": { "ingress": [{ "ip": "fd09::78" }] } });
+    let spec = json!({ "clusterIP": "fd43::3", "type": "LoadBalancer", "loadBalancerSourceRanges": ["10.9.0.0/24", "fd09::3/128"], "ports": [{ "name": "tcp", "port": 80 }] });
+    cluster.objects.apply("services", json!({ "metadata": { "name": "balanced", "namespace": "default" }, "spec": spec, "status": status }));
+    cluster.objects.second_endpoints("balanced", 8080, &[a, b]);
+    let pod = json!({ "containers": [{ "name": "c", "ports": [{ "containerPort": 8080, "hostPort": 8888 }] }] });
+    let status = json!({ "podIP": "10.244.0.3", "podIPs": [{ "ip": "10.244.0.3" }, { "ip": "fd42::3" }], "phase": "Running" });
+    cluster.objects.apply("pods", json!({ "metadata": { "name": "p", "namespace": "default" }, "spec": pod, "status": status }));
+    cluster.service("sticky", json!({ "clusterIP": "fd43::4", "sessionAffinity": "ClientIP" }));
+    cluster.objects.second_endpoints("sticky", 8080, &[a, b]);
+    eventually(|| cluster.outside.ask("[fd09::1]:30081").is_ok() && cluster.outside.ask("[fd09::1]:8888").is_ok());
+    eventually(|| cluster.client.ask("[fd43::4]:80").is_ok());
+    assert_eq!(cluster.outside.asks("[fd09::1]:30081", 20), BTreeMap::from([("a".into(), 20)]), "only what is local");
+    assert_eq!(cluster.outside.ask("[fd09::1]:30081").unwrap().1, "fd09::2", "and it sees the client");
+    assert_eq!(cluster.client.asks("[fd09::1]:30081", 20).len(), 2, "pods reach all of them");
+    assert_eq!(cluster.outside.ask("[fd09::1]:8888").unwrap(), ("b".into(), "fd09::2".into()), "host ports show the client");
+    assert!(cluster.outside.ask("[fd09::78]:80").is_err(), "not in the source ranges");
+    cluster.outside.sh("ip addr add fd09::3/64 dev eth0 nodad; ip addr del fd09::2/64 dev eth0");
+    assert!(cluster.outside.ask("[fd09::78]:80").is_ok());
+    let held = cluster.client.asks("[fd43::4]:80", 20);
+    assert_eq!(held.len(), 1, "{held:?}");
+    let (other, address) = if held.contains_key("a") { ("b", b) } else { ("a", a) };
+    cluster.objects.second_endpoints("sticky", 8080, &[address]);
+    eventually(|| cluster.client.ask("[fd43::4]:80").is_ok_and(|(name, _)| name == other));
+    assert_eq!(cluster.client.asks("[fd43::4]:80", 20), BTreeMap::from([(other.into(), 20)]));
+    assert_eq!(cluster.table(), table, "every change was taken as one");
+    cluster.stop();
+    cluster.node.within(|| {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(teardown(&IpFamily::BOTH, "k8shost-proxy")).unwrap();
+    });
+    assert_eq!(cluster.node.sh("nft list tables"), "");
 }
 
 #[test]

@@ -309,13 +309,14 @@ impl Membership {
         RemoteClients::new(server, tls).map(Arc::new).map_err(|_| JoinError::Address(server.to_owned()))
     }
 
-    /// The range of the node's pods that was known last.
-    pub fn known_pod_cidr(&self) -> Option<ipnet::Ipv4Net> {
-        self.files.read("pod-cidr").ok().flatten()?.trim().parse().ok()
+    /// The ranges of the node's pods that were known last, one of each family; none when nobody knew.
+    pub fn known_pod_cidrs(&self) -> Vec<ipnet::IpNet> {
+        let text = self.files.read("pod-cidr").ok().flatten().unwrap_or_default();
+        text.split(',').filter_map(|range| range.trim().parse().ok()).collect()
     }
 
-    pub fn remember_pod_cidr(&self, range: ipnet::Ipv4Net) -> Result<(), JoinError> {
-        self.files.write("pod-cidr", &range.to_string(), PUBLIC)
+    pub fn remember_pod_cidrs(&self, ranges: &[ipnet::IpNet]) -> Result<(), JoinError> {
+        self.files.write("pod-cidr", &ranges.iter().map(ToString::to_string).collect::<Vec<_>>().join(","), PUBLIC)
     }
 }
 

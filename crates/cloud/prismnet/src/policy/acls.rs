@@ -2,15 +2,16 @@
 use super::members::{Members, Scope, What};
 use super::network_policy::{Direction, Peers, PodPeer, Policy, Ports, Rule};
 use super::pods::Protocol;
-use api_meta::LabelSelector;
+use api_meta::{IpFamily, LabelSelector};
+use ipnet::IpNet;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// The rules of a policy's chain. `set` gives a set's name, and makes it if there is none yet.
-pub fn acls(policy: &Policy, namespace: &Arc<str>, direction: Direction, mut set: impl FnMut(Members) -> String) -> Vec<String> {
+/// The rules of a policy's chain in a family's table. `set` gives a set's name, and makes it if there is none yet.
+pub fn acls(policy: &Policy, namespace: &Arc<str>, direction: Direction, family: IpFamily, mut set: impl FnMut(Members) -> String) -> Vec<String> {
     let mut acls = Vec::new();
     for rule in policy.rules.get(&direction).into_iter().flatten() {
-        let peers = peers(rule, namespace, direction, &mut set);
+        let peers = peers(rule, namespace, direction, family, &mut set);
         let (ports, named) = match &rule.ports {
             Ports::Any => (vec![String::new()], None),
             Ports::These { ranges, named } => (numbers(ranges), Some(named)),
@@ -23,13 +24,13 @@ pub fn acls(policy: &Policy, namespace: &Arc<str>, direction: Direction, mut set
             match direction {
                 // The name is one of the pods that the policy is for.
                 Direction::Ingress => {
-                    let port = destinations(&set(Members { namespaces: Scope::One(namespace.clone()), pods: policy.pods.clone(), what }));
+                    let port = destinations(family, &set(Members { namespaces: Scope::One(namespace.clone()), pods: policy.pods.clone(), what }));
                     acls.extend(peers.iter().map(|peer| accept(peer, &port)));
                 }
                 // The name is one of the peers; addresses without a pod have no names.
                 Direction::Egress => {
                     for peer in named_peers(&rule.peers) {
-                        acls.push(accept("", &destinations(&set(members(&peer, namespace, what.clone())))));
+                        acls.push(accept("", &destinations(family, &set(members(&peer, namespace, what.clone())))));
                     }
                 }
             }
@@ -42,13 +43,15 @@ fn accept(peer: &str, port: &str) -> String {
     format!("{peer}{port}accept")
 }
 
-fn destinations(set: &str) -> String {
-    format!("ip daddr . meta l4proto . th dport @{set} ")
+fn destinations(family: IpFamily, set: &str) -> String {
+    format!("{} daddr . meta l4proto . th dport @{set} ", family.header())
 }
 
 /// One match for each set of peers; empty text matches everybody.
-fn peers(rule: &Rule, namespace: &Arc<str>, direction: Direction, set: &mut impl FnMut(Members) -> String) -> Vec<String> {
+fn peers(rule: &Rule, namespace: &Arc<str>, direction: Direction, family: IpFamily, set: &mut impl FnMut(Members) -> String) -> Vec<String> {
     let Peers::These { pods, blocks } = &rule.peers else { return vec![String::new()] };
+    let blocks: Vec<&IpNet> = blocks.iter().filter(|block| IpFamily::of(block.addr()) == family).collect();
+    let ip = family.header();
     let end = match direction {
         Direction::Ingress => "saddr",
         Direction::Egress => "daddr",
@@ -56,10 +59,10 @@ fn peers(rule: &Rule, namespace: &Arc<str>, direction: Direction, set: &mut impl
     if blocks.iter().any(|block| block.prefix_len() == 0) {
         return vec![String::new()];
     }
-    let mut matches: Vec<String> = pods.iter().map(|peer| format!("ip {end} @{} ", set(members(peer, namespace, What::Addresses)))).collect();
+    let mut matches: Vec<String> = pods.iter().map(|peer| format!("{ip} {end} @{} ", set(members(peer, namespace, What::Addresses)))).collect();
     if !blocks.is_empty() {
         let blocks: Vec<String> = blocks.iter().map(ToString::to_string).collect();
-        matches.push(format!("ip {end} {{ {} }} ", blocks.join(", ")));
+        matches.push(format!("{ip} {end} {{ {} }} ", blocks.join(", ")));
     }
     matches
 }

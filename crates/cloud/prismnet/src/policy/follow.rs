@@ -2,10 +2,10 @@
 use super::network_policy::{Isolation, Policy};
 use super::pods::{PodFacts, PolicyNamespace, PolicyPod};
 use super::policies::Policies;
-use super::tables::{TABLE, Update};
+use super::tables::{Update, without_table};
 use crate::{AddressFile, Error, nft};
 use api_cache::{Cache, Cached, Change, Selection, Source};
-use api_meta::ClusterName;
+use api_meta::{ClusterName, IpFamily};
 use k8s_openapi::api::core::v1::{Namespace, Pod};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use std::collections::BTreeMap;
@@ -25,6 +25,8 @@ pub struct PolicySettings {
     pub node_name: String,
     /// Where the pod network keeps its leases.
     pub state_dir: PathBuf,
+    /// Pods have an IPv6 address besides.
+    pub dual: bool,
 }
 
 /// What policies say of pods that are about to start.
@@ -64,9 +66,9 @@ pub async fn run(settings: PolicySettings, view: PolicyView, source: Arc<dyn Sou
     Ok(())
 }
 
-/// Takes the table away. None there is fine. Blocks; acts in the network namespace of the calling thread.
-pub fn teardown() -> Result<(), Error> {
-    nft::run(&format!("add table ip {TABLE}\ndelete table ip {TABLE}\n"))
+/// Takes the tables away. None there is fine. Blocks; acts in the network namespace of the calling thread.
+pub fn teardown(dual: bool) -> Result<(), Error> {
+    nft::run(&IpFamily::all(dual).iter().map(|family| without_table(*family)).collect::<String>())
 }
 
 /// The kinds that decide; pods and namespaces are followed only where there are policies: most pods have none.
@@ -95,7 +97,8 @@ async fn follow(settings: &PolicySettings, view: &PolicyView, source: &dyn Sourc
     policies.synced().await;
     if policies.is_empty() {
         // Those of an earlier run are gone.
-        patiently(|| blocking(teardown)).await;
+        let dual = settings.dual;
+        patiently(|| blocking(move || teardown(dual))).await;
         view.ready.send_replace(true);
         while policies.is_empty() {
             // Whatever it tells, what the cache holds now counts.
@@ -164,7 +167,7 @@ fn drain<K: Cached>(view: &PolicyView, changes: &mut Receiver<Change<K>>, take: 
 }
 
 fn everything(caches: &Caches, settings: &PolicySettings) -> Policies {
-    let mut state = Policies::default();
+    let mut state = Policies::of(IpFamily::all(settings.dual));
     for (key, namespace) in caches.namespaces.all() {
         state.set_namespace(&key, Some(labels(&namespace)));
     }
@@ -202,8 +205,8 @@ async fn reload(view: PolicyView, state_dir: PathBuf) -> Result<(), Error> {
         let mut policies = view.policies.lock().expect("no holder of this lock panics");
         let known = policies.local_addresses();
         // Which pod a lease is for is told by its status; until then the worst is supposed.
-        let unknown = leases.leases.keys().filter(|address| !known.contains(address));
-        policies.reload(&unknown.map(|address| (*address, Isolation { ingress: true, egress: true })).collect())
+        let unknown = leases.ports().flat_map(|(addresses, _)| addresses.iter()).filter(|address| !known.contains(address));
+        policies.reload(&unknown.map(|address| (address, Isolation { ingress: true, egress: true })).collect())
     };
     apply(update).await
 }

@@ -1,9 +1,9 @@
 //! Address sets: the pods that a peer, or a port's name, means. They change with pods; the rules that name them don't.
 use super::pods::{PodFacts, Protocol};
-use api_meta::LabelSelector;
+use api_meta::{IpFamily, LabelSelector};
 use std::collections::BTreeMap;
 use std::fmt;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 /// Which pods of a cluster are in a set, and what of each.
@@ -30,8 +30,15 @@ pub enum What {
 /// What stands in a set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Element {
-    Address(Ipv4Addr),
-    Port(Ipv4Addr, Protocol, u16),
+    Address(IpAddr),
+    Port(IpAddr, Protocol, u16),
+}
+
+impl Element {
+    pub fn family(self) -> IpFamily {
+        let (Self::Address(address) | Self::Port(address, ..)) = self;
+        IpFamily::of(address)
+    }
 }
 
 /// As nft writes it.
@@ -68,8 +75,12 @@ impl Members {
     /// What a pod of a covered namespace puts into the set.
     pub fn elements<'a>(&'a self, pod: &'a PodFacts) -> impl Iterator<Item = Element> + 'a {
         let selected = self.pods.matches(&pod.labels);
-        let address = (selected && self.what == What::Addresses).then_some(Element::Address(pod.address));
-        let ports = pod.ports.iter().filter(move |(name, protocol, _)| selected && matches!(&self.what, What::Port(p, n) if p == protocol && n == name));
-        address.into_iter().chain(ports.map(|(_, protocol, port)| Element::Port(pod.address, *protocol, *port)))
+        let whole = selected && self.what == What::Addresses;
+        let ports =
+            move || pod.ports.iter().filter(move |(name, protocol, _)| selected && matches!(&self.what, What::Port(p, n) if p == protocol && n == name));
+        pod.addresses.iter().flat_map(move |address| {
+            let ports = ports().map(|(_, protocol, port)| Element::Port(*address, *protocol, *port));
+            whole.then_some(Element::Address(*address)).into_iter().chain(ports)
+        })
     }
 }

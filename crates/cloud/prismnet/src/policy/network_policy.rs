@@ -1,7 +1,7 @@
 //! What one NetworkPolicy says, read once: which pods it isolates, and whom it lets in and out.
 use super::pods::Protocol;
 use api_meta::LabelSelector;
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 use k8s_openapi::api::networking::v1::{IPBlock, NetworkPolicy, NetworkPolicyPeer, NetworkPolicyPort};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1 as meta;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
@@ -63,7 +63,7 @@ pub struct Rule {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Peers {
     Anybody,
-    These { pods: Vec<PodPeer>, blocks: Vec<Ipv4Net> },
+    These { pods: Vec<PodPeer>, blocks: Vec<IpNet> },
 }
 
 /// Pods of the policy's own namespace, or of those selected.
@@ -124,21 +124,21 @@ fn peers(peers: Option<&[NetworkPolicyPeer]>) -> Peers {
             });
         }
     }
-    Peers::These { pods, blocks: Ipv4Net::aggregate(&blocks) }
+    Peers::These { pods, blocks: IpNet::aggregate(&blocks) }
 }
 
-/// A block without its exceptions, in prefixes. IPv6 has none: pods have no IPv6 addresses.
-fn addresses_of(block: &IPBlock) -> Vec<Ipv4Net> {
-    let Ok(whole) = block.cidr.parse::<Ipv4Net>() else { return Vec::new() };
+/// A block without its exceptions, in prefixes.
+fn addresses_of(block: &IPBlock) -> Vec<IpNet> {
+    let Ok(whole) = block.cidr.parse::<IpNet>() else { return Vec::new() };
     let mut parts = vec![whole.trunc()];
     for exception in block.except.iter().flatten() {
-        let Ok(exception) = exception.parse::<Ipv4Net>() else { return Vec::new() };
+        let Ok(exception) = exception.parse::<IpNet>() else { return Vec::new() };
         parts = parts.into_iter().flat_map(|part| without(part, exception.trunc())).collect();
     }
     parts
 }
 
-fn without(part: Ipv4Net, exception: Ipv4Net) -> Vec<Ipv4Net> {
+fn without(part: IpNet, exception: IpNet) -> Vec<IpNet> {
     if exception.contains(&part) {
         return Vec::new();
     }
@@ -208,7 +208,10 @@ mod tests {
         assert_eq!(nets(block("10.0.0.0/30", &["10.0.0.1/32"])), ["10.0.0.0/32", "10.0.0.2/31"]);
         assert_eq!(nets(block("10.0.0.0/30", &["10.0.0.0/31", "10.0.0.2/31"])), [""; 0]);
         assert_eq!(nets(block("10.0.0.0/30", &["10.1.0.0/16"])), ["10.0.0.0/30"]);
-        assert_eq!(nets(block("fd00::/8", &[])), [""; 0]);
+        assert_eq!(nets(block("fd00::/8", &[])), ["fd00::/8"]);
+        assert_eq!(nets(block("fd00::/126", &["fd00::1/128"])), ["fd00::/128", "fd00::2/127"]);
+        assert_eq!(nets(block("fd00::/126", &["10.0.0.0/8"])), ["fd00::/126"], "of another family");
+        assert_eq!(nets(block("::/0", &["nonsense"])), [""; 0]);
     }
 
     #[test]

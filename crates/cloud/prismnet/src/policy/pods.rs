@@ -4,7 +4,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::{Metadata, Resource};
 use serde::Deserialize;
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Protocol {
@@ -39,7 +39,8 @@ impl Protocol {
 pub struct PodFacts {
     pub uid: String,
     pub labels: BTreeMap<String, String>,
-    pub address: Ipv4Addr,
+    /// One of each family that it has.
+    pub addresses: Vec<IpAddr>,
     /// Named container ports.
     pub ports: Vec<(String, Protocol, u16)>,
     /// It runs here.
@@ -52,13 +53,21 @@ impl PodFacts {
         if pod.spec.host_network || matches!(pod.status.phase.as_str(), "Succeeded" | "Failed") {
             return None;
         }
-        let address = pod.status.pod_ip.parse().ok()?;
+        let mut addresses: Vec<IpAddr> = Vec::new();
+        for address in std::iter::once(&pod.status.pod_ip).chain(pod.status.pod_ips.iter().map(|pod_ip| &pod_ip.ip)).filter_map(|ip| ip.parse().ok()) {
+            if !addresses.contains(&address) {
+                addresses.push(address);
+            }
+        }
+        if addresses.is_empty() {
+            return None;
+        }
         let sidecars = pod.spec.init_containers.iter().filter(|container| container.restart_policy == "Always");
         let ports = pod.spec.containers.iter().chain(sidecars).flat_map(|container| &container.ports).filter(|port| !port.name.is_empty());
         Some(Self {
             uid: pod.metadata.uid.clone().unwrap_or_default(),
             labels: pod.metadata.labels.clone().unwrap_or_default(),
-            address,
+            addresses,
             ports: ports.filter_map(|port| Some((port.name.clone(), Protocol::of(port.protocol.as_deref())?, port.container_port))).collect(),
             local: pod.spec.node_name == node_name,
         })
@@ -105,6 +114,14 @@ struct PodStatus {
     phase: String,
     #[serde(rename = "podIP")]
     pod_ip: String,
+    #[serde(rename = "podIPs")]
+    pod_ips: Vec<PodIp>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+struct PodIp {
+    ip: String,
 }
 
 /// The part of a Namespace that selectors look at.
@@ -136,3 +153,20 @@ macro_rules! part_of {
 }
 part_of!(PolicyPod, Pod);
 part_of!(PolicyNamespace, Namespace);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pod_has_its_addresses_of_each_family() {
+        let facts = |status: serde_json::Value| {
+            let pod: PolicyPod = serde_json::from_value(serde_json::json!({"metadata": {"name": "p"}, "status": status})).unwrap();
+            PodFacts::of(&pod, "n").map(|facts| facts.addresses.iter().map(ToString::to_string).collect::<Vec<_>>())
+        };
+        assert_eq!(facts(serde_json::json!({})), None);
+        assert_eq!(facts(serde_json::json!({"podIP": "10.42.0.5"})), Some(vec!["10.42.0.5".into()]));
+        let both = serde_json::json!({"podIP": "10.42.0.5", "podIPs": [{"ip": "10.42.0.5"}, {"ip": "fd42::5"}]});
+        assert_eq!(facts(both), Some(vec!["10.42.0.5".into(), "fd42::5".into()]));
+    }
+}

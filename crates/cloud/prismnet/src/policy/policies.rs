@@ -7,9 +7,9 @@ use super::network_policy::{Direction, Isolation, Policy};
 use super::pods::PodFacts;
 use super::tables::{Tables, Update, set_name};
 use api_cache::ObjectKey;
-use api_meta::ClusterName;
+use api_meta::{ClusterName, IpFamily};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 type Labels = BTreeMap<String, String>;
@@ -64,6 +64,11 @@ fn chain(number: u32, direction: Direction) -> String {
 }
 
 impl Policies {
+    /// Of a network that has these families; by default IPv4 alone.
+    pub fn of(families: &'static [IpFamily]) -> Self {
+        Self { clusters: HashMap::new(), tables: Tables::of(families) }
+    }
+
     /// A pod as it is now; `None`: it is gone, or policies don't concern it.
     pub fn set_pod(&mut self, key: &ObjectKey, facts: Option<PodFacts>) {
         let cluster = self.clusters.entry(key.cluster.clone()).or_default();
@@ -81,15 +86,19 @@ impl Policies {
             facts.iter().flat_map(|pod| set.members.elements(pod)).for_each(|element| self.tables.add(set.id, element));
             old.iter().flat_map(|pod| set.members.elements(pod)).for_each(|element| self.tables.remove(set.id, element));
         }
-        if let Some(old) = old.as_ref().filter(|old| old.local && facts.as_ref().is_none_or(|new| new.address != old.address || !new.local)) {
-            for direction in Direction::BOTH {
-                self.tables.acquit(key, direction, old.address);
+        for old in old.iter().filter(|old| old.local) {
+            let has_still = |address: &IpAddr| facts.as_ref().is_some_and(|new| new.local && new.addresses.contains(address));
+            for address in old.addresses.iter().filter(|address| !has_still(address)) {
+                for direction in Direction::BOTH {
+                    self.tables.acquit(key, direction, *address);
+                }
             }
         }
         self.judge(key);
         // A pod that was here before with this address is no news: somebody else may be held back by now.
-        if let Some(new) = facts.filter(|new| new.local && old.is_none_or(|old| old.address != new.address || old.uid != new.uid)) {
-            self.tables.arrived(new.address);
+        for new in facts.iter().filter(|new| new.local) {
+            let is_news = |address: &IpAddr| old.as_ref().is_none_or(|old| old.uid != new.uid || !old.addresses.contains(address));
+            new.addresses.iter().filter(|address| is_news(address)).for_each(|address| self.tables.arrived(*address));
         }
         self.forget_if_empty(key);
     }
@@ -155,16 +164,16 @@ impl Policies {
     }
 
     /// Addresses of this node's pods.
-    pub fn local_addresses(&self) -> BTreeSet<Ipv4Addr> {
+    pub fn local_addresses(&self) -> BTreeSet<IpAddr> {
         let pods = self.clusters.values().flat_map(|cluster| cluster.namespaces.values()).flat_map(|namespace| namespace.pods.values());
-        pods.filter(|pod| pod.local).map(|pod| pod.address).collect()
+        pods.filter(|pod| pod.local).flat_map(|pod| pod.addresses.iter().copied()).collect()
     }
 
     pub fn commit(&mut self) -> Option<Update> {
         self.tables.commit()
     }
 
-    pub fn reload(&mut self, held: &BTreeMap<Ipv4Addr, Isolation>) -> Update {
+    pub fn reload(&mut self, held: &BTreeMap<IpAddr, Isolation>) -> Update {
         self.tables.reload(held)
     }
 
@@ -189,7 +198,10 @@ impl Policies {
         }
         if let Some(pod) = &pod {
             for direction in Direction::BOTH {
-                self.tables.judge(key, direction, pod.address, asked.remove(&direction).unwrap_or_default());
+                let policies = asked.remove(&direction).unwrap_or_default();
+                for address in &pod.addresses {
+                    self.tables.judge(key, direction, *address, policies.clone());
+                }
             }
         }
         for name in lost {
@@ -237,15 +249,17 @@ fn enliven(tables: &mut Tables, cluster: &mut Cluster, key: &ObjectKey, pod: &Ar
 fn chains(tables: &mut Tables, cluster: &mut Cluster, key: &ObjectKey, policy: &Policy, number: u32) -> Vec<String> {
     let mut sets = Vec::new();
     for direction in Direction::BOTH {
-        let rules = acls(policy, &key.namespace, direction, |members| {
-            let (name, set) = acquire(tables, cluster, members);
-            sets.push(set);
-            name
-        });
-        if policy.rules.contains_key(&direction) {
-            tables.set_chain(&chain(number, direction), rules);
-        } else {
-            tables.remove_chain(&chain(number, direction));
+        for family in tables.families() {
+            let rules = acls(policy, &key.namespace, direction, *family, |members| {
+                let (name, set) = acquire(tables, cluster, members);
+                sets.push(set);
+                name
+            });
+            if policy.rules.contains_key(&direction) {
+                tables.set_chain(*family, &chain(number, direction), rules);
+            } else {
+                tables.remove_chain(*family, &chain(number, direction));
+            }
         }
     }
     sets
@@ -253,7 +267,9 @@ fn chains(tables: &mut Tables, cluster: &mut Cluster, key: &ObjectKey, policy: &
 
 fn end(tables: &mut Tables, cluster: &mut Cluster, live: Live) {
     for direction in Direction::BOTH {
-        tables.remove_chain(&chain(live.number, direction));
+        for family in tables.families() {
+            tables.remove_chain(*family, &chain(live.number, direction));
+        }
     }
     release(tables, cluster, live.sets);
 }

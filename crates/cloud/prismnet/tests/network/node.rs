@@ -1,8 +1,8 @@
 //! A node of real network namespaces: the node, its pods, and a machine outside the cluster.
 use prismnet::cni::{self, Parameters, Reply};
-use prismnet::{AddressFile, NetworkNamespace, NodeNetwork, PodCluster, PodClusters, node};
+use prismnet::{AddressFile, NetworkNamespace, NodeNetwork, PodCluster, PodClusters, SecondRanges, node};
 use serde_json::Value;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
 use std::process::Command;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -81,6 +81,20 @@ impl Node {
         let network = NodeNetwork::new("10.244.1.0/24".parse().unwrap(), "10.244.0.0/16".parse().unwrap());
         Self::on(machine, outside, network, directory)
     }
+    /// A node whose pods have addresses of both families. Its uplink has 2001:db8:9::1 besides, the machine outside ::2.
+    pub fn dual() -> Self {
+        let mut node = Self::new();
+        node.machine.sh("ip addr add 2001:db8:9::1/64 dev up0 nodad; ip route add default via 2001:db8:9::2");
+        node.outside.sh("ip addr add 2001:db8:9::2/64 dev eth0 nodad");
+        let second = SecondRanges {
+            pod_cidr: "fd42:0:0:1::/64".parse().unwrap(),
+            cluster_cidr: "fd42::/56".parse().unwrap(),
+            service_cidr: Some("fd43::/112".parse().unwrap()),
+        };
+        node.network.second = Some(second);
+        node.setup();
+        node
+    }
     /// A node on a machine that has its links.
     pub fn on(machine: Machine, outside: Machine, mut network: NodeNetwork, directory: tempfile::TempDir) -> Self {
         network.state_dir = directory.path().join("state");
@@ -120,6 +134,12 @@ impl Node {
         assert_eq!(reply.code, 0, "{reply:?}");
         let address = reply.body.unwrap()["ips"][0]["address"].as_str().unwrap().to_owned();
         address.strip_suffix("/32").unwrap().parse().unwrap()
+    }
+    /// Its address of each family.
+    pub fn add_dual(&self, number: u16, pod: &Machine) -> (Ipv4Addr, Ipv6Addr) {
+        let first = self.add_to(number, pod);
+        let leases = AddressFile::new(&self.network.state_dir).read().unwrap();
+        (first, leases.addresses(first).second.expect("the port has an address of each family"))
     }
     pub fn add_to(&self, number: u16, pod: &Machine) -> Ipv4Addr {
         let pods = PodClusters::new(&self.network.state_dir);

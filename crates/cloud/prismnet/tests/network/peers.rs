@@ -14,7 +14,7 @@ fn node_at(number: u8, address: &str, gateway: &str) -> Node {
 }
 
 fn peer(number: u8, address: &str) -> Peer {
-    Peer { address: address.parse().unwrap(), pod_cidr: format!("10.244.{number}.0/24").parse().unwrap() }
+    Peer { address: address.parse().unwrap(), pod_cidr: format!("10.244.{number}.0/24").parse().unwrap(), second: None }
 }
 
 fn connect(node: &Node, own: Peer, others: &[Peer]) {

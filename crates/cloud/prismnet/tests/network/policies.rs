@@ -1,7 +1,7 @@
 //! NetworkPolicies on the wire: what arrives is compared with a model of the API, policy by policy.
 use crate::node::{Machine, Node};
 use api_cache::ObjectKey;
-use api_meta::ClusterName;
+use api_meta::{ClusterName, IpFamily};
 use k8s_openapi::api::networking::v1::{NetworkPolicy, NetworkPolicyPeer, NetworkPolicyPort};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
@@ -10,7 +10,7 @@ use prismnet::{PodCluster, PodClusters};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, TcpListener, TcpStream, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, TcpListener, TcpStream, UdpSocket};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -42,11 +42,14 @@ impl Pod {
         let facts = PodFacts {
             uid: name.into(),
             labels: labels.iter().map(|(k, v)| ((*k).into(), (*v).into())).collect(),
-            address,
+            addresses: vec![address.into()],
             ports: vec![("web".into(), Protocol::Tcp, web), ("dns".into(), Protocol::Udp, 53)],
             local: true,
         };
         Self { machine, key: ObjectKey::new(&ClusterName::root(), namespace, name), facts, tcp, udp }
+    }
+    fn address(&self) -> Ipv4Addr {
+        self.facts.addresses.iter().find_map(|address| if let IpAddr::V4(address) = address { Some(*address) } else { None }).unwrap()
     }
 }
 
@@ -79,7 +82,7 @@ fn on_the_wire(pods: &[Pod]) -> BTreeSet<(usize, usize, Protocol, u16)> {
         let start = || {
             for (to, target) in pods.iter().enumerate() {
                 for (protocol, port) in PORTS {
-                    let at = std::net::SocketAddrV4::new(target.facts.address, port);
+                    let at = std::net::SocketAddrV4::new(target.address(), port);
                     if protocol == Protocol::Udp {
                         UdpSocket::bind("0.0.0.0:0").unwrap().send_to(&[from as u8], at).unwrap();
                     } else {
@@ -166,7 +169,7 @@ impl Model<'_> {
 
     fn means(&self, peer: &NetworkPolicyPeer, namespace: &str, pod: &Pod) -> bool {
         if let Some(block) = &peer.ip_block {
-            let within = |cidr: &String| cidr.parse::<ipnet::Ipv4Net>().unwrap().contains(&pod.facts.address);
+            let within = |cidr: &String| cidr.parse::<ipnet::Ipv4Net>().unwrap().contains(&pod.address());
             return within(&block.cidr) && !block.except.iter().flatten().any(within);
         }
         let in_namespace = match &peer.namespace_selector {
@@ -438,7 +441,7 @@ fn flows_end_when_they_are_forbidden_and_answers_come_back() {
     state.set_policy(&key, Some(policy(json!([{"from": [{"podSelector": {"matchLabels": {"app": "client"}}}]}]))));
     apply(&node, &mut state);
 
-    let mut stream = client.machine.connect((server.facts.address, 80).into()).unwrap();
+    let mut stream = client.machine.connect((server.address(), 80).into()).unwrap();
     server.tcp[0].set_nonblocking(false).unwrap();
     let mut accepted = server.tcp[0].accept().unwrap().0;
     let mut exchange = || {
@@ -448,9 +451,9 @@ fn flows_end_when_they_are_forbidden_and_answers_come_back() {
         stream.write_all(b"?").is_ok() && accepted.read_exact(&mut byte).is_ok() && accepted.write_all(b"!").is_ok() && stream.read_exact(&mut byte).is_ok()
     };
     assert!(exchange(), "the server's answers need no egress rule");
-    assert!(!server.machine.reaches(client.facts.address, 80), "but it may begin nothing");
-    assert!(node.machine.reaches(server.facts.address, 80), "the node reaches its pods whatever policies say");
-    assert!(server.machine.reaches(server.facts.address, 80), "and a pod itself");
+    assert!(!server.machine.reaches(client.address(), 80), "but it may begin nothing");
+    assert!(node.machine.reaches(server.address(), 80), "the node reaches its pods whatever policies say");
+    assert!(server.machine.reaches(server.address(), 80), "and a pod itself");
     state.set_policy(&key, Some(policy(json!([]))));
     apply(&node, &mut state);
     assert!(!exchange(), "what was open is cut");
@@ -479,7 +482,7 @@ fn a_pod_is_isolated_from_its_first_packet_until_its_policies_know_it() {
     let (_ears, _others) = (pod.listen("0.0.0.0:80"), other.listen("0.0.0.0:80"));
     assert!(!other.reaches(address, 80), "nobody may speak to it yet");
     assert!(pod.reaches(other_address, 80), "it is not isolated in this direction");
-    let facts = PodFacts { uid: "u".into(), labels: BTreeMap::new(), address, ports: Vec::new(), local: true };
+    let facts = PodFacts { uid: "u".into(), labels: BTreeMap::new(), addresses: vec![address.into()], ports: Vec::new(), local: true };
     let key = ObjectKey::new(&ClusterName::root(), "a", "pod");
     state.set_pod(&key, Some(facts));
     apply(&node, &mut state);
@@ -490,4 +493,86 @@ fn a_pod_is_isolated_from_its_first_packet_until_its_policies_know_it() {
     assert!(node.machine.sh("nft list set ip k8shost-policy held-egress").contains("elements"));
     assert_eq!(node.call("DEL", &pod, &node.conf()).code, 0);
     assert!(!node.machine.sh("nft list set ip k8shost-policy held-egress").contains("elements"));
+}
+
+#[test]
+fn policies_hold_for_both_families() {
+    let node = Node::dual();
+    let policies = |families: &'static [IpFamily]| Policies::of(families);
+    let mut state = policies(&IpFamily::BOTH);
+    let start = |name: &str, labels: &[(&str, &str)]| {
+        let machine = Machine::new(name);
+        let (first, second) = node.add_dual(0, &machine);
+        let labels = labels.iter().map(|(k, v)| ((*k).into(), (*v).into())).collect();
+        let facts =
+            PodFacts { uid: name.into(), labels, addresses: vec![first.into(), second.into()], ports: vec![("web".into(), Protocol::Tcp, 80)], local: true };
+        (machine, facts, first, second)
+    };
+    let (server, friend, stranger) = (start("server", &[("app", "server")]), start("friend", &[("app", "friend")]), start("stranger", &[]));
+    let key = |name: &str| ObjectKey::new(&ClusterName::root(), "a", name);
+    for (name, pod) in [("server", &server), ("friend", &friend), ("stranger", &stranger)] {
+        state.set_pod(&key(name), Some(pod.1.clone()));
+    }
+    nft(&node, &state.reload(&BTreeMap::new()).script);
+    let _ears = (server.0.listen("[::]:80"), server.0.listen("[::]:81"), friend.0.listen("[::]:80"));
+    let reached = |from: &Machine, port: u16| [from.reaches(server.2, port), from.reaches(format!("[{}]", server.3), port)];
+    let mut policy = |spec: Option<Value>| {
+        let policy = spec.map(|mut spec| {
+            spec["podSelector"] = json!({"matchLabels": {"app": "server"}});
+            Policy::of(&serde_json::from_value(json!({"metadata": {"name": "p"}, "spec": spec})).unwrap())
+        });
+        state.set_policy(&key("p"), policy);
+        apply(&node, &mut state);
+    };
+    assert_eq!(reached(&stranger.0, 80), [true, true]);
+    policy(Some(json!({"policyTypes": ["Ingress", "Egress"]})));
+    assert_eq!(reached(&friend.0, 80), [false, false], "nothing is let in");
+    assert!(!server.0.reaches(friend.2, 80) && !server.0.reaches(format!("[{}]", friend.3), 80), "nor out");
+    assert_eq!(reached(&node.machine, 80), [true, true], "the node reaches its pods");
+    assert_eq!(reached(&server.0, 80), [true, true], "and a pod itself");
+    policy(Some(json!({"ingress": [{"from": [{"podSelector": {"matchLabels": {"app": "friend"}}}], "ports": [{"port": "web"}]}]})));
+    assert_eq!((reached(&friend.0, 80), reached(&stranger.0, 80), reached(&friend.0, 81)), ([true, true], [false, false], [false, false]));
+    let (friend_block, stranger_block) = (format!("{}/128", friend.3), format!("{}/128", stranger.3));
+    policy(Some(json!({"ingress": [{"from": [{"ipBlock": {"cidr": "fd42:0:0:1::/64", "except": [friend_block]}}], "ports": [{"port": 80}]}]})));
+    assert_eq!((reached(&friend.0, 80), reached(&stranger.0, 80)), ([false, false], [false, true]), "a block means its family alone");
+    policy(Some(json!({"ingress": [{"from": [{"ipBlock": {"cidr": "0.0.0.0/0"}}, {"ipBlock": {"cidr": stranger_block}}]}]})));
+    assert_eq!((reached(&friend.0, 81), reached(&stranger.0, 81)), ([true, false], [true, true]));
+    policy(Some(json!({"policyTypes": ["Egress"], "egress": [{"to": [{"podSelector": {"matchLabels": {"app": "friend"}}}], "ports": [{"port": "web"}]}]})));
+    assert!(server.0.reaches(friend.2, 80) && server.0.reaches(format!("[{}]", friend.3), 80));
+    assert_eq!(reached(&stranger.0, 80), [true, true]);
+    // What was let through ends when it is forbidden.
+    policy(Some(json!({"ingress": [{}]})));
+    let listener = server.0.listen("[::]:82");
+    let mut stream = stranger.0.connect((server.3, 82).into()).unwrap();
+    let mut accepted = listener.accept().unwrap().0;
+    accepted.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
+    policy(Some(json!({"ingress": []})));
+    stream.write_all(b"?").unwrap();
+    assert!(accepted.read_exact(&mut [0]).is_err(), "what was open is cut");
+    policy(None);
+    accepted.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    assert!(accepted.read_exact(&mut [0]).is_ok(), "and goes on when it may again");
+    for family in ["ip", "ip6"] {
+        let left = node.machine.sh(&format!("nft list table {family} k8shost-policy"));
+        assert!(!left.contains("set-") && !left.contains("policy-1") && !left.contains("elements"), "{left}");
+    }
+    // A pod is held back in both families until its policies know it.
+    let mut network = node;
+    network.network.virtual_clusters = Some(prismnet::VirtualClusters { range: "100.64.0.0/16".parse().unwrap(), api_port: 6443, dns_port: 10_053 });
+    let node = network;
+    node.setup();
+    nft(&node, &policies(&IpFamily::BOTH).reload(&BTreeMap::new()).script);
+    let pod = Machine::new("pod");
+    let pods = PodClusters::new(&node.network.state_dir);
+    pods.expect(&pod.name, &PodCluster { number: 0, name: "root".into(), isolation: Isolation { ingress: true, egress: false } }).unwrap();
+    let mut conf = node.conf();
+    conf["virtualClusterCIDR"] = json!("100.64.0.0/16");
+    assert_eq!(node.call("ADD", &pod, &conf).code, 0);
+    for family in ["ip", "ip6"] {
+        assert!(node.machine.sh(&format!("nft list set {family} k8shost-policy held-ingress")).contains("elements"));
+    }
+    assert_eq!(node.call("DEL", &pod, &conf).code, 0);
+    for family in ["ip", "ip6"] {
+        assert!(!node.machine.sh(&format!("nft list set {family} k8shost-policy held-ingress")).contains("elements"));
+    }
 }
