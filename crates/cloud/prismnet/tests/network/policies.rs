@@ -498,8 +498,7 @@ fn a_pod_is_isolated_from_its_first_packet_until_its_policies_know_it() {
 #[test]
 fn policies_hold_for_both_families() {
     let node = Node::dual();
-    let policies = |families: &'static [IpFamily]| Policies::of(families);
-    let mut state = policies(&IpFamily::BOTH);
+    let mut state = Policies::of(&IpFamily::BOTH);
     let start = |name: &str, labels: &[(&str, &str)]| {
         let machine = Machine::new(name);
         let (first, second) = node.add_dual(0, &machine);
@@ -557,11 +556,10 @@ fn policies_hold_for_both_families() {
         assert!(!left.contains("set-") && !left.contains("policy-1") && !left.contains("elements"), "{left}");
     }
     // A pod is held back in both families until its policies know it.
-    let mut network = node;
-    network.network.virtual_clusters = Some(prismnet::VirtualClusters { range: "100.64.0.0/16".parse().unwrap(), api_port: 6443, dns_port: 10_053 });
-    let node = network;
+    let mut node = node;
+    node.network.virtual_clusters = Some(prismnet::VirtualClusters { range: "100.64.0.0/16".parse().unwrap(), api_port: 6443, dns_port: 10_053 });
     node.setup();
-    nft(&node, &policies(&IpFamily::BOTH).reload(&BTreeMap::new()).script);
+    nft(&node, &Policies::of(&IpFamily::BOTH).reload(&BTreeMap::new()).script);
     let pod = Machine::new("pod");
     let pods = PodClusters::new(&node.network.state_dir);
     pods.expect(&pod.name, &PodCluster { number: 0, name: "root".into(), isolation: Isolation { ingress: true, egress: false } }).unwrap();
