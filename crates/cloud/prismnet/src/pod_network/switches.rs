@@ -79,7 +79,7 @@ impl Switches {
     pub fn usable_by<'a>(&'a self, caller: &'a Caller) -> impl Iterator<Item = (Switch, &'a Ownership)> {
         let own = (!caller.platform).then(|| self.of_organization.get(&caller.org_id)).flatten().into_iter().flatten();
         let all = caller.platform.then_some(&self.host).into_iter().flat_map(BTreeMap::keys);
-        let usable = own.chain(all).filter_map(|name| Some((name, self.host.get(name)?))).filter(|(_, owner)| owner.is_usable_by(caller));
+        let usable = own.chain(all).filter_map(|name| Some((name, self.host.get(name)?))).filter(|(_, owner)| may_see(caller, owner));
         usable.flat_map(|(name, owner)| {
             let inside = self.hosted.get(name).into_iter().flatten().cloned();
             [Switch { cluster: ClusterName::root(), namespace: name.clone() }].into_iter().chain(inside).map(move |switch| (switch, owner))
@@ -95,8 +95,13 @@ impl Switches {
             None if switch.cluster.is_root() => &switch.namespace,
             None => return None,
         };
-        self.host.get(host)?.is_usable_by(caller).then_some(switch)
+        may_see(caller, self.host.get(host)?).then_some(switch)
     }
+}
+
+/// What is no project's is its organisation's administrators', and nobody's who acts for no project.
+fn may_see(caller: &Caller, owner: &Ownership) -> bool {
+    owner.is_usable_by(caller) && (caller.platform || !owner.project_id.is_empty() || caller.roles.contains("org_admin"))
 }
 
 #[cfg(test)]
@@ -144,6 +149,7 @@ mod tests {
             // What a tenant writes on a namespace of its own cluster says nothing.
             (caller("org-2", "proj-c", &[]), &["k8s-project-c"]),
             (caller("org-2", "proj-a", &[]), &[]),
+            (caller("org-1", "", &["project_member"]), &[]),
             (caller("", "", &["org_admin"]), &[]),
         ] {
             assert_eq!(names(&switches, &caller), expected, "{caller:?}");
