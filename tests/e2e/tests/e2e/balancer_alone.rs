@@ -44,7 +44,7 @@ fn a_load_balancer_made_by_grpc_leads_to_its_members() {
     secure.args(["s_server", "-accept", "8443", "-cert", &path("tls.pem"), "-key", &path("tls.key"), "-WWW", "-quiet"]).current_dir(path("www"));
     let _secure = Running(secure.stdin(Stdio::null()).stdout(Stdio::null()).spawn().expect("openssl is installed"));
     let mut telling = backend.command("busybox");
-    let _telling = Running(telling.args(["nc", "-lk", "-p", "8090", "-e", "head", "-n", "1"]).spawn().expect("busybox is installed"));
+    let _telling = Running(telling.args(["nc", "-ll", "-p", "8090", "-e", "head", "-n", "1"]).spawn().expect("busybox is installed"));
     let start = || {
         let mut command = host.command(&binary().display().to_string());
         command.args(["fiberlb", "--external-ip-pool", "192.0.2.200-192.0.2.201", "--data-dir", &path("data"), "--iam-jwks", &path("jwks.json")]);
