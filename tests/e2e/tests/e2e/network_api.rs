@@ -156,7 +156,7 @@ fn a_project_sees_its_own_network_and_changes_it_by_kubernetes() {
         let [first, second] = &ports[..] else { panic!("{ports:?}") };
         assert!(first.name.starts_with("front-") && first.ip_address == format!("{front}/24"), "{first:?}");
         assert_eq!((second.name.clone(), second.ip_address.clone()), (format!("web-{web_container}"), format!("{web}/24")));
-        assert_eq!(router.gateways, [second.gateway.clone()]);
+        assert_eq!(router.gateways, std::slice::from_ref(&second.gateway));
         let everywhere: Vec<String> = shop.ports("").await.into_iter().map(|port| port.ip_address).collect();
         assert!(everywhere.contains(&format!("{within}/24")) && !everywhere.contains(&format!("{foreign}/24")), "{everywhere:?}");
         assert_eq!(shop.ports("default@dev.project-shop").await.len(), 1);
