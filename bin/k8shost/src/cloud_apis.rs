@@ -5,7 +5,9 @@ use anyhow::{Context, Result};
 use api_client::Clients;
 use api_meta::ClusterName;
 use cloud_api::TokenVerifier;
+use controller_kit::Kit;
 use flashdns::{DnsZones, ZoneObject, ZoneRules};
+use prismnet::pod_network::{PodNetwork, PodNetworkView, Watched};
 use settings::ServerSettings;
 use std::sync::Arc;
 use tokio::net::TcpListener;
@@ -13,11 +15,12 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 
-/// Serves them until `shutdown`, if the settings ask for it. They keep what is theirs in the host cluster.
+/// Serves them until `shutdown`, if the settings ask for it. They keep what is theirs in the host cluster, or show what follows from it.
 pub async fn serve(
     settings: &ServerSettings,
     shown: &Shown,
     clients: &dyn Clients,
+    kit: &Kit,
     verifier: Arc<dyn TokenVerifier>,
     shutdown: &CancellationToken,
 ) -> Result<Option<JoinHandle<()>>> {
@@ -28,6 +31,10 @@ pub async fn serve(
     if !settings.is_disabled("flashdns") {
         let zones = ZoneObject::new(clients.cluster(&ClusterName::root()));
         routes = routes.add_service(DnsZones::new(Arc::new(zones), rules).service());
+    }
+    if !settings.is_disabled("prismnet") {
+        let watched = Watched { namespaces: kit.cache(), pods: kit.cache(), policies: kit.cache(), nodes: kit.cache(), services: kit.cache() };
+        routes = routes.add_service(PodNetwork::new(PodNetworkView::new(watched), settings.cluster_cidr).service());
     }
     let listener = TcpListener::bind(address).await.with_context(|| format!("cloud-api-listen: listening on {address}"))?;
     let tls = pki::server_config_for_any_client(shown.serving.clone(), &[b"h2"])?;

@@ -152,7 +152,7 @@ async fn run(settings: ServerSettings, behind: Handle) -> Result<()> {
     tasks.push(tokio::spawn(async move { until.run_until_cancelled(renewing).await.unwrap_or(()) }));
     let storage = if settings.is_disabled("lightningstor") { None } else { Some(storage(&settings, agent.is_some(), &server, &kit, &clock).await?) };
     let clients = ComponentClients::new(server.clone(), "system:serviceaccount:kube-system:cloud-apis", &["system:masters"]);
-    tasks.extend(cloud_apis::serve(&settings, &shown, &*clients, iam, &shutdown).await?);
+    tasks.extend(cloud_apis::serve(&settings, &shown, &*clients, &kit, iam, &shutdown).await?);
     let node = match agent {
         Some(agent) => {
             let clients = ComponentClients::new(server.clone(), &format!("system:node:{}", settings.node_name), &["system:nodes", "system:masters"]);

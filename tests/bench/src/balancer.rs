@@ -49,7 +49,7 @@ pub fn main(certificate: &Path, key: &Path, backend: u16) -> Result<()> {
         let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
         let members = vec![Member { at: SocketAddrV4::new(Ipv4Addr::LOCALHOST, backend), weight: 1 }];
         let (algorithm, protocol, timeout) = (Algorithm::RoundRobin, BackendProtocol::Http1, Duration::from_secs(10));
-        let pool = Pool { algorithm, members, health_check: None, protocol, mark: 0, timeout };
+        let pool = Pool { algorithm, members, health_check: None, protocol, tls: None, proxy_protocol: None, mark: 0, timeout };
         let mut routes = RouteTable::default();
         routes.add("localhost", Route { path: PathMatch::Prefix("/".into()), pool: "backend".into(), limit: None });
         let certificates = Arc::new(Certificates { only: Some(Arc::new(certificate)), ..Certificates::default() });

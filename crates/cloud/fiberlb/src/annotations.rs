@@ -1,5 +1,5 @@
 //! What annotations of Services say, `fiberlb.plasmacloud.io/*`. Pure.
-use crate::{Algorithm, BackendProtocol, HealthCheck};
+use crate::{Algorithm, BackendProtocol, BackendTls, HealthCheck, ProxyProtocol};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use std::net::Ipv4Addr;
 use std::time::Duration;
@@ -23,6 +23,9 @@ pub struct Wishes {
     pub address: Option<Ipv4Addr>,
     pub sharing_key: Option<String>,
     pub protocol: Option<BackendProtocol>,
+    /// How its pods are spoken to over TLS, if they are.
+    pub tls: Option<BackendTls>,
+    pub proxy_protocol: Option<ProxyProtocol>,
 }
 
 impl Wishes {
@@ -62,24 +65,60 @@ impl Wishes {
             wishes.address = Some(text.parse().map_err(|_| wrong("load-balancer-ip", text, "an IPv4 address"))?);
         }
         wishes.sharing_key = annotation("sharing-key").filter(|key| !key.is_empty()).map(str::to_owned);
-        match annotation("backend-protocol") {
-            None => {}
-            Some("http" | "http1") => wishes.protocol = Some(BackendProtocol::Http1),
-            Some("h2c" | "grpc") => wishes.protocol = Some(BackendProtocol::Http2),
-            Some(text) => return Err(wrong("backend-protocol", text, "one of \"http\", \"h2c\", \"grpc\"")),
+        let secure = match annotation("backend-protocol") {
+            None => false,
+            Some(text) => {
+                let (protocol, secure) =
+                    protocol_of(text).ok_or_else(|| wrong("backend-protocol", text, "one of \"http\", \"https\", \"h2c\", \"grpc\", \"grpcs\""))?;
+                wishes.protocol = Some(protocol);
+                secure
+            }
+        };
+        let (authority, name) = (annotation("backend-ca"), annotation("backend-name"));
+        if secure {
+            let own = format!("{}.{}.svc", metadata.name.as_deref().unwrap_or_default(), metadata.namespace.as_deref().unwrap_or_default());
+            let http2 = wishes.protocol == Some(BackendProtocol::Http2);
+            let tls = BackendTls::new(authority, Some(name.unwrap_or(&own)), http2);
+            wishes.tls = Some(tls.map_err(|why| format!("annotation \"{PREFIX}backend-ca\" or \"{PREFIX}backend-name\" can't be right: {why}"))?);
+        } else if let Some(name) = [("backend-ca", authority), ("backend-name", name)].into_iter().find_map(|(name, text)| text.map(|_| name)) {
+            return Err(format!("annotation \"{PREFIX}{name}\" needs \"{PREFIX}backend-protocol\" to be \"https\" or \"grpcs\""));
         }
+        wishes.proxy_protocol = match annotation("proxy-protocol") {
+            None | Some("" | "none") => None,
+            Some(text) => Some(ProxyProtocol::parse(text).ok_or_else(|| wrong("proxy-protocol", text, "one of \"v1\", \"v2\", \"none\""))?),
+        };
         Ok(wishes)
     }
 
     /// Whether TCP connections are to go through a process, because packet rules can't do what is wanted.
     pub fn need_proxy(&self) -> bool {
-        self.health_check.is_some() || self.client_affinity || self.algorithm.is_some_and(|algorithm| algorithm != Algorithm::RoundRobin)
+        self.health_check.is_some()
+            || self.client_affinity
+            || self.proxy_protocol.is_some()
+            || self.algorithm.is_some_and(|algorithm| algorithm != Algorithm::RoundRobin)
     }
 
     /// The algorithm to use.
     pub fn algorithm(&self) -> Algorithm {
         if self.client_affinity { Algorithm::IpHash } else { self.algorithm.unwrap_or_default() }
     }
+}
+
+/// What pods are said to speak, and whether over TLS.
+fn protocol_of(text: &str) -> Option<(BackendProtocol, bool)> {
+    Some(match text {
+        "http" | "http1" => (BackendProtocol::Http1, false),
+        "https" => (BackendProtocol::Http1, true),
+        "h2c" | "grpc" => (BackendProtocol::Http2, false),
+        "grpcs" => (BackendProtocol::Http2, true),
+        _ => return None,
+    })
+}
+
+/// Whether requests may only go over TLS, whatever else is said.
+pub fn wants_tls(metadata: &ObjectMeta) -> bool {
+    let said = metadata.annotations.as_ref().and_then(|all| all.get(&format!("{PREFIX}backend-protocol")));
+    said.and_then(|text| protocol_of(text.trim())).is_some_and(|(_, secure)| secure)
 }
 
 /// Of `500ms`, `10s`, `1m`, `1m30s`.
@@ -107,7 +146,7 @@ mod tests {
 
     fn wishes(all: &[(&str, &str)]) -> Result<Wishes, String> {
         let annotations = all.iter().map(|(name, text)| (format!("{PREFIX}{name}"), (*text).to_owned())).collect();
-        Wishes::of(&ObjectMeta { annotations: Some(annotations), ..ObjectMeta::default() })
+        Wishes::of(&ObjectMeta { name: Some("web".into()), namespace: Some("shop".into()), annotations: Some(annotations), ..ObjectMeta::default() })
     }
 
     #[test]
@@ -128,6 +167,26 @@ mod tests {
     }
 
     #[test]
+    fn pods_are_spoken_to_over_tls_and_told_who_connects() {
+        let secure = wishes(&[("backend-protocol", "grpcs"), ("backend-name", "api.example.com")]).unwrap();
+        assert_eq!((secure.protocol, secure.tls), (Some(BackendProtocol::Http2), BackendTls::new(None, Some("api.example.com"), true).ok()));
+        let own = wishes(&[("backend-protocol", "https")]).unwrap();
+        assert!(own.tls.is_some() && own.protocol == Some(BackendProtocol::Http1) && !own.need_proxy());
+        let told = wishes(&[("proxy-protocol", "v2")]).unwrap();
+        assert!(told.need_proxy() && told.proxy_protocol == Some(ProxyProtocol::V2));
+        assert_eq!(wishes(&[("proxy-protocol", "none")]), Ok(Wishes::default()));
+        for (all, why) in [
+            (&[("backend-ca", "x")][..], "needs"),
+            (&[("backend-protocol", "http"), ("backend-name", "x")], "needs"),
+            (&[("backend-protocol", "https"), ("backend-ca", "x")], "the authority can't be used"),
+            (&[("backend-protocol", "https"), ("backend-name", "a b")], "no name of a server"),
+        ] {
+            let message = wishes(all).unwrap_err();
+            assert!(message.contains(why), "{message}");
+        }
+    }
+
+    #[test]
     fn what_cant_be_right_is_named() {
         for (name, text) in [
             ("algorithm", "random"),
@@ -141,6 +200,7 @@ mod tests {
             ("health-check-retries", "0"),
             ("load-balancer-ip", "::1"),
             ("backend-protocol", "spdy"),
+            ("proxy-protocol", "v3"),
         ] {
             let message = wishes(&[(name, text)]).unwrap_err();
             assert!(message.starts_with(&format!("annotation \"{PREFIX}{name}\" is {text:?}, which is not ")), "{message}");

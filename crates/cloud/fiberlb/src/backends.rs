@@ -1,4 +1,5 @@
 //! Backends: one pool at run time: who lives, who is busy, whose turn it is, and how a connection to one is made.
+use crate::backend_stream::BackendStream;
 use crate::http_connections::HttpConnections;
 use crate::http1::IdleConnections;
 use crate::{Algorithm, Member, Pool};
@@ -77,6 +78,10 @@ impl Backends {
     pub fn update(&self, pool: Arc<Pool>) {
         let mut state = self.state.write();
         let mut known: HashMap<SocketAddrV4, Arc<Backend>> = state.backends.drain(..).map(|backend| (backend.at, backend)).collect();
+        if pool.tls != state.pool.tls {
+            // Connections that wait are of the other kind.
+            known.clear();
+        }
         let checked = pool.health_check.is_some();
         state.backends = pool.members.iter().map(|member| known.remove(&member.at).unwrap_or_else(|| Arc::new(Backend::new(member.at)))).collect();
         if !checked {
@@ -190,7 +195,17 @@ impl Backend {
 
     /// A new connection, whose packets bear the mark.
     pub async fn connect(&self, mark: u32) -> io::Result<TcpStream> {
-        let outcome = match tokio::time::timeout(CONNECT_TIMEOUT, connect(self.at, mark)).await {
+        self.in_time(connect(self.at, mark)).await
+    }
+
+    /// A new connection for requests, as the pool has them sent.
+    pub async fn open(&self, pool: &Pool) -> io::Result<BackendStream> {
+        self.in_time(open(self.at, pool)).await
+    }
+
+    /// What fails is remembered for a moment.
+    async fn in_time<T>(&self, connecting: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+        let outcome = match tokio::time::timeout(CONNECT_TIMEOUT, connecting).await {
             Ok(outcome) => outcome,
             Err(_) => Err(io::ErrorKind::TimedOut.into()),
         };
@@ -211,6 +226,15 @@ pub async fn connect(to: SocketAddrV4, mark: u32) -> io::Result<TcpStream> {
     Ok(stream)
 }
 
+/// The same for requests.
+pub async fn open(to: SocketAddrV4, pool: &Pool) -> io::Result<BackendStream> {
+    let stream = connect(to, pool.mark).await?;
+    match &pool.tls {
+        None => Ok(BackendStream::Plain(stream)),
+        Some(tls) => Ok(BackendStream::Tls(Box::new(tls.connect(to, stream).await?))),
+    }
+}
+
 /// Since the first call: a clock that fits into an atomic, for some fifty days.
 fn milliseconds() -> u32 {
     static START: std::sync::LazyLock<tokio::time::Instant> = std::sync::LazyLock::new(tokio::time::Instant::now);
@@ -228,7 +252,16 @@ mod tests {
         Member { at: SocketAddrV4::new(Ipv4Addr::new(10, 0, 0, last), 80), weight }
     }
     fn backends(algorithm: Algorithm, members: Vec<Member>) -> Backends {
-        let pool = Pool { algorithm, members, health_check: None, protocol: BackendProtocol::Http1, mark: 0, timeout: Duration::from_secs(1) };
+        let pool = Pool {
+            algorithm,
+            members,
+            health_check: None,
+            protocol: BackendProtocol::Http1,
+            tls: None,
+            proxy_protocol: None,
+            mark: 0,
+            timeout: Duration::from_secs(1),
+        };
         Backends::new(Arc::new(pool))
     }
     fn picks(backends: &Backends, clients: impl Iterator<Item = u8>) -> BTreeMap<u8, usize> {

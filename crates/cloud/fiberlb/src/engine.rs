@@ -5,6 +5,7 @@ use crate::http_service::{HttpService, Pools};
 use crate::listening::{Listening, Serving};
 use crate::tcp_service::TcpService;
 use crate::tls::{self, Resolver};
+use crate::tls_service::TlsService;
 use crate::workers::Workers;
 use crate::{Configuration, Error, Listener, PoolId};
 use clock::Clock;
@@ -99,6 +100,7 @@ impl Engine {
         }
         let serving = match listener {
             Listener::Tcp { pool, sources } => Serving::Tcp(Arc::new(TcpService::new(pool.clone(), sources.clone(), self.pools.clone()))),
+            Listener::Tls { routes } => Serving::Tls(Arc::new(TlsService::new(routes.clone(), self.pools.clone()))),
             Listener::Http { routes } => self.http(HttpService::new(routes.clone(), self.pools.clone(), self.clock.clone(), None))?,
             Listener::Https { routes, certificates } => {
                 let resolver = Resolver::new(certificates.clone(), self.fallback()?);

@@ -1,7 +1,8 @@
 //! Health checks: asks each member of a pool in its interval, and notes who lives.
-use crate::HealthCheck;
+use crate::backend_stream::BackendStream;
 use crate::backends::{Backend, Backends, connect};
 use crate::metrics::METRICS;
+use crate::{HealthCheck, Pool};
 use futures::future::join_all;
 use std::collections::HashMap;
 use std::net::SocketAddrV4;
@@ -20,7 +21,7 @@ pub async fn check(backends: Arc<Backends>) {
         let pool = backends.pool();
         let Some(check) = &pool.health_check else { return };
         let all = backends.all();
-        let answers = join_all(all.iter().map(|backend| lives(check, backend.at, pool.mark))).await;
+        let answers = join_all(all.iter().map(|backend| lives(check, backend.at, &pool))).await;
         failures.retain(|at, _| all.iter().any(|backend| backend.at == *at));
         for (backend, lives) in all.iter().zip(answers) {
             let count = failures.entry(backend.at).or_default();
@@ -46,12 +47,20 @@ fn note(backend: &Backend, lives: bool, failures: u32, retries: u32) {
 }
 
 /// Whether one member passes one check.
-async fn lives(check: &HealthCheck, at: SocketAddrV4, mark: u32) -> bool {
+async fn lives(check: &HealthCheck, at: SocketAddrV4, pool: &Pool) -> bool {
     let asked = async {
-        let mut stream = connect(at, mark).await?;
+        let mut stream = connect(at, pool.mark).await?;
         let Some(path) = &check.path else { return Ok(true) };
+        if let Some(protocol) = pool.proxy_protocol {
+            stream.write_all(&protocol.header(None)).await?;
+        }
+        let mut stream = match &pool.tls {
+            None => BackendStream::Plain(stream),
+            Some(tls) => BackendStream::Tls(Box::new(tls.connect(at, stream).await?)),
+        };
         let request = format!("GET {path} HTTP/1.1\r\nHost: {at}\r\nUser-Agent: fiberlb-health-check\r\nAccept: */*\r\nConnection: close\r\n\r\n");
         stream.write_all(request.as_bytes()).await?;
+        stream.flush().await?;
         let mut line = Vec::new();
         while line.len() < FIRST_LINE && !line.contains(&b'\n') && stream.read_buf(&mut line).await? > 0 {}
         Ok::<bool, std::io::Error>(is_right(&line))

@@ -80,7 +80,7 @@ pub async fn lead_on(
         let again = (repeatable(outgoing.method()) && matches!(outgoing.body(), OutgoingBody::Empty)).then(|| copy_of(&outgoing));
         *served_by = Some(backend.at);
         let progress = outgoing.body().progress();
-        let sending = send(&backend, pool.protocol, pool.mark, outgoing);
+        let sending = send(&backend, pool, outgoing);
         match patiently(pool.timeout, &progress, sending).await {
             Err(_) => return Err(StatusCode::GATEWAY_TIMEOUT),
             Ok(Ok((response, _))) if response.status() == StatusCode::SWITCHING_PROTOCOLS => return Err(StatusCode::BAD_GATEWAY),
@@ -221,15 +221,15 @@ enum Failure {
 
 type Sent = (Response<Incoming>, Option<http1::SendRequest<OutgoingBody>>);
 
-async fn send(backend: &Arc<Backend>, protocol: BackendProtocol, mark: u32, request: Request<OutgoingBody>) -> Result<Sent, Failure> {
-    if protocol == BackendProtocol::Http2 {
-        return send_http2(backend, mark, request).await;
+async fn send(backend: &Arc<Backend>, pool: &Pool, request: Request<OutgoingBody>) -> Result<Sent, Failure> {
+    if pool.protocol == BackendProtocol::Http2 {
+        return send_http2(backend, pool, request).await;
     }
     let waiting = backend.connections.take();
     let fresh = waiting.is_none();
     let mut connection = match waiting {
         Some(connection) => connection,
-        None => match connect_http1(backend, mark).await {
+        None => match connect_http1(backend, pool).await {
             Ok(connection) => connection,
             Err(error) => {
                 tracing::debug!(backend = %backend.at, error, "a backend takes no connection");
@@ -250,10 +250,13 @@ async fn send(backend: &Arc<Backend>, protocol: BackendProtocol, mark: u32, requ
     }
 }
 
-async fn send_http2(backend: &Arc<Backend>, mark: u32, request: Request<OutgoingBody>) -> Result<Sent, Failure> {
+async fn send_http2(backend: &Arc<Backend>, pool: &Pool, mut request: Request<OutgoingBody>) -> Result<Sent, Failure> {
+    if pool.tls.is_some() {
+        secure(&mut request);
+    }
     let mut connection = match backend.connections.shared() {
         Some(connection) => connection,
-        None => match connect_http2(backend, mark).await {
+        None => match connect_http2(backend, pool).await {
             Ok(connection) => connection,
             Err(error) => {
                 tracing::debug!(backend = %backend.at, error, "a backend takes no connection");
@@ -270,8 +273,8 @@ async fn send_http2(backend: &Arc<Backend>, mark: u32, request: Request<Outgoing
     }
 }
 
-async fn connect_http1(backend: &Backend, mark: u32) -> Result<http1::SendRequest<OutgoingBody>, String> {
-    let stream = backend.connect(mark).await.map_err(|error| error.to_string())?;
+async fn connect_http1(backend: &Backend, pool: &Pool) -> Result<http1::SendRequest<OutgoingBody>, String> {
+    let stream = backend.open(pool).await.map_err(|error| error.to_string())?;
     let (connection, driver) = http1::Builder::new().handshake(TokioIo::new(stream)).await.map_err(|error| error.to_string())?;
     tokio::spawn(async move {
         if let Err(error) = driver.await {
@@ -281,8 +284,17 @@ async fn connect_http1(backend: &Backend, mark: u32) -> Result<http1::SendReques
     Ok(connection)
 }
 
-async fn connect_http2(backend: &Backend, mark: u32) -> Result<http2::SendRequest<OutgoingBody>, String> {
-    let stream = backend.connect(mark).await.map_err(|error| error.to_string())?;
+/// A request over TLS says so in its `:scheme`.
+fn secure(request: &mut Request<OutgoingBody>) {
+    let mut parts = request.uri().clone().into_parts();
+    parts.scheme = Some(http::uri::Scheme::HTTPS);
+    if let Ok(uri) = Uri::from_parts(parts) {
+        *request.uri_mut() = uri;
+    }
+}
+
+async fn connect_http2(backend: &Backend, pool: &Pool) -> Result<http2::SendRequest<OutgoingBody>, String> {
+    let stream = backend.open(pool).await.map_err(|error| error.to_string())?;
     let mut builder = http2::Builder::new(TokioExecutor::new());
     builder.timer(hyper_util::rt::TokioTimer::new()).keep_alive_interval(Duration::from_secs(30)).keep_alive_timeout(Duration::from_secs(10));
     let (connection, driver) = builder.handshake(TokioIo::new(stream)).await.map_err(|error| error.to_string())?;

@@ -1,11 +1,11 @@
 //! HttpService: what answers a listener's HTTP connections: TLS and names that are passed through, then HTTP/1 or HTTP/2.
 use crate::backends::Backends;
-use crate::client_hello::{self, Hello};
 use crate::http_proxy;
 use crate::rate_limits::RateLimits;
 use crate::replayed_stream::ReplayedStream;
 use crate::tcp_service;
 use crate::tls::Resolver;
+use crate::tls_service::{HANDSHAKE_TIMEOUT, name_asked_for};
 use crate::{Certificates, PoolId, RouteTable, http1};
 use clock::Clock;
 use http::StatusCode;
@@ -14,17 +14,13 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use parking_lot::RwLock;
 use std::convert::Infallible;
-use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
-
-/// A client that does not end its TLS handshake in this time is let go.
-const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How a request came in.
 #[derive(Clone, Copy, Debug)]
@@ -145,19 +141,6 @@ impl HttpService {
         };
         if let Err(error) = ended {
             tracing::debug!(%error, client = %arrival.client, "a connection ended with an error");
-        }
-    }
-}
-
-/// The name a client asks for, from its first bytes, which are kept. What can't be read asks for none: TLS itself will say so.
-async fn name_asked_for(stream: &mut TcpStream, first: &mut Vec<u8>) -> io::Result<Option<String>> {
-    first.reserve(2048);
-    loop {
-        match client_hello::read(first) {
-            Hello::Asks(name) => return Ok(name),
-            Hello::Unreadable => return Ok(None),
-            Hello::Begun if stream.read_buf(first).await? == 0 => return Err(io::ErrorKind::UnexpectedEof.into()),
-            Hello::Begun => {}
         }
     }
 }

@@ -2,6 +2,7 @@
 use crate::http_service::{HttpService, client_address};
 use crate::metrics::OpenConnection;
 use crate::tcp_service::TcpService;
+use crate::tls_service::TlsService;
 use crate::workers::Workers;
 use crate::{Error, Listener};
 use std::net::{SocketAddr, SocketAddrV4};
@@ -21,6 +22,7 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 #[derive(Clone)]
 pub(crate) enum Serving {
     Tcp(Arc<TcpService>),
+    Tls(Arc<TlsService>),
     Http(Arc<HttpService>, Arc<Workers>),
 }
 
@@ -50,6 +52,7 @@ impl Listening {
     pub fn change(&self, listener: &Listener) -> bool {
         match (&self.serving, listener) {
             (Serving::Tcp(service), Listener::Tcp { pool, sources }) => service.change(pool, sources),
+            (Serving::Tls(service), Listener::Tls { routes }) => service.change(routes),
             (Serving::Http(service, _), Listener::Http { routes }) => return service.change(routes, None),
             (Serving::Http(service, _), Listener::Https { routes, certificates }) => return service.change(routes, Some(certificates)),
             _ => return false,
@@ -108,6 +111,13 @@ async fn accept(listener: TcpListener, serving: Serving, connections: TaskTracke
         let counted = (place, OpenConnection::new());
         match &serving {
             Serving::Tcp(service) => {
+                let service = service.clone();
+                connections.spawn(async move {
+                    let _counted = counted;
+                    service.serve(stream, client_address(peer)).await;
+                });
+            }
+            Serving::Tls(service) => {
                 let service = service.clone();
                 connections.spawn(async move {
                     let _counted = counted;

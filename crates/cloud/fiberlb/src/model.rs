@@ -1,5 +1,5 @@
 //! The model: listeners, routes, pools, members and health checks, whoever asked for them.
-use crate::{HostTable, RouteTable};
+use crate::{BackendTls, HostTable, ProxyProtocol, RouteTable};
 use ipnet::Ipv4Net;
 use rustls::sign::CertifiedKey;
 use std::collections::BTreeMap;
@@ -25,6 +25,10 @@ pub enum Listener {
         /// Who may connect; empty: everybody.
         sources: Vec<Ipv4Net>,
     },
+    /// TLS connections, as they are, by the names that they ask for.
+    Tls {
+        routes: Arc<RouteTable>,
+    },
     Http {
         routes: Arc<RouteTable>,
     },
@@ -38,7 +42,7 @@ impl PartialEq for Listener {
     fn eq(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Tcp { pool, sources }, Self::Tcp { pool: other_pool, sources: other_sources }) => pool == other_pool && sources == other_sources,
-            (Self::Http { routes }, Self::Http { routes: other }) => Arc::ptr_eq(routes, other),
+            (Self::Tls { routes }, Self::Tls { routes: other }) | (Self::Http { routes }, Self::Http { routes: other }) => Arc::ptr_eq(routes, other),
             (Self::Https { routes, certificates }, Self::Https { routes: other, certificates: others }) => {
                 Arc::ptr_eq(routes, other) && Arc::ptr_eq(certificates, others)
             }
@@ -69,6 +73,10 @@ pub struct Pool {
     pub members: Vec<Member>,
     pub health_check: Option<HealthCheck>,
     pub protocol: BackendProtocol,
+    /// `None`: requests go to members as they are read.
+    pub tls: Option<BackendTls>,
+    /// How members are told who connected, of connections that are led as they are.
+    pub proxy_protocol: Option<ProxyProtocol>,
     /// The mark of packets to the members: in whose cluster's name they travel. 0 is the host cluster's.
     pub mark: u32,
     /// How long a member may take to begin its answer.

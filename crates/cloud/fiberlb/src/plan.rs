@@ -1,5 +1,5 @@
 //! What a node is to serve: listeners, pools and addresses, from the ledger, Services, endpoints and Ingresses. Pure.
-use crate::annotations::Wishes;
+use crate::annotations::{self, Wishes};
 use crate::ingress_plan::{self, BackendPort, IngressPlan, PortName};
 use crate::node_network::{Door, Doors};
 use crate::{BackendProtocol, Certificates, Configuration, Listener, Member, NodeSettings, Pool, PoolId};
@@ -140,6 +140,8 @@ impl NodePlan {
                 members: members(&slices, port, local.then_some(settings.node_name.as_str())),
                 health_check: wishes.health_check.clone(),
                 protocol: BackendProtocol::Http1,
+                tls: None,
+                proxy_protocol: wishes.proxy_protocol,
                 mark: u32::from(number) << 16,
                 timeout: ANSWER_TIMEOUT,
             };
@@ -157,12 +159,18 @@ fn http_pool(backend: &BackendPort, view: &impl View) -> Option<Pool> {
         PortName::Number(number) => port.port == *number,
     })?;
     // What an annotation says wrongly is told on the Service if it is balanced; requests are led by the defaults.
-    let wishes = Wishes::of(&service.metadata).unwrap_or_default();
+    let wishes = match Wishes::of(&service.metadata) {
+        Ok(wishes) => wishes,
+        // Nothing goes unsealed that was to be sealed.
+        Err(_) if annotations::wants_tls(&service.metadata) => return None,
+        Err(_) => Wishes::default(),
+    };
     let declared = port.app_protocol.as_deref().is_some_and(|protocol| matches!(protocol, "kubernetes.io/h2c" | "grpc" | "h2c"));
     let protocol = wishes.protocol.unwrap_or(if declared { BackendProtocol::Http2 } else { BackendProtocol::Http1 });
     let members = members(&view.slices(&backend.service), port, None);
     let algorithm = wishes.algorithm();
-    Some(Pool { algorithm, members, health_check: wishes.health_check, protocol, mark: u32::from(number) << 16, timeout: ANSWER_TIMEOUT })
+    let Wishes { health_check, tls, proxy_protocol, .. } = wishes;
+    Some(Pool { algorithm, members, health_check, protocol, tls, proxy_protocol, mark: u32::from(number) << 16, timeout: ANSWER_TIMEOUT })
 }
 
 /// Who serves a port: those that are ready, else those that serve while they end.
@@ -268,6 +276,25 @@ mod tests {
         let plan = plan(&settings(), &ledger, &nodes(&["n1"]), &ingresses, &objects());
         assert_eq!(plan.configuration.listeners.keys().map(ToString::to_string).collect::<Vec<_>>(), ["192.0.2.50:80", "192.0.2.50:443"]);
         assert_eq!(plan.configuration.pools["root:default/web:http"].protocol, BackendProtocol::Http2);
+    }
+
+    #[test]
+    fn pods_that_want_tls_get_nothing_else_and_are_told_who_connects_if_they_ask() {
+        let with = |annotations: &[(&str, &str)]| {
+            let mut objects = objects();
+            let all = annotations.iter().map(|(name, text)| (format!("{}{name}", annotations::PREFIX), (*text).to_owned()));
+            objects.service.metadata.annotations = Some(all.collect());
+            objects.service.metadata.namespace = Some("default".into());
+            objects
+        };
+        let key = ObjectKey::new(&ClusterName::root(), "default", "web");
+        let pool = |annotations: &[(&str, &str)]| http_pool(&BackendPort { service: key.clone(), port: PortName::Number(80) }, &with(annotations));
+        assert!(pool(&[("backend-protocol", "https")]).is_some_and(|pool| pool.tls.is_some() && pool.protocol == BackendProtocol::Http1));
+        assert!(pool(&[("backend-protocol", "https"), ("backend-ca", "x")]).is_none(), "what can't be verified is not sent");
+        assert!(pool(&[("backend-protocol", "spdy")]).is_some_and(|pool| pool.tls.is_none()));
+        let ledger = ledger("root:default/web", &["TCP/80"], &["TCP/80"]);
+        let plan = plan(&settings(), &ledger, &nodes(&["n1"]), &[], &with(&[("proxy-protocol", "v2")]));
+        assert_eq!(plan.configuration.pools.values().next().unwrap().proxy_protocol, Some(crate::ProxyProtocol::V2));
     }
 
     #[test]

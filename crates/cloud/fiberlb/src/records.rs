@@ -1,6 +1,9 @@
 //! Records: what callers of the gRPC API have made, and what is right to make next. Pure.
 use crate::allocation::{Refusal as NoAddress, Request, Supply, addresses_of, allocate};
-use crate::{AddressPool, Algorithm, BackendProtocol, Certificates, Configuration, HealthCheck, Listener, Member, PathMatch, Pool, Route, RouteTable, tls};
+use crate::{
+    AddressPool, Algorithm, BackendProtocol, BackendTls, Certificates, Configuration, HealthCheck, Listener, Member, PathMatch, Pool, PoolId, ProxyProtocol,
+    Route, RouteTable, tls,
+};
 use api_cache::AddressLedger;
 use cloud_api::{Ownership, Refusal};
 use rustls::sign::CertifiedKey;
@@ -14,6 +17,7 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
 /// So much of each kind is kept, of all callers together.
 const MOST: usize = 10_000;
 const MOST_MEMBERS: usize = 1_000;
+const MOST_HOSTS: usize = 100;
 
 /// Everything, as it is kept on disk.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -37,7 +41,11 @@ pub struct ListenerRecord {
     pub load_balancer: String,
     pub protocol: ListenerProtocol,
     pub port: u16,
+    /// Empty: none.
     pub pool: String,
+    /// Pools by the hosts whose TLS connections are led there as they are.
+    #[serde(default)]
+    pub passthrough: BTreeMap<String, String>,
     pub health_check: Option<CheckRecord>,
     /// Certificate and key in PEM.
     pub certificate: Option<(String, String)>,
@@ -48,6 +56,7 @@ pub enum ListenerProtocol {
     Tcp,
     Http,
     Https,
+    Tls,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -64,6 +73,45 @@ pub struct PoolRecord {
     /// Address and weight.
     pub members: BTreeMap<SocketAddrV4, u32>,
     pub algorithm: String,
+    #[serde(default)]
+    pub proxy_protocol: Option<ProxyProtocol>,
+    #[serde(default)]
+    pub tls: Option<TlsRecord>,
+}
+
+/// How requests go to members over TLS: authority in PEM, and name.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TlsRecord {
+    pub authority: Option<String>,
+    pub name: Option<String>,
+}
+
+impl ListenerRecord {
+    /// Whether it leads connections to a pool as they are, and whether it leads requests there.
+    fn uses(&self, pool: &str) -> (bool, bool) {
+        let (is_default, requests) = (self.pool == pool, matches!(self.protocol, ListenerProtocol::Http | ListenerProtocol::Https));
+        (is_default && !requests || self.passthrough.values().any(|other| other == pool), is_default && requests)
+    }
+
+    /// The pools it leads to.
+    pub fn pools(&self) -> impl Iterator<Item = &String> {
+        [&self.pool].into_iter().filter(|pool| !pool.is_empty()).chain(self.passthrough.values())
+    }
+}
+
+impl PoolRecord {
+    /// Refuses what a listener and this pool can't both have.
+    fn fits(&self, id: &str, listener: &ListenerRecord) -> Result<(), Refusal> {
+        match listener.uses(id) {
+            (true, _) if self.tls.is_some() => {
+                Err(Refusal::InUse(format!("pool {id:?} has backend_protocol HTTPS: connections can't be led there as they are")))
+            }
+            (_, true) if self.proxy_protocol.is_some() => {
+                Err(Refusal::InUse(format!("pool {id:?} has a proxy_protocol: requests can't be led there, which name their client in X-Forwarded-For")))
+            }
+            _ => Ok(()),
+        }
+    }
 }
 
 impl Records {
@@ -102,6 +150,10 @@ impl Records {
         if self.listeners.values().any(clash) {
             return Err(Refusal::Exists(format!("the load balancer has a listener on port {} already", listener.port)));
         }
+        check_passthrough(&listener)?;
+        for id in listener.pools() {
+            self.pools.get(id).map_or(Ok(()), |pool| pool.fits(id, &listener))?;
+        }
         match (&listener.certificate, listener.protocol) {
             (Some((certificate, key)), ListenerProtocol::Https) => {
                 tls::certified_key(certificate.as_bytes(), key.as_bytes(), &pki::provider()).map_err(|error| Refusal::Invalid(error.to_string()))?;
@@ -127,12 +179,16 @@ impl Records {
         if !pool.algorithm.is_empty() && Algorithm::parse(&pool.algorithm).is_none() {
             return Err(Refusal::Invalid(format!("algorithm {:?} is none of \"round-robin\", \"least-conn\", \"ip-hash\"", pool.algorithm)));
         }
+        if let Some(TlsRecord { authority, name }) = &pool.tls {
+            BackendTls::new(authority.as_deref(), name.as_deref(), false).map_err(Refusal::Invalid)?;
+        }
+        self.listeners.values().try_for_each(|listener| pool.fits(id, listener))?;
         self.pools.insert(id.to_owned(), pool);
         Ok(())
     }
 
     pub fn remove_pool(&mut self, id: &str) -> Result<(), Refusal> {
-        if let Some((listener, _)) = self.listeners.iter().find(|(_, listener)| listener.pool == id) {
+        if let Some((listener, _)) = self.listeners.iter().find(|(_, listener)| listener.pools().any(|pool| pool == id)) {
             return Err(Refusal::InUse(format!("listener {listener:?} leads to pool {id:?}")));
         }
         self.pools.remove(id);
@@ -156,24 +212,30 @@ impl Records {
         let mut configuration = Configuration::default();
         for (id, listener) in &self.listeners {
             let Some(balancer) = self.load_balancers.get(&listener.load_balancer) else { continue };
-            let pool_id: Arc<str> = id.as_str().into();
-            let record = self.pools.get(&listener.pool);
-            let pool = Pool {
-                algorithm: record.and_then(|pool| Algorithm::parse(&pool.algorithm)).unwrap_or_default(),
-                members: record.iter().flat_map(|pool| &pool.members).map(|(at, weight)| Member { at: *at, weight: *weight }).collect(),
-                health_check: listener.health_check.as_ref().map(CheckRecord::check),
-                protocol: BackendProtocol::Http1,
-                mark: 0,
-                timeout: ANSWER_TIMEOUT,
-            };
-            configuration.pools.insert(pool_id.clone(), Arc::new(pool));
+            let pool_id: PoolId = id.as_str().into();
+            let health_check = listener.health_check.as_ref().map(CheckRecord::check);
+            configuration.pools.insert(pool_id.clone(), Arc::new(self.pool(&listener.pool, health_check.clone())));
+            let mut by_name = RouteTable::default();
+            for (host, pool) in &listener.passthrough {
+                let of_host: PoolId = format!("{id}/{host}").into();
+                // What they say over TLS is for their clients alone.
+                let takes_connections = health_check.clone().map(|check| HealthCheck { path: None, ..check });
+                configuration.pools.insert(of_host.clone(), Arc::new(self.pool(pool, takes_connections)));
+                by_name.pass_through(host, of_host);
+            }
             let routes = || {
-                let mut routes = RouteTable::default();
+                let mut routes = by_name.clone();
                 routes.add("", Route { path: PathMatch::Prefix("/".into()), pool: pool_id.clone(), limit: None });
                 Arc::new(routes)
             };
             let served = match listener.protocol {
                 ListenerProtocol::Tcp => Listener::Tcp { pool: pool_id.clone(), sources: Vec::new() },
+                ListenerProtocol::Tls => {
+                    if !listener.pool.is_empty() {
+                        by_name.pass_rest_through(pool_id.clone());
+                    }
+                    Listener::Tls { routes: Arc::new(by_name) }
+                }
                 ListenerProtocol::Http => Listener::Http { routes: routes() },
                 ListenerProtocol::Https => {
                     let certificates =
@@ -184,6 +246,50 @@ impl Records {
             configuration.listeners.insert(SocketAddrV4::new(balancer.address, listener.port), served);
         }
         configuration
+    }
+}
+
+impl Records {
+    /// A pool as an engine serves it; one that is gone has no members.
+    fn pool(&self, id: &str, health_check: Option<HealthCheck>) -> Pool {
+        let record = self.pools.get(id);
+        // It was checked when it was taken.
+        let tls = record.and_then(|pool| pool.tls.as_ref()).and_then(|tls| BackendTls::new(tls.authority.as_deref(), tls.name.as_deref(), false).ok());
+        Pool {
+            algorithm: record.and_then(|pool| Algorithm::parse(&pool.algorithm)).unwrap_or_default(),
+            members: record.iter().flat_map(|pool| &pool.members).map(|(at, weight)| Member { at: *at, weight: *weight }).collect(),
+            health_check,
+            protocol: BackendProtocol::Http1,
+            tls,
+            proxy_protocol: record.and_then(|pool| pool.proxy_protocol),
+            mark: 0,
+            timeout: ANSWER_TIMEOUT,
+        }
+    }
+}
+
+/// What a listener says of names.
+fn check_passthrough(listener: &ListenerRecord) -> Result<(), Refusal> {
+    let invalid = |why: String| Err(Refusal::Invalid(why));
+    let is_tls = listener.protocol == ListenerProtocol::Tls;
+    if !is_tls && listener.protocol != ListenerProtocol::Https && !listener.passthrough.is_empty() {
+        return invalid("only HTTPS and TLS listeners pass connections through by name".into());
+    }
+    if is_tls && listener.passthrough.is_empty() && listener.pool.is_empty() {
+        return invalid("a TLS listener needs a host that is passed through, or a default pool".into());
+    }
+    if is_tls && listener.health_check.as_ref().is_some_and(|check| check.path.is_some()) {
+        return invalid("members behind a TLS listener can't be asked for a path".into());
+    }
+    if listener.passthrough.len() > MOST_HOSTS {
+        return Err(Refusal::Exhausted(format!("a listener has no more than {MOST_HOSTS} hosts")));
+    }
+    let letters = |label: &str| label.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
+    let is_label = |label: &str| (1..=63).contains(&label.len()) && letters(label) && !label.starts_with('-') && !label.ends_with('-');
+    let is_host = |host: &str| host.len() <= 253 && host.strip_prefix("*.").unwrap_or(host).split('.').all(is_label);
+    match listener.passthrough.keys().find(|host| !is_host(host)) {
+        Some(host) => invalid(format!("host {host:?} is no name such as \"a.example.com\" or \"*.example.com\"")),
+        None => Ok(()),
     }
 }
 
@@ -221,7 +327,7 @@ mod tests {
     }
     fn listener(balancer: &str, port: u16) -> ListenerRecord {
         let protocol = ListenerProtocol::Http;
-        ListenerRecord { load_balancer: balancer.into(), protocol, port, pool: "p".into(), health_check: None, certificate: None }
+        ListenerRecord { load_balancer: balancer.into(), protocol, port, pool: "p".into(), passthrough: BTreeMap::new(), health_check: None, certificate: None }
     }
 
     #[test]
@@ -254,7 +360,13 @@ mod tests {
         assert!(matches!(records.add_listener("l-2", listener("lb-1", 0)), Err(Refusal::Invalid(_))));
         let https = ListenerRecord { protocol: ListenerProtocol::Https, ..listener("lb-1", 443) };
         assert!(matches!(records.add_listener("l-2", https), Err(Refusal::Invalid(_))));
-        let pool = PoolRecord { owner: Ownership::default(), members: BTreeMap::from([("10.0.0.1:80".parse().unwrap(), 0)]), algorithm: "least-conn".into() };
+        let pool = PoolRecord {
+            owner: Ownership::default(),
+            members: BTreeMap::from([("10.0.0.1:80".parse().unwrap(), 0)]),
+            algorithm: "least-conn".into(),
+            proxy_protocol: None,
+            tls: None,
+        };
         assert!(matches!(records.set_pool("p", PoolRecord { algorithm: "x".into(), ..pool.clone() }), Err(Refusal::Invalid(_))));
         records.set_pool("p", pool).unwrap();
         assert!(matches!(records.remove_pool("p"), Err(Refusal::InUse(_))));

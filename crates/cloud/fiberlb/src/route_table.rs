@@ -44,6 +44,8 @@ pub struct RouteTable {
     default: Option<Route>,
     /// Whether any host has its connections passed through.
     passes: bool,
+    /// Where TLS connections go, as they are, that no host takes.
+    rest: Option<PoolId>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -74,6 +76,12 @@ impl RouteTable {
         self.passes = true;
     }
 
+    /// The same for all names that no host takes, and for clients that ask for none; the first said counts.
+    pub fn pass_rest_through(&mut self, pool: PoolId) {
+        self.rest.get_or_insert(pool);
+        self.passes = true;
+    }
+
     /// Whether a client's hello may decide where its connection goes.
     pub fn passes_any_through(&self) -> bool {
         self.passes
@@ -81,7 +89,7 @@ impl RouteTable {
 
     /// The pool of TLS connections that ask for this name, in lower case.
     pub fn passthrough_of(&self, name: &str) -> Option<&PoolId> {
-        self.by_host.get(name)?.passthrough.as_ref()
+        self.by_host.get(name).and_then(|of_host| of_host.passthrough.as_ref()).or(self.rest.as_ref())
     }
 
     /// The route of a request. `host` is without its port and in lower case, `path` without the query.
@@ -156,6 +164,10 @@ mod tests {
         table.pass_through("own.example.com", "own".into());
         for (name, pool) in [("b.example.com", "through"), ("own.example.com", "own"), ("a.example.com", "none"), ("b.c.example.com", "none"), ("", "none")] {
             assert_eq!(table.passthrough_of(name).map_or("none", |pool| &**pool), pool, "{name}");
+        }
+        table.pass_rest_through("rest".into());
+        for (name, pool) in [("b.example.com", "through"), ("b.c.example.com", "rest"), ("", "rest")] {
+            assert_eq!(table.passthrough_of(name).map(|pool| &**pool), Some(pool), "{name}");
         }
         assert_eq!(table.route_of("own.example.com", "/").map(|route| &*route.pool), None, "not the wildcard's");
         table.set_default("fallback".into(), None);

@@ -4,13 +4,14 @@ use crate::node_network::{Doors, NodeNetwork, teardown};
 use crate::proto::load_balancer_service_server::{LoadBalancerService, LoadBalancerServiceServer};
 use crate::proto::{
     CreateListenerRequest, CreateLoadBalancerRequest, DeleteListenerRequest, DeleteLoadBalancerRequest, DeletePoolRequest, Empty, GetLoadBalancerRequest,
-    HealthCheck, ListLoadBalancersRequest, ListLoadBalancersResponse, Listener, LoadBalancer, Pool, PoolMember, UpdateLoadBalancerRequest, UpdatePoolRequest,
+    HealthCheck, ListLoadBalancersRequest, ListLoadBalancersResponse, Listener, LoadBalancer, Passthrough, Pool, PoolMember, UpdateLoadBalancerRequest,
+    UpdatePoolRequest,
 };
-use crate::records::{CheckRecord, ListenerProtocol, ListenerRecord, LoadBalancerWish, PoolRecord, Records};
-use crate::{Error, NodeSettings};
+use crate::records::{CheckRecord, ListenerProtocol, ListenerRecord, LoadBalancerWish, PoolRecord, Records, TlsRecord};
+use crate::{Error, NodeSettings, ProxyProtocol};
 use clock::Clock;
 use cloud_api::{Caller, Ownership, TokenVerifier};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -168,6 +169,7 @@ fn told_listener(id: &str, listener: &ListenerRecord) -> Listener {
         ListenerProtocol::Tcp => "TCP",
         ListenerProtocol::Http => "HTTP",
         ListenerProtocol::Https => "HTTPS",
+        ListenerProtocol::Tls => "TLS",
     };
     Listener {
         id: id.to_owned(),
@@ -176,6 +178,7 @@ fn told_listener(id: &str, listener: &ListenerRecord) -> Listener {
         port: listener.port.into(),
         default_pool_id: listener.pool.clone(),
         health_check: listener.health_check.as_ref().map(check),
+        passthrough: listener.passthrough.iter().map(|(host, pool)| Passthrough { host: host.clone(), pool_id: pool.clone() }).collect(),
     }
 }
 
@@ -207,6 +210,22 @@ fn wanted_member(member: &PoolMember) -> Result<(SocketAddrV4, u32), Status> {
     let weight =
         u32::try_from(member.weight.unwrap_or(1)).ok().filter(|weight| *weight <= 1000).ok_or_else(|| wrong("its weight is not between 0 and 1000"))?;
     Ok((SocketAddrV4::new(address, port), weight))
+}
+
+fn wanted_proxy_protocol(text: &str) -> Result<Option<ProxyProtocol>, Status> {
+    let unknown = || Status::invalid_argument(format!("proxy_protocol {text:?} is none of \"v1\", \"v2\""));
+    if text.is_empty() { Ok(None) } else { ProxyProtocol::parse(text).ok_or_else(unknown).map(Some) }
+}
+
+fn wanted_tls(wanted: &UpdatePoolRequest) -> Result<Option<TlsRecord>, Status> {
+    let some = |text: &String| Some(text.clone()).filter(|text| !text.is_empty());
+    let tls = TlsRecord { authority: some(&wanted.certificate_authority), name: some(&wanted.server_name) };
+    match wanted.backend_protocol.as_str() {
+        "HTTPS" => Ok(Some(tls)),
+        "" | "HTTP" if tls == TlsRecord::default() => Ok(None),
+        "" | "HTTP" => Err(Status::invalid_argument("certificate_authority and server_name need backend_protocol to be \"HTTPS\"")),
+        other => Err(Status::invalid_argument(format!("backend_protocol {other:?} is none of \"HTTP\", \"HTTPS\""))),
+    }
 }
 
 fn new_id(prefix: &str) -> String {
@@ -275,18 +294,28 @@ impl LoadBalancerService for LoadBalancers {
             "TCP" => ListenerProtocol::Tcp,
             "HTTP" => ListenerProtocol::Http,
             "HTTPS" => ListenerProtocol::Https,
-            "UDP" => return Err(Status::unimplemented("FiberLB alone serves TCP, HTTP and HTTPS")),
-            other => return Err(Status::invalid_argument(format!("protocol {other:?} is none of \"TCP\", \"HTTP\", \"HTTPS\""))),
+            "TLS" => ListenerProtocol::Tls,
+            "UDP" => return Err(Status::unimplemented("FiberLB alone serves TCP, TLS, HTTP and HTTPS")),
+            other => return Err(Status::invalid_argument(format!("protocol {other:?} is none of \"TCP\", \"TLS\", \"HTTP\", \"HTTPS\""))),
         };
         let port = u16::try_from(wanted.port).map_err(|_| Status::invalid_argument("a listener needs a port of 1 to 65535"))?;
         let certificate = (!wanted.certificate.is_empty() || !wanted.private_key.is_empty()).then_some((wanted.certificate, wanted.private_key));
         let health_check = wanted.health_check.map(wanted_check).transpose()?;
         let (load_balancer, pool) = (wanted.load_balancer_id, wanted.default_pool_id);
-        let record = ListenerRecord { load_balancer, protocol, port, pool, health_check, certificate };
+        let mut passthrough = BTreeMap::new();
+        for Passthrough { host, pool_id } in wanted.passthrough {
+            if let Some(host) = passthrough.insert(host.to_ascii_lowercase(), pool_id).map(|_| host) {
+                return Err(Status::invalid_argument(format!("host {host:?} is said twice")));
+            }
+        }
+        let record = ListenerRecord { load_balancer, protocol, port, pool, passthrough, health_check, certificate };
         let id = new_id("listener");
         let made = self.change(|records| {
             balancer_of(records, &caller, &record.load_balancer)?;
-            pool_of(records, &caller, &record.pool)?;
+            if record.protocol != ListenerProtocol::Tls && record.pool.is_empty() {
+                return Err(Status::not_found("there is no pool \"\""));
+            }
+            record.pools().try_for_each(|pool| pool_of(records, &caller, pool))?;
             let made = told_listener(&id, &record);
             records.add_listener(&id, record)?;
             Ok(made)
@@ -313,18 +342,27 @@ impl LoadBalancerService for LoadBalancers {
         let caller = Caller::of(&request)?.clone();
         let wanted = request.into_inner();
         let members = wanted.members.iter().map(wanted_member).collect::<Result<_, _>>()?;
+        let (proxy_protocol, tls) = (wanted_proxy_protocol(&wanted.proxy_protocol)?, wanted_tls(&wanted)?);
         let made = self.change(|records| {
             let owner = match records.pools.get(&wanted.pool_id) {
                 Some(pool) if pool.owner.is_usable_by(&caller) => pool.owner.clone(),
                 Some(_) => return Err(Status::already_exists(format!("the id {:?} is taken", wanted.pool_id))),
                 None => Ownership { org_id: caller.org_id.clone(), project_id: caller.project_id.clone() },
             };
-            let record = PoolRecord { owner, members, algorithm: wanted.algorithm };
+            let record = PoolRecord { owner, members, algorithm: wanted.algorithm, proxy_protocol, tls };
             records.set_pool(&wanted.pool_id, record)?;
             let pool = &records.pools[&wanted.pool_id];
             let member =
                 |(at, weight): (&SocketAddrV4, &u32)| PoolMember { address: at.ip().to_string(), port: at.port().into(), weight: i32::try_from(*weight).ok() };
-            Ok(Pool { id: wanted.pool_id, members: pool.members.iter().map(member).collect(), algorithm: pool.algorithm.clone() })
+            Ok(Pool {
+                id: wanted.pool_id,
+                members: pool.members.iter().map(member).collect(),
+                algorithm: pool.algorithm.clone(),
+                proxy_protocol: wanted.proxy_protocol,
+                backend_protocol: wanted.backend_protocol,
+                certificate_authority: wanted.certificate_authority,
+                server_name: wanted.server_name,
+            })
         });
         Ok(Response::new(made.await?))
     }

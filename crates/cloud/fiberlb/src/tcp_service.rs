@@ -1,9 +1,10 @@
 //! TcpService: leads connections to a pool, whatever they carry.
 use crate::PoolId;
 use crate::http_service::Pools;
+use crate::proxy_header::Ends;
 use ipnet::Ipv4Net;
 use parking_lot::RwLock;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr, SocketAddrV4};
 use std::sync::Arc;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
@@ -39,11 +40,23 @@ impl TcpService {
 pub async fn lead(pools: &dyn Pools, pool: &PoolId, first: &[u8], mut stream: TcpStream, client: IpAddr) {
     let Some(backends) = pools.backends(pool) else { return };
     let Some((_busy, mut backend)) = backends.connect(client).await else { return };
+    let header = backends.pool().proxy_protocol.map(|protocol| protocol.header(ends(&stream))).unwrap_or_default();
     let copied = async {
-        backend.write_all(first).await?;
+        backend.write_all(&[&header, first].concat()).await?;
         tokio::io::copy_bidirectional(&mut stream, &mut backend).await
     };
     if let Err(error) = copied.await {
         tracing::debug!(%error, "a connection ended with an error");
+    }
+}
+
+fn ends(stream: &TcpStream) -> Option<Ends> {
+    Some(Ends { client: ipv4(stream.peer_addr().ok()?)?, listener: ipv4(stream.local_addr().ok()?)? })
+}
+
+fn ipv4(address: SocketAddr) -> Option<SocketAddrV4> {
+    match address.ip().to_canonical() {
+        IpAddr::V4(ip) => Some(SocketAddrV4::new(ip, address.port())),
+        IpAddr::V6(_) => None,
     }
 }

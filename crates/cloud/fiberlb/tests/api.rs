@@ -98,7 +98,7 @@ fn named(name: &str) -> CreateLoadBalancerRequest {
 
 fn pool(id: &str, address: &str) -> UpdatePoolRequest {
     let member = PoolMember { address: address.into(), port: 8080, weight: None };
-    UpdatePoolRequest { pool_id: id.into(), members: vec![member], algorithm: "least-conn".into() }
+    UpdatePoolRequest { pool_id: id.into(), members: vec![member], algorithm: "least-conn".into(), ..Default::default() }
 }
 
 #[tokio::test]
@@ -173,6 +173,45 @@ async fn what_is_made_is_the_projects_and_outlives_the_service() {
         Code::InvalidArgument
     );
     assert_eq!(client.delete_pool(of("p1", DeletePoolRequest { pool_id: "web".into() })).await.unwrap_err().code(), Code::FailedPrecondition);
+
+    // TLS is passed through by name to pools of the caller's own.
+    let through = |protocol: &str, hosts: &[(&str, &str)], rest: &str| {
+        let passthrough = hosts.iter().map(|(host, pool)| Passthrough { host: (*host).into(), pool_id: (*pool).into() }).collect();
+        let (load_balancer_id, protocol) = (made.id.clone(), protocol.into());
+        CreateListenerRequest { load_balancer_id, protocol, port: 443, default_pool_id: rest.into(), passthrough, ..Default::default() }
+    };
+    client.update_pool(of("q1", pool("theirs", "10.0.0.3"))).await.unwrap();
+    for (wanted, code) in [
+        (through("TLS", &[], ""), Code::InvalidArgument),
+        (through("TLS", &[("a_b.example.com", "web")], ""), Code::InvalidArgument),
+        (through("TLS", &[("a.example.com", "web"), ("A.example.com", "web")], ""), Code::InvalidArgument),
+        (through("TLS", &[("a.example.com", "theirs")], ""), Code::NotFound),
+        (through("TCP", &[("a.example.com", "web")], "web"), Code::InvalidArgument),
+        (through("HTTP", &[], ""), Code::NotFound),
+        (
+            CreateListenerRequest { health_check: Some(HealthCheck { path: "/".into(), ..Default::default() }), ..through("TLS", &[], "web") },
+            Code::InvalidArgument,
+        ),
+    ] {
+        assert_eq!(client.create_listener(of("p1", wanted.clone())).await.unwrap_err().code(), code, "{wanted:?}");
+    }
+    client.update_pool(of("p1", UpdatePoolRequest { proxy_protocol: "v2".into(), ..pool("secure", "10.0.0.2") })).await.unwrap();
+    let by_name = client.create_listener(of("p1", through("TLS", &[("*.Example.com", "secure")], ""))).await.unwrap().into_inner();
+    assert_eq!(by_name.passthrough, [Passthrough { host: "*.example.com".into(), pool_id: "secure".into() }]);
+    assert_eq!(client.delete_pool(of("p1", DeletePoolRequest { pool_id: "secure".into() })).await.unwrap_err().code(), Code::FailedPrecondition);
+    // What is led as it is can't be sealed anew, and requests have a header for who asks.
+    for (wanted, code) in [
+        (UpdatePoolRequest { backend_protocol: "HTTPS".into(), ..pool("secure", "10.0.0.2") }, Code::FailedPrecondition),
+        (UpdatePoolRequest { proxy_protocol: "v1".into(), ..pool("web", "10.0.0.1") }, Code::FailedPrecondition),
+        (UpdatePoolRequest { proxy_protocol: "v3".into(), ..pool("web", "10.0.0.1") }, Code::InvalidArgument),
+        (UpdatePoolRequest { backend_protocol: "H2".into(), ..pool("web", "10.0.0.1") }, Code::InvalidArgument),
+        (UpdatePoolRequest { server_name: "a".into(), ..pool("web", "10.0.0.1") }, Code::InvalidArgument),
+        (UpdatePoolRequest { backend_protocol: "HTTPS".into(), certificate_authority: "x".into(), ..pool("web", "10.0.0.1") }, Code::InvalidArgument),
+    ] {
+        assert_eq!(client.update_pool(of("p1", wanted.clone())).await.unwrap_err().code(), code, "{wanted:?}");
+    }
+    let sealed = UpdatePoolRequest { backend_protocol: "HTTPS".into(), server_name: "web.example.com".into(), ..pool("web", "10.0.0.1") };
+    assert_eq!(client.update_pool(of("p1", sealed.clone())).await.unwrap().into_inner().server_name, "web.example.com");
 
     // The pool is exhausted, and what is freed can be had again.
     client.create_load_balancer(of("p1", named("two"))).await.unwrap();

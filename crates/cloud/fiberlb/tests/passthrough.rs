@@ -88,7 +88,16 @@ async fn started() -> (CertificateAuthority, Engine, SocketAddrV4) {
     configuration.listeners.insert(at, Listener::Https { routes: Arc::new(routes), certificates });
     for (id, member) in [("api", api), ("web", web)] {
         let (algorithm, members) = (Algorithm::RoundRobin, vec![Member { at: member, weight: 1 }]);
-        let pool = Pool { algorithm, members, health_check: None, protocol: BackendProtocol::Http1, mark: 0, timeout: Duration::from_secs(5) };
+        let pool = Pool {
+            algorithm,
+            members,
+            health_check: None,
+            protocol: BackendProtocol::Http1,
+            tls: None,
+            proxy_protocol: None,
+            mark: 0,
+            timeout: Duration::from_secs(5),
+        };
         configuration.pools.insert(id.into(), Arc::new(pool));
     }
     let mut engine = Engine::new(Arc::new(SystemClock));

@@ -6,6 +6,9 @@ use k8s_openapi::api::core::v1::Node;
 use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
 
+/// What leads from one logical switch to another: the routers of all nodes together.
+pub const LOGICAL_ROUTER: &str = "k8s-cluster-router";
+
 /// The pod an attachment is for.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -64,7 +67,15 @@ pub fn second_range(node: &Node) -> Option<Ipv6Net> {
 
 /// The logical switch of a namespace: in virtual clusters it names the cluster too.
 pub fn logical_switch(namespace: &str, cluster: &PodCluster) -> String {
-    if cluster.number == 0 { format!("k8s-{namespace}") } else { format!("k8s-{namespace}@{}", cluster.name) }
+    switch_of(namespace, (cluster.number != 0).then_some(&*cluster.name))
+}
+
+/// The same by the virtual cluster's name.
+pub fn switch_of(namespace: &str, cluster: Option<&str>) -> String {
+    match cluster {
+        None => format!("k8s-{namespace}"),
+        Some(cluster) => format!("k8s-{namespace}@{cluster}"),
+    }
 }
 
 /// The logical switch port of a container: `<pod>-<container id>`, or the container id for what is no pod.

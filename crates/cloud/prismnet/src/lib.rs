@@ -20,6 +20,7 @@ pub mod peer_links;
 pub mod peers;
 mod plan;
 mod pod_clusters;
+pub mod pod_network;
 pub mod policy;
 mod program;
 pub mod proto;

@@ -89,6 +89,11 @@ pub fn hardware_address(address: Ipv4Addr) -> [u8; 6] {
     [0x0a, 0x58, a, b, c, d]
 }
 
+/// The same as people write it.
+pub fn mac_address(address: Ipv4Addr) -> String {
+    hardware_address(address).map(|byte| format!("{byte:02x}")).join(":")
+}
+
 /// The node end's name: `prism` and the start of a hash, as only 15 bytes fit.
 pub fn host_interface(container: &str, interface: &str) -> String {
     let hash = Sha256::new().chain_update(container).chain_update([0]).chain_update(interface).finalize();

@@ -50,6 +50,11 @@ impl Kit {
         self.cached(None)
     }
 
+    /// The same for who only reads.
+    pub fn cache<K: Kind>(&self) -> Arc<Cache<K>> {
+        (*self.objects()).clone()
+    }
+
     /// Only the objects a field selector takes, e.g. `metadata.name=kube-root-ca.crt`.
     pub fn selected<K: Kind>(&self, fields: &str) -> Objects<K> {
         self.cached(Some(fields.to_owned()))

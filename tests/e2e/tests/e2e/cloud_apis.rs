@@ -4,6 +4,7 @@ use crate::service_alone::{Alone, Issuer, channel, outside, with_token};
 use flashdns::proto::dns_service_client::DnsServiceClient;
 use flashdns::proto::{CreateRecordRequest, CreateZoneRequest, ListZonesRequest};
 use prost::Message;
+use std::collections::{BTreeMap, BTreeSet};
 use testkit::images::DIG;
 use testkit::{Cluster, Server, ServerOptions, Tool, binary, wait_until};
 use tonic::client::Grpc;
@@ -16,16 +17,26 @@ struct Served {
     descriptors: &'static [u8],
     /// Port of the API and arguments where it stands alone with keys of ours.
     alone: Option<(u16, &'static [&'static str])>,
+    /// The setting that says where a server serves it too.
+    inside: Option<&'static str>,
     /// Calls that prove who somebody is, and so are open to all.
     open: &'static [&'static str],
 }
 
+const CLOUD: &str = "--cloud-api-listen";
+
 const SERVICES: &[Served] = &[
-    Served { name: "fiberlb", descriptors: fiberlb::proto::DESCRIPTORS, alone: Some((7000, &["--external-ip-pool", "192.0.2.200"])), open: &[] },
-    Served { name: "flashdns", descriptors: flashdns::proto::DESCRIPTORS, alone: Some((6000, &[])), open: &[] },
-    Served { name: "iam", descriptors: iam::v1::DESCRIPTORS, alone: None, open: &["/iam.v1.IamService/Login", "/iam.v1.IamService/Exchange"] },
-    Served { name: "lightningstor", descriptors: lightningstor::v1::DESCRIPTORS, alone: Some((8000, &["--node-name", "n1"])), open: &[] },
-    Served { name: "prismnet", descriptors: prismnet::proto::DESCRIPTORS, alone: Some((5000, &[])), open: &[] },
+    Served { name: "fiberlb", descriptors: fiberlb::proto::DESCRIPTORS, alone: Some((7000, &["--external-ip-pool", "192.0.2.200"])), inside: None, open: &[] },
+    Served { name: "flashdns", descriptors: flashdns::proto::DESCRIPTORS, alone: Some((6000, &[])), inside: Some(CLOUD), open: &[] },
+    Served {
+        name: "iam",
+        descriptors: iam::v1::DESCRIPTORS,
+        alone: None,
+        inside: Some("--iam-listen"),
+        open: &["/iam.v1.IamService/Login", "/iam.v1.IamService/Exchange"],
+    },
+    Served { name: "lightningstor", descriptors: lightningstor::v1::DESCRIPTORS, alone: Some((8000, &["--node-name", "n1"])), inside: None, open: &[] },
+    Served { name: "prismnet", descriptors: prismnet::proto::DESCRIPTORS, alone: Some((5000, &[])), inside: Some(CLOUD), open: &[] },
 ];
 
 impl Served {
@@ -69,7 +80,7 @@ fn every_service_that_is_declared_is_in_the_table() {
     let cloud = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../crates/cloud");
     let has_api = |directory: &std::path::Path| directory.join("proto").is_dir();
     let entries = std::fs::read_dir(cloud).expect("the crates are there").map(|entry| entry.expect("an entry").path());
-    let declared: std::collections::BTreeSet<String> =
+    let declared: BTreeSet<String> =
         entries.filter(|path| has_api(path)).map(|path| path.file_name().expect("a name").to_string_lossy().into_owned()).collect();
     assert_eq!(declared, SERVICES.iter().map(|served| served.name.to_owned()).collect());
 }
@@ -85,28 +96,31 @@ fn no_call_of_any_service_is_answered_without_a_valid_token() {
         vec![None, Some("x".to_owned()), Some(unsigned), Some(expired), Some(foreign)]
     };
     for served in SERVICES {
-        match served.alone {
-            Some((port, arguments)) => {
-                let alone = Alone::new(served.name, port, arguments, &issuer);
-                let _running = alone.start();
-                let good = issuer.token("org-1", "proj-1", 3600);
-                let bad = bad_ones(&good);
-                alone.outside(async move |channel| refuses_all(served, channel, &bad, &good).await);
-            }
-            None => {
-                let port = testkit::free_port();
-                let listen = format!("127.0.0.1:{port}");
-                let arguments = ["--disable-agent", "--disable", "scheduler", "--iam-listen", &listen].map(str::to_owned).into();
-                let server = Server::start(ServerOptions { arguments, is_host: true, ..ServerOptions::default() });
-                k8shost(&server.tool(), "iam org create Acme --id org-1");
-                k8shost(&server.tool(), "iam user create eve@example.com --org org-1");
-                let good = k8shost(&server.tool(), "iam token create eve@example.com").trim().to_owned();
-                let authority = std::fs::read_to_string(server.data_dir().join("server/tls/server-ca.crt")).expect("the server has an authority");
-                let bad = bad_ones(&good);
-                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-                runtime.block_on(async { refuses_all(served, channel(&listen, "localhost", &authority).await, &bad, &good).await });
-            }
-        }
+        let Some((port, arguments)) = served.alone else { continue };
+        let alone = Alone::new(served.name, port, arguments, &issuer);
+        let _running = alone.start();
+        let good = issuer.token("org-1", "proj-1", 3600);
+        let bad = bad_ones(&good);
+        alone.outside(async move |channel| refuses_all(served, channel, &bad, &good).await);
+    }
+    let listens: BTreeMap<&str, String> = SERVICES
+        .iter()
+        .filter_map(|served| served.inside)
+        .collect::<BTreeSet<_>>()
+        .into_iter()
+        .map(|setting| (setting, format!("127.0.0.1:{}", testkit::free_port())))
+        .collect();
+    let mut arguments = ["--disable-agent", "--disable", "scheduler"].map(str::to_owned).to_vec();
+    arguments.extend(listens.iter().flat_map(|(setting, listen)| [(*setting).to_owned(), listen.clone()]));
+    let server = Server::start(ServerOptions { arguments, is_host: true, ..ServerOptions::default() });
+    k8shost(&server.tool(), "iam org create Acme --id org-1");
+    k8shost(&server.tool(), "iam user create eve@example.com --org org-1");
+    let good = k8shost(&server.tool(), "iam token create eve@example.com").trim().to_owned();
+    let authority = std::fs::read_to_string(server.data_dir().join("server/tls/server-ca.crt")).expect("the server has an authority");
+    let bad = bad_ones(&good);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    for (served, setting) in SERVICES.iter().filter_map(|served| Some((served, served.inside?))) {
+        runtime.block_on(async { refuses_all(served, channel(&listens[setting], "localhost", &authority).await, &bad, &good).await });
     }
 }
 

@@ -15,6 +15,7 @@ mod iam_calls;
 mod jobs;
 mod machines;
 mod network_alone;
+mod network_api;
 mod network_policies;
 mod pod_failures;
 mod pod_lifecycle;

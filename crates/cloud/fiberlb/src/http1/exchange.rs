@@ -8,6 +8,7 @@ use super::relay::{Down, Relay, Trouble, Up};
 use super::request_head::slots;
 use super::response_head::ResponseHead;
 use super::{http2_backend, outgoing, switched};
+use crate::backend_stream::BackendStream;
 use crate::backends::{Backends, Busy};
 use crate::http_proxy::TRIES;
 use crate::http_service::client_address;
@@ -15,7 +16,6 @@ use crate::{Pool, http_date};
 use http::StatusCode;
 use std::net::SocketAddrV4;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
 
 /// So many answers before the answer are passed over.
 const INFORMATIONS: usize = 16;
@@ -75,7 +75,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<'_, S> {
             let fresh = waiting.is_none();
             let mut stream = match waiting {
                 Some(stream) => stream,
-                None => match backend.connect(pool.mark).await {
+                None => match backend.open(pool).await {
                     Ok(stream) => stream,
                     Err(error) => {
                         tracing::debug!(backend = %backend.at, %error, "a backend takes no connection");
@@ -117,7 +117,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<'_, S> {
     }
 
     /// Leads the rest of an answer to the client.
-    async fn finish(&mut self, mut stream: TcpStream, mut up: Up, mut down: Down, busy: Busy, client_stays: bool, backend_stays: bool) -> Next {
+    async fn finish(&mut self, mut stream: BackendStream, mut up: Up, mut down: Down, busy: Busy, client_stays: bool, backend_stays: bool) -> Next {
         let (client, input, patience) = (&mut self.stream, &mut self.input, &mut self.patience);
         let rest = Relay { client, input, backend: &mut stream, up: &mut up, down: &mut down, patience }.rest().await;
         if let Err(trouble) = rest {
@@ -135,7 +135,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<'_, S> {
         }
     }
 
-    async fn switch(&mut self, stream: TcpStream, down: Down, busy: Busy) -> Next {
+    async fn switch(&mut self, stream: BackendStream, down: Down, busy: Busy) -> Next {
         if let Err(error) = switched::join(&mut self.stream, &mut self.input, stream, down).await {
             tracing::debug!(%error, backend = %busy.backend().at, "a switched connection ended with an error");
         }

@@ -1,8 +1,8 @@
 //! IdleConnections: connections to one backend that wait for the next request, each with the worker that made it.
+use crate::backend_stream::BackendStream;
 use crate::workers;
 use parking_lot::Mutex;
 use std::time::Duration;
-use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 /// So many are kept by each worker.
@@ -12,7 +12,7 @@ const IDLE: Duration = Duration::from_secs(30);
 
 #[derive(Debug)]
 pub struct IdleConnections {
-    by_worker: [Mutex<Vec<(TcpStream, Instant)>>; workers::MOST],
+    by_worker: [Mutex<Vec<(BackendStream, Instant)>>; workers::MOST],
 }
 
 impl Default for IdleConnections {
@@ -23,7 +23,7 @@ impl Default for IdleConnections {
 
 impl IdleConnections {
     /// The one used last, so that a quiet backend's connections run out.
-    pub fn take(&self) -> Option<TcpStream> {
+    pub fn take(&self) -> Option<BackendStream> {
         let mut idle = self.by_worker[workers::own_index()?].lock();
         while let Some((stream, since)) = idle.pop() {
             if since.elapsed() > IDLE {
@@ -31,15 +31,14 @@ impl IdleConnections {
                 idle.clear();
                 return None;
             }
-            // Whatever there is to read, an end or an answer that nobody asked for, it is good for nothing.
-            if matches!(stream.try_read(&mut [0]), Err(error) if error.kind() == std::io::ErrorKind::WouldBlock) {
+            if stream.is_quiet() {
                 return Some(stream);
             }
         }
         None
     }
 
-    pub fn give(&self, stream: TcpStream) {
+    pub fn give(&self, stream: BackendStream) {
         let Some(own) = workers::own_index() else { return };
         let mut idle = self.by_worker[own].lock();
         if idle.len() < KEPT {

@@ -4,13 +4,13 @@ use super::body::{Body, Written};
 use super::buffer::Buffer;
 use super::head::{HeadEnd, LineEnds};
 use super::patience::Patience;
+use crate::backend_stream::BackendStream;
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
 
 /// So much of a body is read at once: as much as one record of TLS holds.
 const PIECE: usize = 16 << 10;
@@ -39,6 +39,8 @@ pub struct Up {
     body: Body,
     written: Written,
     state: UpState,
+    /// Whether TLS may hold back some of what was written.
+    unflushed: bool,
     /// Whether the backend may have seen any of it.
     begun: bool,
     /// Whether `out` still holds all of it from its beginning on.
@@ -55,7 +57,7 @@ enum UpState {
 
 impl Up {
     pub fn new(head: Buffer, body: Body, written: Written) -> Self {
-        Self { out: head, sent: 0, body, written, state: UpState::Going, begun: false, whole: true }
+        Self { out: head, sent: 0, body, written, state: UpState::Going, unflushed: false, begun: false, whole: true }
     }
 
     /// Whether all of it has gone.
@@ -69,7 +71,7 @@ impl Up {
     /// Begins anew, if that is possible; says whether it is.
     pub fn rewind(&mut self) -> bool {
         if self.whole {
-            (self.sent, self.state, self.begun) = (0, UpState::Going, false);
+            (self.sent, self.state, self.unflushed, self.begun) = (0, UpState::Going, false, false);
         }
         self.whole
     }
@@ -84,7 +86,7 @@ impl Up {
         context: &mut Context<'_>,
         client: &mut S,
         input: &mut Buffer,
-        backend: &mut TcpStream,
+        backend: &mut BackendStream,
     ) -> Poll<Result<(), Trouble>> {
         if !self.body.is_done() {
             if self.sent > 0 && self.sent == self.out.len() {
@@ -96,11 +98,21 @@ impl Up {
             }
         }
         if self.sent < self.out.len() {
-            match ready!(Pin::new(backend).poll_write(context, &self.out.filled()[self.sent..])) {
-                Ok(count @ 1..) => (self.sent, self.begun) = (self.sent + count, true),
+            match ready!(Pin::new(&mut *backend).poll_write(context, &self.out.filled()[self.sent..])) {
+                Ok(count @ 1..) => (self.sent, self.unflushed, self.begun) = (self.sent + count, true, true),
                 Ok(0) | Err(_) => self.state = UpState::Failed,
             }
-            if self.sent == self.out.len() && self.body.is_done() {
+            if self.state == UpState::Failed || self.sent < self.out.len() {
+                return Poll::Ready(Ok(()));
+            }
+        }
+        if self.unflushed {
+            if ready!(Pin::new(backend).poll_flush(context)).is_err() {
+                self.state = UpState::Failed;
+                return Poll::Ready(Ok(()));
+            }
+            self.unflushed = false;
+            if self.body.is_done() {
                 self.state = UpState::Done;
             }
             return Poll::Ready(Ok(()));
@@ -143,7 +155,7 @@ impl Down {
     }
 
     /// How long the head is, once it is there.
-    fn poll_head(&mut self, context: &mut Context<'_>, backend: &mut TcpStream) -> Poll<Result<usize, Trouble>> {
+    fn poll_head(&mut self, context: &mut Context<'_>, backend: &mut BackendStream) -> Poll<Result<usize, Trouble>> {
         loop {
             match self.end.find(self.input.filled(), LineEnds::Tolerant) {
                 Ok(Some(length)) => return Poll::Ready(Ok(length)),
@@ -158,7 +170,7 @@ impl Down {
     }
 
     /// Ready whenever something moved, and with true at the end.
-    fn poll_body<S: AsyncWrite + Unpin>(&mut self, context: &mut Context<'_>, client: &mut S, backend: &mut TcpStream) -> Poll<Result<bool, Trouble>> {
+    fn poll_body<S: AsyncWrite + Unpin>(&mut self, context: &mut Context<'_>, client: &mut S, backend: &mut BackendStream) -> Poll<Result<bool, Trouble>> {
         if self.body.pass(&mut self.input, &mut self.out, self.written).is_err() {
             return Poll::Ready(Err(Trouble::BadAnswer));
         }
@@ -196,7 +208,7 @@ pub struct Relay<'a, S> {
     pub client: &'a mut S,
     /// What was read of the client.
     pub input: &'a mut Buffer,
-    pub backend: &'a mut TcpStream,
+    pub backend: &'a mut BackendStream,
     pub up: &'a mut Up,
     pub down: &'a mut Down,
     pub patience: &'a mut Patience,

@@ -10,7 +10,16 @@ use tokio::net::{TcpListener, TcpStream};
 pub fn pool(members: &[SocketAddrV4]) -> Pool {
     let mut members: Vec<Member> = members.iter().map(|at| Member { at: *at, weight: 1 }).collect();
     members.sort();
-    Pool { algorithm: Algorithm::RoundRobin, members, health_check: None, protocol: BackendProtocol::Http1, mark: 0, timeout: Duration::from_secs(2) }
+    Pool {
+        algorithm: Algorithm::RoundRobin,
+        members,
+        health_check: None,
+        protocol: BackendProtocol::Http1,
+        tls: None,
+        proxy_protocol: None,
+        mark: 0,
+        timeout: Duration::from_secs(2),
+    }
 }
 
 /// A port that was free a moment ago.

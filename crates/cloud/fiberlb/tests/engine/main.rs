@@ -4,3 +4,4 @@
 mod http1;
 mod loopback;
 mod proxy;
+mod toward_backends;

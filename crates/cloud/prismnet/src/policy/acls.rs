@@ -72,7 +72,8 @@ fn members(peer: &PodPeer, namespace: &Arc<str>, what: What) -> Members {
     Members { namespaces, pods: peer.pods.clone(), what }
 }
 
-fn named_peers(peers: &Peers) -> Vec<PodPeer> {
+/// The pods whose ports a rule names.
+pub(crate) fn named_peers(peers: &Peers) -> Vec<PodPeer> {
     match peers {
         Peers::Anybody => vec![PodPeer { namespaces: Some(LabelSelector::everything()), pods: LabelSelector::everything() }],
         Peers::These { pods, .. } => pods.clone(),

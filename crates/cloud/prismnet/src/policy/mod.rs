@@ -18,8 +18,11 @@ mod pods;
 mod policies;
 mod tables;
 
+pub(crate) use acls::named_peers;
 pub use follow::{PolicySettings, PolicyView, run, teardown};
+pub(crate) use members::{Element, Members, Scope, What};
 pub use network_policy::{Direction, Isolation, Policy};
+pub(crate) use network_policy::{Peers, PodPeer, Ports, Rule};
 pub use pods::{PodFacts, PolicyNamespace, PolicyPod, Protocol};
 pub use policies::Policies;
 pub use tables::{TABLE, Update};

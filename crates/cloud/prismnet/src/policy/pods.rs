@@ -1,5 +1,5 @@
 //! Pods and namespaces, as far as policies look at them: a node follows those of the whole cluster, so they are kept small.
-use k8s_openapi::api::core::v1::{Namespace, Pod};
+use k8s_openapi::api::core::v1::{Container as WholeContainer, Namespace, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::{Metadata, Resource};
 use serde::Deserialize;
@@ -122,6 +122,36 @@ struct PodStatus {
 #[serde(default)]
 struct PodIp {
     ip: String,
+}
+
+/// The same parts of a whole one.
+impl From<&Pod> for PolicyPod {
+    fn from(pod: &Pod) -> Self {
+        let ObjectMeta { uid, labels, .. } = &pod.metadata;
+        let metadata = ObjectMeta { uid: uid.clone(), labels: labels.clone(), ..ObjectMeta::default() };
+        let (mut spec, mut status) = (PodSpec::default(), PodStatus::default());
+        if let Some(whole) = &pod.spec {
+            spec.node_name = whole.node_name.clone().unwrap_or_default();
+            spec.host_network = whole.host_network.unwrap_or_default();
+            spec.containers = whole.containers.iter().map(Container::from).collect();
+            spec.init_containers = whole.init_containers.iter().flatten().map(Container::from).collect();
+        }
+        if let Some(whole) = &pod.status {
+            status.phase = whole.phase.clone().unwrap_or_default();
+            status.pod_ip = whole.pod_ip.clone().unwrap_or_default();
+        }
+        Self { metadata, spec, status }
+    }
+}
+
+impl From<&WholeContainer> for Container {
+    fn from(container: &WholeContainer) -> Self {
+        let ports = container.ports.iter().flatten().filter_map(|port| {
+            let container_port = u16::try_from(port.container_port).ok()?;
+            Some(ContainerPort { name: port.name.clone().unwrap_or_default(), container_port, protocol: port.protocol.clone() })
+        });
+        Self { restart_policy: container.restart_policy.clone().unwrap_or_default(), ports: ports.collect() }
+    }
 }
 
 /// The part of a Namespace that selectors look at.

@@ -2,13 +2,15 @@
 use super::keeper::Keeper;
 use super::plan::namespace_of;
 use super::records::{AclAction, AclDirection, AclRecord, INTERFACE, PortRecord, Records, SwitchRecord};
-use crate::plan::{hardware_address, host_interface};
+use crate::kubernetes::{LOGICAL_ROUTER, switch_of};
+use crate::plan::{host_interface, mac_address};
 use crate::proto::network_service_server::{NetworkService, NetworkServiceServer};
 use crate::proto::{
     Acl, AddressSet, AllocateIpRequest, AllocateIpResponse, CreateAclRequest, CreateLogicalSwitchPortRequest, CreateLogicalSwitchRequest,
     CreateLogicalSwitchResponse, DeleteAclRequest, DeleteAddressSetRequest, DeleteLogicalSwitchPortRequest, DeleteLogicalSwitchRequest, Empty, ListAcLsRequest,
-    ListAcLsResponse, ListAddressSetsRequest, ListAddressSetsResponse, ListLogicalSwitchPortsRequest, ListLogicalSwitchPortsResponse,
-    ListLogicalSwitchesRequest, ListLogicalSwitchesResponse, LogicalSwitch, LogicalSwitchPort, ReleaseIpRequest, ReleaseIpResponse, UpdateAddressSetRequest,
+    ListAcLsResponse, ListAddressSetsRequest, ListAddressSetsResponse, ListLogicalRoutersRequest, ListLogicalRoutersResponse, ListLogicalSwitchPortsRequest,
+    ListLogicalSwitchPortsResponse, ListLogicalSwitchesRequest, ListLogicalSwitchesResponse, LogicalRouter, LogicalSwitch, LogicalSwitchPort, ReleaseIpRequest,
+    ReleaseIpResponse, UpdateAddressSetRequest,
 };
 use cloud_api::{Caller, Ownership, Refusal};
 use serde::Serialize;
@@ -49,7 +51,7 @@ fn new_id(prefix: &str) -> String {
 }
 
 fn name_of(switch: &SwitchRecord) -> String {
-    format!("k8s-{}", switch.namespace)
+    switch_of(&switch.namespace, None)
 }
 
 /// An address with the length of its switch's prefix.
@@ -62,13 +64,14 @@ fn own(caller: &Caller) -> Ownership {
     Ownership { org_id: caller.org_id.clone(), project_id: caller.project_id.clone() }
 }
 
-fn told_port(id: &str, switch: &SwitchRecord, port: &PortRecord) -> LogicalSwitchPort {
+fn told_port(id: &str, switch: &SwitchRecord, port: &PortRecord, gateway: String) -> LogicalSwitchPort {
     let if_attached = |text: String| if port.attached { text } else { String::new() };
     LogicalSwitchPort {
         name: port.name(),
         logical_switch: name_of(switch),
         ip_address: address_of(switch, port),
-        mac_address: hardware_address(port.address).map(|byte| format!("{byte:02x}")).join(":"),
+        mac_address: mac_address(port.address),
+        gateway,
         attached: port.attached,
         network_namespace: if_attached(namespace_of(id)),
         interface: if_attached(INTERFACE.into()),
@@ -145,6 +148,15 @@ impl NetworkService for Switching {
         Ok(Response::new(ListLogicalSwitchesResponse { logical_switches }))
     }
 
+    async fn list_logical_routers(&self, request: Request<ListLogicalRoutersRequest>) -> Answered<ListLogicalRoutersResponse> {
+        let (caller, records) = (Caller::of(&request)?, self.keeper.read().await);
+        let own = records.switches.values().filter(|switch| records.owner(switch).is_usable_by(caller));
+        let mut logical_switches: Vec<String> = own.map(name_of).collect();
+        logical_switches.sort();
+        let router = LogicalRouter { name: LOGICAL_ROUTER.into(), logical_switches, gateways: vec![self.gateway()] };
+        Ok(Response::new(ListLogicalRoutersResponse { logical_routers: vec![router] }))
+    }
+
     async fn create_logical_switch_port(&self, request: Request<CreateLogicalSwitchPortRequest>) -> Answered<LogicalSwitchPort> {
         let caller = Caller::of(&request)?.clone();
         let CreateLogicalSwitchPortRequest { namespace, pod_name, container_id } = request.into_inner();
@@ -153,7 +165,7 @@ impl NetworkService for Switching {
             let id = records.allocate(&caller, &id, &namespace, &pod_name, &container_id)?;
             records.attach(&id);
             let (_, switch) = records.switch(&caller, &namespace)?;
-            Ok(told_port(&id, switch, &records.ports[&id]))
+            Ok(told_port(&id, switch, &records.ports[&id], self.gateway()))
         });
         Ok(Response::new(made.await?))
     }
@@ -170,7 +182,8 @@ impl NetworkService for Switching {
         let namespace = &request.get_ref().namespace;
         let of = |port: &PortRecord| records.switches.get(&port.switch).filter(|switch| records.owner(switch).is_usable_by(caller));
         let wanted = |switch: &SwitchRecord| namespace.is_empty() || switch.namespace == *namespace;
-        let own = records.ports.iter().filter_map(|(id, port)| of(port).filter(|switch| wanted(switch)).map(|switch| told_port(id, switch, port)));
+        let own =
+            records.ports.iter().filter_map(|(id, port)| of(port).filter(|switch| wanted(switch)).map(|switch| told_port(id, switch, port, self.gateway())));
         let mut ports: Vec<_> = own.collect();
         ports.sort_by(|a, b| (&a.logical_switch, &a.name).cmp(&(&b.logical_switch, &b.name)));
         Ok(Response::new(ListLogicalSwitchPortsResponse { ports }))

@@ -48,7 +48,7 @@ fn term(text: &str, names: &dyn Names) -> Result<Option<String>, String> {
             only_equal()?;
             format!("ip {} {not}{}", if field == "ip4.src" { "saddr" } else { "daddr" }, addresses(operand, names)?)
         }
-        "tcp.src" | "tcp.dst" | "udp.src" | "udp.dst" => {
+        "tcp.src" | "tcp.dst" | "udp.src" | "udp.dst" | "sctp.src" | "sctp.dst" => {
             let (protocol, end) = field.split_once('.').unwrap_or_default();
             let end = if end == "src" { "sport" } else { "dport" };
             let operator = if operator == "==" { String::new() } else { format!("{operator} ") };
@@ -143,6 +143,7 @@ mod tests {
             ("ip4.src=={10.0.0.0/8,192.0.2.1} && udp", "ip saddr { 10.0.0.0/8, 192.0.2.1/32 } meta l4proto udp "),
             ("tcp.dst == {80, 443}", "tcp dport { 80, 443 } "),
             ("udp.src >= 1024", "udp sport >= 1024 "),
+            ("sctp.dst == 7", "sctp dport 7 "),
             ("inport == \"web-c1\" && ip4.dst == 10.0.0.7", "ip saddr 10.244.1.5 ip daddr { 10.0.0.7/32 } "),
             ("outport != \"gone\"", ""),
         ] {

@@ -16,4 +16,7 @@ mod records;
 
 pub use api::Switching;
 pub use keeper::Keeper;
+#[cfg(test)]
+pub(crate) use match_expression::{Names, rule};
 pub use plan::SwitchingSettings;
+pub(crate) use records::INTERFACE;
