@@ -4,8 +4,8 @@ use crate::support::{CONFIG_MAPS, SOON, config_map};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use testkit::{Api, Ask, Server, ServerOptions, wait_until};
 
 const POLICY: &str = r#"
@@ -55,10 +55,11 @@ fn counter(api: &Api, name: &str) -> u64 {
 #[test]
 fn events_are_posted_in_lists_once_the_receiver_is_up() {
     let directory = tempfile::tempdir().unwrap();
-    let (up, refused) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
-    let (is_up, counted) = (up.clone(), refused.clone());
-    let hook = Hook::start(move |_, _| {
+    let (up, refused, lists) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)), Arc::new(Mutex::new(Vec::new())));
+    let (is_up, counted, kept) = (up.clone(), refused.clone(), lists.clone());
+    let hook = Hook::start(move |path, list| {
         if is_up.load(Ordering::SeqCst) {
+            kept.lock().unwrap().push((path.to_owned(), list.clone()));
             return (200, Vec::new());
         }
         counted.fetch_add(1, Ordering::SeqCst);
@@ -70,7 +71,7 @@ fn events_are_posted_in_lists_once_the_receiver_is_up() {
     api.send(&ask).ok();
     wait_until("the receiver is asked and refuses", SOON, || refused.load(Ordering::SeqCst) > 0);
     up.store(true, Ordering::SeqCst);
-    let taken = || hook.asked().into_iter().skip(refused.load(Ordering::SeqCst)).collect::<Vec<_>>();
+    let taken = || lists.lock().unwrap().clone();
     wait_until("both stages are there", SOON, || events(&taken()).iter().filter(|event| event["auditID"] == "first").count() == 2);
     let mut stages: Vec<String> = events(&taken()).iter().map(|event| event["stage"].as_str().unwrap().to_owned()).collect();
     stages.sort();
