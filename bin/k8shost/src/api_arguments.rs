@@ -1,7 +1,8 @@
 //! ApiArguments: `--kube-apiserver-arg`, by the names upstream's API server has for them.
+use crate::review_webhook::RemoteAudit;
 use anyhow::{Context, Result, anyhow};
 use api_admission::AdmissionChain;
-use api_server::audit::{Audit, LogFile, LogFileSettings, Policy};
+use api_server::audit::{Audit, LogFile, LogFileSettings, Mode, Policy, Webhook, WebhookSettings};
 use api_server::{ConfigurationFile, SecretsEncryption, ServerOptions};
 use clock::Clock;
 use jiff::SignedDuration;
@@ -11,7 +12,7 @@ use std::time::Duration;
 use store::CompactionPolicy;
 
 /// What can be set, and what it is unless set.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq)]
 pub struct ApiArguments {
     /// `etcd-compaction-interval`; history is kept for two intervals. `None` keeps it for ever.
     pub compaction: Option<CompactionPolicy>,
@@ -19,6 +20,14 @@ pub struct ApiArguments {
     pub audit_policy: Option<PathBuf>,
     /// `audit-log-path`, `-maxage`, `-maxbackup`, `-maxsize`.
     pub audit_log: LogFileSettings,
+    /// Whether `audit-log-path` is set: what is posted need not be logged.
+    pub audit_log_wanted: bool,
+    /// `audit-webhook-config-file`; nothing is posted without.
+    pub audit_webhook: Option<PathBuf>,
+    /// `audit-webhook-mode`, `-initial-backoff`, `-batch-*`.
+    pub audit_posting: WebhookSettings,
+    /// `audit-webhook-batch-throttle-enable`, `-qps`, `-burst`.
+    pub audit_throttle: (bool, f64, u32),
     pub priority_and_fairness: bool,
     pub max_reads: usize,
     pub max_changes: usize,
@@ -50,6 +59,10 @@ impl Default for ApiArguments {
             compaction: Some(CompactionPolicy::default()),
             audit_policy: None,
             audit_log: LogFileSettings { path: "-".into(), max_age: 0, max_backups: 0, max_size: 0 },
+            audit_log_wanted: false,
+            audit_webhook: None,
+            audit_posting: WebhookSettings::default(),
+            audit_throttle: (true, 10.0, 15),
             priority_and_fairness: server.priority_and_fairness,
             max_reads: server.max_reads,
             max_changes: server.max_changes,
@@ -80,6 +93,11 @@ impl ApiArguments {
         if parsed.audit_policy.is_none() && parsed.audit_log != Self::default().audit_log {
             return Err(anyhow!("kube-apiserver-arg audit-log-path: there is nothing to log without audit-policy-file"));
         }
+        if parsed.audit_policy.is_none() && parsed.audit_webhook.is_some() {
+            return Err(anyhow!("kube-apiserver-arg audit-webhook-config-file: there is nothing to post without audit-policy-file"));
+        }
+        let (throttled, rate, burst) = parsed.audit_throttle;
+        parsed.audit_posting.throttle = throttled.then_some((rate, burst));
         // Names nobody knows are told before anything starts.
         parsed.admission()?;
         Ok(parsed)
@@ -98,10 +116,37 @@ impl ApiArguments {
                 self.compaction = (!every.is_zero()).then(|| CompactionPolicy { every, keep: every * 2 });
             }
             "audit-policy-file" => self.audit_policy = Some(path()?),
-            "audit-log-path" => self.audit_log.path = path()?,
+            "audit-log-path" => {
+                self.audit_log.path = path()?;
+                self.audit_log_wanted = true;
+            }
             "audit-log-maxage" => self.audit_log.max_age = value.parse()?,
             "audit-log-maxbackup" => self.audit_log.max_backups = value.parse()?,
             "audit-log-maxsize" => self.audit_log.max_size = value.parse()?,
+            "audit-webhook-config-file" => self.audit_webhook = Some(path()?),
+            "audit-webhook-mode" => {
+                self.audit_posting.mode = match value {
+                    "batch" => Mode::Batch,
+                    "blocking" => Mode::Blocking,
+                    "blocking-strict" => Mode::BlockingStrict,
+                    _ => return Err(anyhow!("invalid audit webhook mode {value}, allowed modes are batch,blocking,blocking-strict")),
+                }
+            }
+            "audit-webhook-initial-backoff" => self.audit_posting.initial_backoff = short(value)?,
+            "audit-webhook-batch-buffer-size" => self.audit_posting.buffer = positive(value)?,
+            "audit-webhook-batch-max-size" => self.audit_posting.largest = positive(value)?,
+            "audit-webhook-batch-max-wait" => self.audit_posting.longest_wait = some(short(value)?)?,
+            "audit-webhook-batch-throttle-enable" => self.audit_throttle.0 = value.parse()?,
+            "audit-webhook-batch-throttle-qps" => {
+                let rate: f64 = value.parse()?;
+                if !(rate.is_finite() && rate > 0.0) {
+                    return Err(anyhow!("invalid audit batch throttle QPS {value}, must be a positive number"));
+                }
+                self.audit_throttle.1 = rate;
+            }
+            "audit-webhook-batch-throttle-burst" => self.audit_throttle.2 = u32::try_from(positive(value)?)?,
+            "audit-webhook-version" if value == "audit.k8s.io/v1" => {}
+            "audit-webhook-version" => return Err(anyhow!("only audit.k8s.io/v1 is spoken")),
             "enable-priority-and-fairness" => self.priority_and_fairness = value.parse()?,
             "max-requests-inflight" => self.max_reads = value.parse()?,
             "max-mutating-requests-inflight" => self.max_changes = value.parse()?,
@@ -165,16 +210,18 @@ impl ApiArguments {
         path.map(read).transpose()
     }
 
-    /// The audit log, opened.
-    pub fn audit(&self, clock: Arc<dyn Clock>) -> Result<Option<Arc<Audit>>> {
-        Ok(match &self.audit_policy {
-            Some(path) => {
-                let text = std::fs::read_to_string(path).with_context(|| format!("audit policy {path:?}"))?;
-                let policy = Policy::parse(&text).with_context(|| format!("audit policy {path:?}"))?;
-                Some(Arc::new(Audit::new(policy, LogFile::open(self.audit_log.clone(), clock)?)))
-            }
+    /// What is recorded: the log, opened, and the webhook, begun.
+    pub async fn audit(&self, clock: Arc<dyn Clock>) -> Result<Option<Arc<Audit>>> {
+        let Some(path) = &self.audit_policy else { return Ok(None) };
+        let text = std::fs::read_to_string(path).with_context(|| format!("audit policy {path:?}"))?;
+        let policy = Policy::parse(&text).with_context(|| format!("audit policy {path:?}"))?;
+        let webhook = match &self.audit_webhook {
+            Some(file) => Some(Webhook::start(Box::new(RemoteAudit::of_kubeconfig(file).await?), &self.audit_posting, clock.clone())),
             None => None,
-        })
+        };
+        let logs = self.audit_log_wanted || webhook.is_none();
+        let log = if logs { Some(LogFile::open(self.audit_log.clone(), clock)?) } else { None };
+        Ok(Some(Arc::new(Audit::new(policy, log, webhook))))
     }
 }
 
@@ -182,13 +229,23 @@ fn list(text: &str) -> impl Iterator<Item = String> + '_ {
     text.split(',').map(str::trim).filter(|name| !name.is_empty()).map(str::to_owned)
 }
 
-const KNOWN: [&str; 24] = [
+const KNOWN: [&str; 34] = [
     "api-audiences",
     "audit-log-maxage",
     "audit-log-maxbackup",
     "audit-log-maxsize",
     "audit-log-path",
     "audit-policy-file",
+    "audit-webhook-batch-buffer-size",
+    "audit-webhook-batch-max-size",
+    "audit-webhook-batch-max-wait",
+    "audit-webhook-batch-throttle-burst",
+    "audit-webhook-batch-throttle-enable",
+    "audit-webhook-batch-throttle-qps",
+    "audit-webhook-config-file",
+    "audit-webhook-initial-backoff",
+    "audit-webhook-mode",
+    "audit-webhook-version",
     "authentication-config",
     "authentication-token-webhook-cache-ttl",
     "authentication-token-webhook-config-file",
@@ -213,10 +270,20 @@ fn some(duration: Duration) -> Result<Duration> {
     if duration.is_zero() { Err(anyhow!("it must not be zero")) } else { Ok(duration) }
 }
 
+fn positive(text: &str) -> Result<usize> {
+    let number: usize = text.parse()?;
+    if number == 0 { Err(anyhow!("it must be a positive number")) } else { Ok(number) }
+}
+
+/// A duration such as `90s` or `100ms`.
+fn short(text: &str) -> Result<Duration> {
+    let parsed: SignedDuration = if text == "0" { SignedDuration::ZERO } else { text.parse()? };
+    Duration::try_from(parsed).map_err(|_| anyhow!("it must not be negative"))
+}
+
 /// A duration such as `90s` or `1h30m`, in whole seconds at least.
 fn duration(text: &str) -> Result<Duration> {
-    let parsed: SignedDuration = if text == "0" { SignedDuration::ZERO } else { text.parse()? };
-    let parsed = Duration::try_from(parsed).map_err(|_| anyhow!("it must not be negative"))?;
+    let parsed = short(text)?;
     if !parsed.is_zero() && parsed < Duration::from_secs(1) { Err(anyhow!("it must be a second at least")) } else { Ok(parsed) }
 }
 
@@ -241,6 +308,10 @@ mod tests {
             ("event-ttl", "0"),
             ("max-requests-inflight", "-1"),
             ("audit-log-path", "a.log"),
+            ("audit-webhook-config-file", "a.yaml"),
+            ("audit-webhook-mode", "sometimes"),
+            ("audit-webhook-batch-throttle-qps", "0"),
+            ("audit-webhook-batch-max-size", "0"),
         ] {
             assert!(of(name, value).is_err(), "{name}={value}");
         }

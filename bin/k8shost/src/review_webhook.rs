@@ -1,7 +1,8 @@
-//! Webhooks that answer reviews, by their kubeconfigs: reviews are sent to the very address that one names.
+//! Webhooks that answer reviews or take audit events, by their kubeconfigs: what they get is sent to the very address that one names.
 use anyhow::{Context, Result};
 use api_auth::{ReviewError, Reviewer, Reviewers};
 use api_client::{client_of_kubeconfig, has_code, kube};
+use api_server::audit::AuditReceiver;
 use async_trait::async_trait;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
@@ -13,6 +14,8 @@ const TRIES: u32 = 5;
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 /// What is given to a webhook whose configuration says nothing of it.
 pub const TIMEOUT: Duration = Duration::from_secs(10);
+/// What a list of audit events may take, as upstream's client of webhooks has it.
+const EVENTS_TIMEOUT: Duration = Duration::from_secs(30);
 
 pub struct RemoteReviewer {
     kubeconfig: PathBuf,
@@ -24,6 +27,34 @@ pub struct RemoteReviewer {
 
 /// Makes them of kubeconfigs.
 pub struct RemoteReviewers;
+
+/// Takes audit events.
+pub struct RemoteAudit {
+    client: kube::Client,
+    path: String,
+}
+
+impl RemoteAudit {
+    /// Reads the file; whether somebody listens shows when events are sent.
+    pub async fn of_kubeconfig(file: &Path) -> Result<Self> {
+        let (client, path) = connect(file).await?;
+        Ok(Self { client, path })
+    }
+}
+
+#[async_trait]
+impl AuditReceiver for RemoteAudit {
+    async fn send(&self, list: Vec<u8>) -> Result<(), String> {
+        let request = http::Request::post(&self.path).header(http::header::CONTENT_TYPE, "application/json").body(list);
+        let request = request.map_err(|error| error.to_string())?;
+        // What is answered says nothing; many answer nothing.
+        match tokio::time::timeout(EVENTS_TIMEOUT, self.client.request_text(request)).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(error)) => Err(format!("{:#}", anyhow::Error::from(error))),
+            Err(_) => Err(format!("no answer within {EVENTS_TIMEOUT:?}")),
+        }
+    }
+}
 
 impl RemoteReviewer {
     /// Reads the file; whether somebody answers shows at the first review.

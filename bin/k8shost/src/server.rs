@@ -42,6 +42,9 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+/// What is still waited for when audit events are left to post.
+const LAST_POSTS: Duration = Duration::from_secs(5);
+
 pub fn main(args: ServerArgs) -> Result<()> {
     telemetry::init();
     let settings = ServerSettings::load(&args)?;
@@ -58,7 +61,7 @@ pub fn main(args: ServerArgs) -> Result<()> {
 async fn run(settings: ServerSettings, behind: Handle) -> Result<()> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let api_arguments = ApiArguments::of(&api_arguments_of(&settings))?;
-    let audit = api_arguments.audit(clock.clone())?;
+    let audit = api_arguments.audit(clock.clone()).await?;
     let shutdown = CancellationToken::new();
     let server_dir = settings.data_dir.join("server");
     std::fs::create_dir_all(&server_dir).with_context(|| format!("data directory {:?}", settings.data_dir))?;
@@ -102,7 +105,7 @@ async fn run(settings: ServerSettings, behind: Handle) -> Result<()> {
     };
     let views = ViewStore::new(store.clone(), layered(), Arc::new(NodeMirrors(tenants)), api_meta::object::restamp);
     let iam = Arc::new(IamLink::new(certificates.clone(), clock.clone()));
-    let mut server_options = api_arguments.server_options(audit, SecretsKeys::new(encryption, store.clone(), clock.clone()));
+    let mut server_options = api_arguments.server_options(audit.clone(), SecretsKeys::new(encryption, store.clone(), clock.clone()));
     server_options.extension = Some(iam.clone());
     server_options.behind = Some(behind);
     let kinds = Arc::new(Kinds::new(api_builtins::BUILTINS));
@@ -179,6 +182,9 @@ async fn run(settings: ServerSettings, behind: Handle) -> Result<()> {
         if let Err(error) = task.await {
             tracing::error!(%error, "a component panicked");
         }
+    }
+    if let Some(audit) = audit {
+        audit.close(LAST_POSTS).await;
     }
     store.close().await;
     tracing::info!("k8shost has stopped");

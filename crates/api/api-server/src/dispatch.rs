@@ -1,12 +1,13 @@
 //! The life of a request: route, authenticate, authorize, hand to its verb, answer.
 use crate::aggregation::Backend;
+use crate::audit::Receipt;
 use crate::body::{self, Answer};
 use crate::context::Context;
 use crate::documents::Document;
 use crate::incoming::{discard, read_body};
 use crate::metrics::Counted;
 use crate::query::Query;
-use crate::request_record::{RequestRecord, path_attributes};
+use crate::request_record::{RequestRecord, path_attributes, waited_for};
 use crate::route::{ResourceRoute, Route, Target};
 use crate::server::{ApiServer, Requester, Sender};
 use crate::{compress, discovery, errors, health, impersonate, inflight, openapi, protobuf, special};
@@ -105,11 +106,13 @@ impl ApiServer {
         let user = match self.authenticate(&route.cluster, parts, open, record).await {
             Ok(user) => user,
             Err(refusal) => {
-                record.begin_audit(self, &route, None, parts);
+                waited_for(record.begin_audit(self, &route, None, parts)).await;
                 return Err(refusal);
             }
         };
-        record.begin_audit(self, &route, Some(&user), parts);
+        if let Some(receipt) = record.begin_audit(self, &route, Some(&user), parts) {
+            self.recorded(receipt, parts, record).await?;
+        }
         let tenant = if route.cluster.is_root() {
             None
         } else {
@@ -204,6 +207,18 @@ impl ApiServer {
                 record.warn(context.warnings.into_inner());
                 answer
             }
+        }
+    }
+
+    /// Waits until a request's arrival has been told to whom it has to be told first.
+    async fn recorded(&self, receipt: Receipt, parts: &Parts, record: &RequestRecord) -> Result<(), Status> {
+        match &self.options.audit {
+            Some(audit) if !audit.arrived(receipt).await => {
+                record.abandon_audit();
+                let uri = parts.uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
+                Err(Status::internal(format!("Internal Server Error: {uri:?}: failed to store audit event")))
+            }
+            _ => Ok(()),
         }
     }
 

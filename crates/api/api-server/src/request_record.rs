@@ -1,6 +1,6 @@
 //! RequestRecord: what becomes known of a request on its way, for the audit log and the metrics.
 use crate::ApiServer;
-use crate::audit::{Arrival, Draft, Stage};
+use crate::audit::{Arrival, Draft, Receipt, Stage};
 use crate::body::{Answer, Body};
 use crate::fairness::Place;
 use crate::kinds::Kind;
@@ -84,9 +84,10 @@ impl RequestRecord {
         std::mem::take(&mut self.state.lock().warnings)
     }
 
-    /// Begins the audit of a request, once it is known who sent it; `None` for who could not say.
-    pub fn begin_audit(&self, server: &ApiServer, route: &Route, user: Option<&User>, parts: &Parts) {
-        let Some(audit) = &server.options.audit else { return };
+    /// Begins the audit of a request, once it is known who sent it; `None` for who could not say. Gives what the request has to
+    /// wait for, if anything.
+    pub fn begin_audit(&self, server: &ApiServer, route: &Route, user: Option<&User>, parts: &Parts) -> Option<Receipt> {
+        let audit = server.options.audit.as_ref()?;
         let unknown = User::default();
         let method = parts.method.as_str().to_ascii_lowercase();
         let of_path = path_attributes(route, user.unwrap_or(&unknown), &method);
@@ -101,17 +102,21 @@ impl RequestRecord {
             user_agent: parts.headers.get(header::USER_AGENT).and_then(|value| value.to_str().ok()).unwrap_or_default(),
             received: self.received,
         };
-        let Some(mut draft) = Draft::begin(audit, &server.clock, &attributes, user.is_some(), arrival) else { return };
-        if user.is_some() {
-            draft.tell(Stage::RequestReceived);
-        } else {
+        let mut draft = Draft::begin(audit, &server.clock, &attributes, user.is_some(), arrival)?;
+        if user.is_none() {
             let tried = parts.headers.contains_key(header::AUTHORIZATION);
             let message = if tried { "Authentication failed, attempted: bearer" } else { "Authentication failed, no credentials provided" };
             draft.response_message(401, message);
-            draft.tell(Stage::ResponseStarted);
-            return;
+            return draft.tell(Stage::ResponseStarted);
         }
+        let receipt = draft.tell(Stage::RequestReceived);
         self.state.lock().draft = Some(Box::new(draft));
+        receipt
+    }
+
+    /// Forgets the audit of a request that was refused as its arrival could not be told.
+    pub fn abandon_audit(&self) {
+        self.state.lock().draft = None;
     }
 
     fn with_draft(&self, note: impl FnOnce(&mut Draft)) {
@@ -149,6 +154,7 @@ impl RequestRecord {
     pub fn panicked(&self) {
         self.with_draft(|draft| {
             draft.panicked();
+            // A request that panicked waits for nothing.
             draft.tell(Stage::Panic);
         });
     }
@@ -166,7 +172,7 @@ impl RequestRecord {
         if let Some(draft) = &mut draft {
             if streams && long_running {
                 draft.response(code, None);
-                draft.tell(Stage::ResponseStarted);
+                waited_for(draft.tell(Stage::ResponseStarted)).await;
             } else if draft.wants_answer(code, verb) {
                 // What is recorded is all in memory anyway, whole for a moment here.
                 let (parts, body) = answer.into_parts();
@@ -183,12 +189,20 @@ impl RequestRecord {
         }
         if !streams || (draft.is_none() && place.is_none() && tenant_permit.is_none() && gauge.is_none()) {
             if let Some(mut draft) = draft {
-                draft.tell(Stage::ResponseComplete);
+                waited_for(draft.tell(Stage::ResponseComplete)).await;
             }
             return answer;
         }
         let end = End { draft, _place: place, _tenant_permit: tenant_permit, _gauge: gauge };
         answer.map(|body| Ending { body, _end: end }.boxed_unsync())
+    }
+}
+
+/// Waits for an event to have been sent, or given up.
+pub async fn waited_for(receipt: Option<Receipt>) {
+    if let Some(receipt) = receipt {
+        // What could not be sent is counted by who tried.
+        let _ = receipt.await;
     }
 }
 
@@ -235,6 +249,7 @@ struct End {
 impl Drop for End {
     fn drop(&mut self) {
         if let Some(draft) = &mut self.draft {
+            // The answer has been sent: nobody is left to wait.
             draft.tell(Stage::ResponseComplete);
         }
     }

@@ -62,6 +62,10 @@ fn difference(path: &str, theirs: &Map<String, Value>, ours: &Map<String, Value>
     if our_rules.len() > their_rules.len() && !STRICTER.contains(&path) {
         return Some("refuses more".into());
     }
+    if STRICTER.contains(&path.trim_end_matches("[]")) {
+        // Rules about every element need to know how many there can be.
+        ["maxItems", "maxLength"].iter().for_each(|bound| _ = ours.remove(*bound));
+    }
     if path == ".status.phase" {
         // A phase of our own is among theirs.
         ours.get_mut("enum")?.as_array_mut().unwrap().retain(|phase| phase != "Paused");

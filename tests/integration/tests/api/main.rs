@@ -8,6 +8,7 @@ mod aggregation;
 mod apply;
 mod at_rest;
 mod audit;
+mod audit_webhook;
 mod authentication_config;
 mod authorization_config;
 mod autoscaling;

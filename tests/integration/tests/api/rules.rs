@@ -11,6 +11,17 @@ fn with_rules(place: &str, rules: Value) -> Value {
     definition
 }
 
+const TAGS: &str = "/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties/tags";
+
+/// With so many tags at most, of so many characters.
+fn bounded(definition: &Value, items: u64, length: u64) -> Value {
+    let mut definition = definition.clone();
+    let tags = definition.pointer_mut(TAGS).unwrap();
+    tags["maxItems"] = items.into();
+    tags["items"]["maxLength"] = length.into();
+    definition
+}
+
 fn causes(status: &Value) -> Vec<(String, String)> {
     let text = |cause: &Value, key: &str| cause[key].as_str().unwrap_or_default().to_owned();
     status["details"]["causes"].as_array().into_iter().flatten().map(|cause| (text(cause, "field"), text(cause, "message"))).collect()
@@ -24,7 +35,8 @@ fn objects_are_held_to_the_rules_of_their_schema() {
         {"rule": "!has(self.tags) || self.tags.all(t, t.startsWith('x'))", "messageExpression": "'tags: ' + self.tags.join(' ')", "fieldPath": ".tags"},
         {"rule": "self.size >= oldSelf.size", "message": "must not shrink", "reason": "FieldValueForbidden"},
     ]);
-    define(&api, &with_rules("/properties/spec", rules));
+    // A message made of a list's texts needs to know how long they can be.
+    define(&api, &bounded(&with_rules("/properties/spec", rules), 10, 64));
     api.post(WIDGETS, &widget("a", json!({"size": 5}))).ok();
     let refused = api.post(WIDGETS, &widget("b", json!({"size": 11, "tags": ["y", "z"]})));
     assert_eq!(refused.refusal().0, 422);
@@ -83,4 +95,37 @@ fn rules_that_make_no_sense_are_refused_with_their_definition() {
         assert!(causes.iter().any(|(path, message)| *path == format!("{at}.{field}") && message.contains(part)), "{rule}: {causes:?}");
     }
     assert_eq!(api.get(&format!("{DEFINITIONS}/widgets.example.com")).code, 404);
+}
+
+#[test]
+fn a_definition_whose_rules_could_cost_too_much_is_refused_until_it_is_bounded() {
+    let (_server, api) = quiet();
+    let at = "spec.validation.openAPIV3Schema.properties[spec].x-kubernetes-validations[0].rule";
+    // Every text in a list without bounds is looked through, as far as one request can hold them.
+    let rules = json!([{"rule": "!has(self.tags) || self.tags.all(t, t.contains('x'))"}]);
+    let unbounded = with_rules("/properties/spec", rules);
+    let refused = api.post(DEFINITIONS, &unbounded);
+    assert_eq!(refused.refusal().0, 422);
+    let advice = "(try simplifying the rule, or adding maxItems, maxProperties, and maxLength where arrays, maps, and strings are declared)";
+    let want = [
+        (at, format!("Forbidden: estimated rule cost exceeds budget by factor of more than 100x {advice}")),
+        (at, "Forbidden: contributed to estimated rule cost total exceeding cost limit for entire OpenAPIv3 schema".to_owned()),
+        (
+            "spec.validation.openAPIV3Schema",
+            format!(
+                "Forbidden: x-kubernetes-validations estimated rule cost total for entire OpenAPIv3 schema exceeds budget by factor of more than 100x {advice}"
+            ),
+        ),
+    ];
+    assert_eq!(causes(&refused.json()), want.map(|(field, message)| (field.to_owned(), message)));
+    // Bounds that leave it a little too expensive are told by how much.
+    let refused = api.post(DEFINITIONS, &bounded(&unbounded, 10_000, 4096));
+    assert_eq!(causes(&refused.json())[0], (at.to_owned(), format!("Forbidden: estimated rule cost exceeds budget by factor of 1.6x {advice}")));
+    define(&api, &bounded(&unbounded, 100, 256));
+    api.post(WIDGETS, &widget("a", json!({"size": 1, "tags": ["x"]}))).ok();
+    // The bounds can't be taken away again.
+    let path = format!("{DEFINITIONS}/widgets.example.com");
+    let loosened = api.patch("json", &path, &json!([{"op": "remove", "path": format!("{TAGS}/maxItems")}]));
+    assert_eq!(loosened.refusal().0, 422);
+    assert_eq!(api.get(&path).ok().pointer(&format!("{TAGS}/maxItems")), Some(&json!(100)));
 }

@@ -116,7 +116,7 @@ fn schema(errors: &mut FieldErrors, version: &At, path: &FieldPath, was: Option<
     }
     match Schema::of_custom_resource(document) {
         Err(error) => errors.push(FieldError::invalid(&path, "", error.to_string())),
-        Ok(schema) if tightened => errors.extend(CompiledRules::compile(document, &SchemaRef::new(schema), &path).problems().iter().cloned()),
+        Ok(schema) if tightened => errors.extend(CompiledRules::check(document, &SchemaRef::new(schema), &path)),
         Ok(_) => {}
     }
 }

@@ -20,13 +20,32 @@ pub(super) struct Checker<'e> {
     structs: Structs,
     scope: Vec<(String, Type)>,
     issues: Vec<Issue>,
+    types: Option<Types>,
+}
+
+/// The type of each part of one expression.
+pub(super) struct Types(HashMap<*const Expression, Type>);
+
+impl Types {
+    /// What no type was found for may be anything.
+    pub fn of(&self, expression: &Expression) -> &Type {
+        self.0.get(&std::ptr::from_ref(expression)).unwrap_or(&Type::Dyn)
+    }
 }
 
 /// The type of an expression, or all that is wrong with it.
 pub(super) fn check(expression: &Expression, variables: &BTreeMap<String, Type>, structs: Structs) -> Result<Type, Vec<Issue>> {
-    let mut checker = Checker { variables, structs, scope: Vec::new(), issues: Vec::new() };
+    let mut checker = Checker { variables, structs, scope: Vec::new(), issues: Vec::new(), types: None };
     let found = checker.type_of(expression);
     if checker.issues.is_empty() { Ok(found) } else { Err(checker.issues) }
+}
+
+/// The types of all parts of an expression that was checked before.
+pub(super) fn types(expression: &Expression, variables: &BTreeMap<String, Type>) -> Types {
+    let types = Some(Types(HashMap::new()));
+    let mut checker = Checker { variables, structs: Structs::None, scope: Vec::new(), issues: Vec::new(), types };
+    checker.type_of(expression);
+    checker.types.unwrap_or_else(|| Types(HashMap::new()))
 }
 
 type Bound = HashMap<char, Type>;
@@ -39,6 +58,14 @@ impl Checker<'_> {
     }
 
     fn type_of(&mut self, expression: &Expression) -> Type {
+        let found = self.find_type(expression);
+        if let Some(types) = &mut self.types {
+            types.0.insert(expression, found.clone());
+        }
+        found
+    }
+
+    fn find_type(&mut self, expression: &Expression) -> Type {
         let at = expression.at;
         match &expression.node {
             Node::Literal(literal) => literal_type(literal),
@@ -283,7 +310,7 @@ fn literal_type(literal: &Literal) -> Type {
     }
 }
 
-fn applied(overload: &Overload, types: &[Type]) -> Option<Type> {
+pub(super) fn applied(overload: &Overload, types: &[Type]) -> Option<Type> {
     let mut bound = Bound::new();
     let all_fit = overload.parameters.iter().zip(types).all(|(parameter, found)| fits(parameter, found, &mut bound));
     all_fit.then(|| resolved(&overload.result, &bound))

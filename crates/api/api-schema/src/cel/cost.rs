@@ -3,8 +3,8 @@
 //! Source: cel-go's `interpreter/runtimecost.go` and apiserver's `pkg/cel/library/cost.go`.
 use super::value::Value;
 
-const TRAVERSAL: f64 = 0.1;
-const REGEX: f64 = 0.25;
+pub(super) const TRAVERSAL: f64 = 0.1;
+pub(super) const REGEX: f64 = 0.25;
 /// Two authorization checks are all an expression can afford.
 const AUTHORIZATION: u64 = 350_000;
 
@@ -16,7 +16,7 @@ fn size(value: Option<&Value<'_>>) -> u64 {
     value.and_then(Value::size).unwrap_or(1) as u64
 }
 
-fn scaled(size: u64, factor: f64) -> u64 {
+pub(super) fn scaled(size: u64, factor: f64) -> u64 {
     (size as f64 * factor).ceil() as u64
 }
 

@@ -11,6 +11,7 @@ mod checker;
 mod cost;
 mod declarations;
 pub mod device;
+mod estimate;
 mod evaluate;
 mod expression;
 mod functions;
@@ -18,6 +19,7 @@ mod issue;
 mod lexer;
 mod parser;
 mod program;
+mod rule_compiler;
 mod rules;
 mod semver;
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! Program: a checked expression, ready to be evaluated any number of times.
-use super::checker::{Structs, check};
+use super::checker::{Structs, check, types};
+use super::estimate::{self, Extent};
 use super::evaluate::{EvaluationError, Evaluator, Variables, WORK};
 use super::expression::Expression;
 use super::types::Type;
@@ -39,6 +40,11 @@ impl Environment {
             names.insert(name.to_owned());
         });
         Ok(Program { expression, result, names })
+    }
+
+    /// What running a program of this environment can cost at most, when `self` is as large as it can be.
+    pub(super) fn most(&self, program: &Program, own: &Extent) -> u64 {
+        estimate::most(&program.expression, &types(&program.expression, &self.variables), own)
     }
 }
 

@@ -1,6 +1,6 @@
 //! Audit events: what is known of one request, told at each of its stages as upstream's `audit.k8s.io/v1` Event.
 use super::policy::{Level, Wanted};
-use super::{Audit, LogFile};
+use super::{Audit, Receipt, metrics};
 use api_auth::{Attributes, User};
 use api_meta::Status;
 use bytes::Bytes;
@@ -31,8 +31,6 @@ pub struct Draft {
 #[derive(Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Event {
-    kind: &'static str,
-    api_version: &'static str,
     level: Level,
     #[serde(rename = "auditID")]
     audit_id: String,
@@ -124,8 +122,6 @@ impl Draft {
             ..ObjectReference::default()
         });
         let event = Event {
-            kind: "Event",
-            api_version: "audit.k8s.io/v1",
             level: wanted.level,
             audit_id: arrival.audit_id.into(),
             stage: Stage::RequestReceived,
@@ -143,6 +139,7 @@ impl Draft {
             stage_timestamp: String::new(),
             annotations: BTreeMap::new(),
         };
+        metrics::at(wanted.level);
         Some(Self { audit: audit.clone(), clock: clock.clone(), wanted, event })
     }
 
@@ -150,18 +147,15 @@ impl Draft {
         self.wanted.level
     }
 
-    /// Writes the event as it is now, unless the policy leaves this stage out.
-    pub fn tell(&mut self, stage: Stage) {
+    /// Writes the event as it is now, unless the policy leaves this stage out. Gives what the request has to wait for, if anything.
+    pub fn tell(&mut self, stage: Stage) -> Option<Receipt> {
         if self.wanted.omit_stages.contains(&stage) {
-            return;
+            return None;
         }
         self.event.stage = stage;
         let now = self.clock.now();
         self.event.stage_timestamp = rfc3339_micros(now);
-        let mut line = serde_json::to_vec(&self.event).expect("an event encodes");
-        line.push(b'\n');
-        let log: &LogFile = self.audit.log();
-        log.write(&line);
+        self.audit.take(serde_json::to_vec(&self.event).expect("an event encodes"))
     }
 
     pub fn impersonated(&mut self, user: &User) {
