@@ -4,7 +4,7 @@ use super::switches::Switch;
 use crate::policy::{Direction, Members, Peers, PodPeer, Policy, Ports, Protocol, Rule, Scope, What, named_peers};
 use crate::proto::Acl;
 use api_meta::LabelSelector;
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -108,18 +108,21 @@ impl Writer<'_> {
     /// One match for each set of peers; empty text matches everybody.
     fn peers(&mut self, peers: &Peers) -> Vec<String> {
         let Peers::These { pods, blocks } = peers else { return vec![String::new()] };
+        let (blocks, second): (Vec<&IpNet>, Vec<&IpNet>) = blocks.iter().partition(|block| matches!(block, IpNet::V4(_)));
         if blocks.iter().any(|block| block.prefix_len() == 0) {
             return vec![String::new()];
         }
-        let end = if self.direction == Direction::Ingress { "ip4.src" } else { "ip4.dst" };
+        let (end, second_end) = if self.direction == Direction::Ingress { ("ip4.src", "ip6.src") } else { ("ip4.dst", "ip6.dst") };
         let mut matches = Vec::new();
         for peer in pods {
             let scope = peer.namespaces.clone().map_or_else(|| self.own(), Scope::Selected);
             let set = self.set(AddressSet::of_pods(&self.switch.cluster, scope, peer.pods.clone()));
             matches.push(format!("{end} == {set}"));
         }
-        if !blocks.is_empty() {
-            matches.push(format!("{end} == {}", one_of(blocks.iter().map(Ipv4Net::to_string))));
+        for (end, blocks) in [(end, blocks), (second_end, second)] {
+            if !blocks.is_empty() {
+                matches.push(format!("{end} == {}", one_of(blocks.iter().map(ToString::to_string))));
+            }
         }
         matches
     }

@@ -4,7 +4,7 @@ use crate::policy::{Element, Members, PodFacts, Scope, What};
 use api_meta::{ClusterName, LabelSelector};
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 /// How much of a selector's text is in a name.
@@ -38,11 +38,12 @@ impl AddressSet {
         self.cluster == switch.cluster && self.members.covers(&switch.namespace, labels)
     }
 
-    /// What these pods put into it.
+    /// What these pods put into it: their IPv4 addresses, as the matches that name it are of IPv4.
     pub fn addresses<'a>(&'a self, pods: &'a [PodFacts]) -> impl Iterator<Item = Ipv4Addr> + 'a {
         pods.iter().flat_map(|pod| self.members.elements(pod)).filter_map(|element| match element {
-            Element::Address(address) => Some(address),
-            Element::Port(address, _, number) => (self.number == Some(number)).then_some(address),
+            Element::Address(IpAddr::V4(address)) => Some(address),
+            Element::Port(IpAddr::V4(address), _, number) => (self.number == Some(number)).then_some(address),
+            Element::Address(IpAddr::V6(_)) | Element::Port(IpAddr::V6(_), ..) => None,
         })
     }
 }
@@ -75,7 +76,7 @@ mod tests {
     fn pod(address: &str, labels: &str, ports: &[(&str, u16)]) -> PodFacts {
         let labels = labels.split(',').filter_map(|pair| pair.split_once('=')).map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
         let ports = ports.iter().map(|(name, number)| ((*name).to_owned(), Protocol::Tcp, *number)).collect();
-        PodFacts { uid: String::new(), labels, address: address.parse().unwrap(), ports, local: false }
+        PodFacts { uid: String::new(), labels, addresses: vec![address.parse().unwrap()], ports, local: false }
     }
 
     #[test]

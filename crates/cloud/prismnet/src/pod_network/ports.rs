@@ -7,7 +7,7 @@ use crate::proto::LogicalSwitchPort;
 use crate::switching::INTERFACE;
 use ipnet::Ipv4Net;
 use k8s_openapi::api::core::v1::{Node, Pod};
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
 /// A pod that has an address of the network.
 pub fn facts(pod: &Pod) -> Option<PodFacts> {
@@ -22,7 +22,7 @@ pub fn range_of(node: &Node) -> Option<Ipv4Net> {
 
 /// The port of a pod whose node has this range; `None` for a pod without one.
 pub fn port(switch: &Switch, pod: &Pod, range: Option<Ipv4Net>) -> Option<LogicalSwitchPort> {
-    let address = facts(pod)?.address;
+    let address = facts(pod)?.addresses.into_iter().find_map(|address| if let IpAddr::V4(address) = address { Some(address) } else { None })?;
     let text = |text: &Option<String>| text.clone().unwrap_or_default();
     let identity = PodIdentity { namespace: switch.namespace.to_string(), name: text(&pod.metadata.name), uid: text(&pod.metadata.uid) };
     let range = range.filter(|range| range.contains(&address));
