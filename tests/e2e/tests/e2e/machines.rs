@@ -28,7 +28,7 @@ metadata: {name: web}
 spec: {type: NodePort, selector: {app: web}, ports: [{port: 80, targetPort: 8080, nodePort: 30080}]}
 "#;
 
-fn wait_for_nodes(kubectl: &Tool, count: usize) {
+pub fn wait_for_nodes(kubectl: &Tool, count: usize) {
     let ready = "kubectl get nodes -o jsonpath='{range .items[*]}{.status.conditions[?(@.type==\"Ready\")].status}{\"\\n\"}{end}'";
     kubectl.until(ready, SOON, |printed| printed.lines().filter(|line| *line == "True").count() == count);
 }
@@ -159,7 +159,7 @@ spec:
 }
 
 /// A pod that serves, on a certain node.
-fn pod_on(node: &str, name: &str) -> String {
+pub fn pod_on(node: &str, name: &str) -> String {
     format!(
         r#"
 apiVersion: v1

@@ -10,6 +10,7 @@ mod device_driver;
 mod devices;
 mod dns;
 mod example;
+mod families;
 mod helm;
 mod iam_calls;
 mod jobs;
