@@ -185,7 +185,7 @@ fn the_driver_is_asked_for_its_own_nodes_and_clusters_alone() {
     let handle = json!({"status": {"snapshotHandle": "x", "readyToUse": true}});
     assert_eq!(decides("root", going(handle.clone())), [Delete("x".into()), Forget, LetGo]);
     assert_eq!(decides("root", going(with(handle.clone(), json!({"spec": {"deletionPolicy": "Retain"}})))), [LetGo]);
-    assert_eq!(decides("root", going(with(handle.clone(), json!({"metadata": {"annotations": null}})))), [], "its snapshot stays");
+    assert_eq!(decides("root", with(going(handle.clone()), json!({"metadata": {"annotations": null}}))), [], "its snapshot stays");
     assert_eq!(decides("root", going(begun)), [create("snapshot-u", "h")], "it may have been made");
     assert_eq!(decides("root", going(json!({}))), [LetGo]);
     assert_eq!(decides("a.team", going(handle)), [LetGo], "it is another cluster's snapshot");
