@@ -1,5 +1,6 @@
 //! The rules of the repository, each a function from its files to what breaks it.
 pub mod arrows;
+pub mod controllers;
 pub mod documents;
 pub mod manifests;
 pub mod sources;
@@ -14,6 +15,7 @@ pub fn broken(root: &Path) -> Result<Vec<String>> {
     let mut broken = arrows::broken(&packages);
     broken.extend(manifests::broken(&packages)?);
     broken.extend(sources::broken(root, &sources)?);
+    broken.extend(controllers::broken(root, &sources)?);
     broken.extend(documents::broken(root, &packages)?);
     broken.extend(crate::generate::stale(root)?);
     Ok(broken)

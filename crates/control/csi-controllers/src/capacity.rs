@@ -7,7 +7,7 @@ use csi::v1::{GetCapacityRequest, GetCapacityResponse};
 use k8s_openapi::api::core::v1::{Node, PersistentVolume};
 use k8s_openapi::api::storage::v1::{CSIStorageCapacity, StorageClass};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
-use serde_json::json;
+use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -94,23 +94,22 @@ impl Controller for Capacities {
     async fn act(&self, key: &ObjectKey, action: Action) -> Result<(), Error> {
         let own = self.object_key(key);
         let found = self.capacities.get(&own);
+        let uid = found.as_ref().map(|found| Preconditions::uid_of(&found.metadata)).unwrap_or_default();
         let Action::Tell(parameters) = action else {
-            let Some(found) = found else { return Ok(()) };
-            return self.capacities.delete(&own, &Deletion { preconditions: Preconditions::uid_of(&found.metadata), ..Default::default() }).await;
+            return if found.is_some() { self.capacities.delete(&own, &Deletion { preconditions: uid, ..Default::default() }).await } else { Ok(()) };
         };
         let request = GetCapacityRequest { parameters, accessible_topology: self.driver.facts.topology.clone(), ..Default::default() };
         let answer = self.driver.controller.clone().get_capacity(request).await.map_err(|status| refused(&status))?.into_inner();
-        let (capacity, largest) = rounded(&answer);
-        let Some(found) = found else { return self.create(key, &own, capacity, largest).await };
-        let same = |has: &Option<Quantity>, wanted: Option<i64>| {
-            let has = has.as_ref().map(|has| [("storage".to_owned(), has.clone())].into());
-            pod_resources::parse(has.as_ref()).get("storage").map(|amount| amount.units()) == wanted
-        };
-        if same(&found.capacity, Some(capacity)) && same(&found.maximum_volume_size, largest) {
-            return Ok(());
+        let node = self.nodes.get(&ObjectKey::new(&ClusterName::root(), "", &self.driver.facts.node_name));
+        let wanted = object(&self.driver.facts, &key.name, &own.name, node.as_deref(), &answer)?;
+        match write(found.as_deref(), wanted) {
+            None => Ok(()),
+            Some(Write::Patch(patch)) => self.capacities.patch(&own, "", &patch, &uid).await.map(drop),
+            Some(Write::Create(object)) => match self.capacities.create(&ClusterName::root(), &object).await {
+                Err(error) if !error.is_already_exists() => Err(error),
+                _ => Ok(()),
+            },
         }
-        let patch = json!({"capacity": quantity(capacity), "maximumVolumeSize": largest.map(quantity)});
-        self.capacities.patch(&own, "", &patch, &Preconditions::uid_of(&found.metadata)).await.map(drop)
     }
 }
 
@@ -120,29 +119,41 @@ impl Capacities {
         let name = csi::names::storage_capacity(&facts.name, &class.name, &facts.node_name);
         ObjectKey::new(&ClusterName::root(), NAMESPACE, &name)
     }
+}
 
-    async fn create(&self, class: &ObjectKey, own: &ObjectKey, capacity: i64, largest: Option<i64>) -> Result<(), Error> {
-        let facts = &self.driver.facts;
-        // It goes with its node.
-        let node = self.nodes.get(&ObjectKey::new(&ClusterName::root(), "", &facts.node_name));
-        let owner = node.map(|node| json!({"apiVersion": "v1", "kind": "Node", "name": facts.node_name, "uid": node.metadata.uid}));
-        let object = json!({
-            "apiVersion": "storage.k8s.io/v1", "kind": "CSIStorageCapacity",
-            "metadata": {
-                "name": &*own.name, "namespace": NAMESPACE,
-                "labels": {DRIVER_LABEL: facts.name, MANAGER_LABEL: "external-provisioner"},
-                "ownerReferences": owner.into_iter().collect::<Vec<_>>(),
-            },
-            "nodeTopology": {"matchLabels": facts.segments()},
-            "storageClassName": &*class.name,
-            "capacity": quantity(capacity),
-            "maximumVolumeSize": largest.map(quantity),
-        });
-        match self.capacities.create(&ClusterName::root(), &serde_json::from_value(object)?).await {
-            Err(error) if !error.is_already_exists() => Err(error),
-            _ => Ok(()),
-        }
-    }
+/// What is told of a driver's answer about a class. It goes with its node.
+fn object(facts: &Facts, class: &str, name: &str, node: Option<&Node>, answer: &GetCapacityResponse) -> Result<CSIStorageCapacity, serde_json::Error> {
+    let (capacity, largest) = rounded(answer);
+    let owner = node.map(|node| json!({"apiVersion": "v1", "kind": "Node", "name": facts.node_name, "uid": node.metadata.uid}));
+    serde_json::from_value(json!({
+        "apiVersion": "storage.k8s.io/v1", "kind": "CSIStorageCapacity",
+        "metadata": {
+            "name": name, "namespace": NAMESPACE,
+            "labels": {DRIVER_LABEL: facts.name, MANAGER_LABEL: "external-provisioner"},
+            "ownerReferences": owner.into_iter().collect::<Vec<_>>(),
+        },
+        "nodeTopology": {"matchLabels": facts.segments()},
+        "storageClassName": class,
+        "capacity": quantity(capacity),
+        "maximumVolumeSize": largest.map(quantity),
+    }))
+}
+
+#[derive(Debug, PartialEq)]
+enum Write {
+    Create(Box<CSIStorageCapacity>),
+    Patch(Value),
+}
+
+/// What to write, where something else was told.
+fn write(found: Option<&CSIStorageCapacity>, wanted: CSIStorageCapacity) -> Option<Write> {
+    let Some(found) = found else { return Some(Write::Create(Box::new(wanted))) };
+    let bytes = |amount: &Option<Quantity>| {
+        let amounts = amount.as_ref().map(|amount| [("storage".to_owned(), amount.clone())].into());
+        pod_resources::parse(amounts.as_ref()).get("storage").map(|amount| amount.units())
+    };
+    let same = bytes(&found.capacity) == bytes(&wanted.capacity) && bytes(&found.maximum_volume_size) == bytes(&wanted.maximum_volume_size);
+    (!same).then(|| Write::Patch(json!({"capacity": wanted.capacity, "maximumVolumeSize": wanted.maximum_volume_size})))
 }
 
 /// Down to the leading bits: a disk that is written to is not worth a write to the API for every block.
@@ -157,6 +168,7 @@ fn rounded(answer: &GetCapacityResponse) -> (i64, Option<i64>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use controller_kit::converges;
 
     #[test]
     fn what_is_told_is_what_there_is_but_for_a_hundredth() {
@@ -181,5 +193,65 @@ mod tests {
         assert_eq!(decide("WaitForFirstConsumer", &[], false), []);
         let gone = World { facts: Arc::new(Facts::of_test(&[Rpc::GetCapacity])), class: None, told: true };
         assert_eq!(Capacities::reconcile(&gone).actions, [Action::Remove]);
+    }
+
+    fn class(mode: &str) -> Arc<StorageClass> {
+        let class = json!({"metadata": {"name": "c"}, "provisioner": "d.example", "volumeBindingMode": mode});
+        Arc::new(serde_json::from_value(class).unwrap())
+    }
+
+    /// The world, and what was told in it.
+    type Told = (World, Option<CSIStorageCapacity>);
+
+    /// Asks a driver that has `room`, and writes what is to be written; gives how many writes that took.
+    fn settle(world: Told, room: i64, largest: Option<i64>) -> (Told, usize) {
+        let answer = GetCapacityResponse { available_capacity: room, maximum_volume_size: largest, ..Default::default() };
+        // A driver is asked again and again: what settles is what is written.
+        let writes = |(world, told): &Told| -> Plan<Option<Write>> {
+            let write = |action| match action {
+                Action::Tell(_) => write(told.as_ref(), object(&world.facts, "c", "one", None, &answer).unwrap()).map(Some),
+                Action::Remove => Some(None),
+            };
+            Capacities::reconcile(world).actions.into_iter().filter_map(write).collect::<Vec<_>>().into()
+        };
+        let mut written = 0;
+        let end = converges(world, 1, writes, |(world, told), write| {
+            written += 1;
+            match write {
+                Some(Write::Create(object)) => *told = Some(*object),
+                Some(Write::Patch(patch)) => {
+                    let mut object = serde_json::to_value(&*told).unwrap();
+                    object.as_object_mut().unwrap().extend(patch.as_object().unwrap().clone());
+                    *told = serde_json::from_value(object).unwrap();
+                }
+                None => *told = None,
+            }
+            world.told = told.is_some();
+        });
+        (end, written)
+    }
+
+    #[test]
+    fn what_is_told_is_written_when_it_changes_and_goes_with_its_class() {
+        let world = World { facts: Arc::new(Facts::of_test(&[Rpc::GetCapacity])), class: Some(class("WaitForFirstConsumer")), told: false };
+        let (new, writes) = settle((world, None), 1 << 30, None);
+        let told = |(_, told): &Told| {
+            let told = told.as_ref().unwrap();
+            (told.capacity.clone().unwrap().0, told.maximum_volume_size.clone().map(|size| size.0))
+        };
+        assert_eq!((told(&new), writes), (("1Gi".into(), None), 1));
+        let labels = new.1.as_ref().unwrap().node_topology.as_ref().unwrap().match_labels.clone().unwrap();
+        assert_eq!(labels, [("zone".to_owned(), "n1".to_owned())].into());
+        let (same, writes) = settle(new, (1 << 30) + 1, None);
+        assert_eq!(writes, 0, "a byte is not worth a write");
+        let (less, writes) = settle(same, 1 << 20, Some(1 << 10));
+        assert_eq!((told(&less), writes), (("1Mi".into(), Some("1Ki".into())), 1));
+        let (mut unbounded, writes) = settle(less, 1 << 20, None);
+        assert_eq!((told(&unbounded), writes), (("1Mi".into(), None), 1));
+        unbounded.0.class = Some(class("Immediate"));
+        let (mut gone, writes) = settle(unbounded, 1 << 20, None);
+        assert_eq!((gone.1.is_none(), writes), (true, 1));
+        gone.0.class = None;
+        assert_eq!(settle(gone, 1 << 20, None).1, 0);
     }
 }

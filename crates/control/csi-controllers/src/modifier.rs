@@ -7,6 +7,7 @@ use controller_kit::{Controller, Error, Kit, ObjectKey, Objects, Plan, Precondit
 use csi::v1::ControllerModifyVolumeRequest;
 use k8s_openapi::api::core::v1::{ModifyVolumeStatus, PersistentVolume, PersistentVolumeClaim};
 use k8s_openapi::api::storage::v1::VolumeAttributesClass;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -142,12 +143,10 @@ impl Controller for Modifier {
         match action {
             Action::Wait => {
                 self.events.warning(&key.cluster, &*claim, "VolumeModifyFailed", format!("VAC {wanted} does not exist."));
-                self.tell(key, &claim, json!({"modifyVolumeStatus": {"status": PENDING}})).await
+                self.tell(key, &claim, waiting()).await
             }
             Action::Begin => {
-                let mut status = self.conditions(&claim, &[(MODIFYING, "ModifyVolume operation in progress.")], false);
-                status["modifyVolumeStatus"] = json!({"status": IN_PROGRESS, "targetVolumeAttributesClassName": wanted});
-                self.tell(key, &claim, status).await?;
+                self.tell(key, &claim, begun(&claim, &wanted, &self.now())).await?;
                 self.events.normal(&key.cluster, &*claim, "VolumeModify", format!("external resizer is modifying volume {name} with vac {wanted}"));
                 Ok(())
             }
@@ -164,18 +163,15 @@ impl Controller for Modifier {
             Action::Refuse(why) => self.fail(key, &claim, &why, true).await,
             Action::Forget => {
                 self.slow.remove(key);
-                let mut status = self.conditions(&claim, &[], false);
-                status["modifyVolumeStatus"] = Value::Null;
-                self.tell(key, &claim, status).await
+                self.tell(key, &claim, ended(&claim, None, &self.now())).await
             }
         }
     }
 }
 
 impl Modifier {
-    fn conditions(&self, claim: &PersistentVolumeClaim, new: &[(&str, &str)], keep: bool) -> Value {
-        let old = claim.status.as_ref().and_then(|status| status.conditions.as_deref()).unwrap_or_default();
-        json!({"conditions": claim_conditions::merge(old, KINDS, new, keep, &whole_seconds(self.kit.now()))})
+    fn now(&self) -> Time {
+        whole_seconds(self.kit.now())
     }
 
     async fn tell(&self, key: &ObjectKey, claim: &PersistentVolumeClaim, status: Value) -> Result<(), Error> {
@@ -191,10 +187,7 @@ impl Modifier {
             let patch = json!({"spec": {"volumeAttributesClassName": class}});
             self.volumes.patch(&volume_key, "", &patch, &Preconditions::uid_of(&volume.metadata)).await?;
         }
-        let mut status = self.conditions(claim, &[], false);
-        status["currentVolumeAttributesClassName"] = json!(class);
-        status["modifyVolumeStatus"] = Value::Null;
-        self.tell(key, claim, status).await?;
+        self.tell(key, claim, ended(claim, Some(class), &self.now())).await?;
         let name = claim.metadata.name.as_deref().unwrap_or_default();
         self.events.normal(&key.cluster, claim, "VolumeModifySuccessful", format!("external resizer modified volume {name} with vac {class} successfully"));
         Ok(())
@@ -202,17 +195,51 @@ impl Modifier {
 
     async fn fail(&self, key: &ObjectKey, claim: &PersistentVolumeClaim, why: &str, infeasible: bool) -> Result<(), Error> {
         self.events.warning(&key.cluster, claim, "VolumeModifyFailed", why);
-        let error = format!("ModifyVolume failed with error: {why}. Waiting for retry.");
-        let mut new = vec![(FAILED, error.as_str())];
-        let told = format!("ModifyVolume failed with error {why}. Waiting for retry.");
         if infeasible {
             self.slow.add(key, self.kit.clock().instant());
-            new.push((MODIFYING, &told));
         }
-        let mut status = self.conditions(claim, &new, true);
-        if infeasible {
-            status["modifyVolumeStatus"] = json!({"status": INFEASIBLE});
-        }
-        self.tell(key, claim, status).await
+        self.tell(key, claim, failed(claim, why, infeasible, &self.now())).await
     }
+}
+
+fn conditions(claim: &PersistentVolumeClaim, new: &[(&str, &str)], keep: bool, now: &Time) -> Value {
+    let old = claim.status.as_ref().and_then(|status| status.conditions.as_deref()).unwrap_or_default();
+    json!({"conditions": claim_conditions::merge(old, KINDS, new, keep, now)})
+}
+
+/// The status of a claim whose class is not there yet.
+pub fn waiting() -> Value {
+    json!({"modifyVolumeStatus": {"status": PENDING}})
+}
+
+/// The status of a claim for which the driver is asked now.
+pub fn begun(claim: &PersistentVolumeClaim, class: &str, now: &Time) -> Value {
+    let mut status = conditions(claim, &[(MODIFYING, "ModifyVolume operation in progress.")], false, now);
+    status["modifyVolumeStatus"] = json!({"status": IN_PROGRESS, "targetVolumeAttributesClassName": class});
+    status
+}
+
+/// The status of a claim that has the attributes of `class` now, or asks for none any more.
+pub fn ended(claim: &PersistentVolumeClaim, class: Option<&str>, now: &Time) -> Value {
+    let mut status = conditions(claim, &[], false, now);
+    if let Some(class) = class {
+        status["currentVolumeAttributesClassName"] = json!(class);
+    }
+    status["modifyVolumeStatus"] = Value::Null;
+    status
+}
+
+/// The status of a claim for which the driver has refused, or could not be asked.
+pub fn failed(claim: &PersistentVolumeClaim, why: &str, infeasible: bool, now: &Time) -> Value {
+    let error = format!("ModifyVolume failed with error: {why}. Waiting for retry.");
+    let mut new = vec![(FAILED, error.as_str())];
+    let told = format!("ModifyVolume failed with error {why}. Waiting for retry.");
+    if infeasible {
+        new.push((MODIFYING, &told));
+    }
+    let mut status = conditions(claim, &new, true, now);
+    if infeasible {
+        status["modifyVolumeStatus"] = json!({"status": INFEASIBLE});
+    }
+    status
 }

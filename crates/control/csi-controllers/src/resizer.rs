@@ -6,9 +6,10 @@ use crate::persistent_volume::quantity;
 use crate::resize::{self, CONTROLLER_IN_PROGRESS, CONTROLLER_INFEASIBLE, NODE_PENDING, Sizes};
 use crate::slow_retries::SlowRetries;
 use controller_kit::{Controller, Error, Kit, ObjectKey, Objects, Plan, Preconditions, Recorder, Runner, async_trait, pod_resources, whole_seconds};
-use csi::v1::{CapacityRange, ControllerExpandVolumeRequest};
+use csi::v1::{CapacityRange, ControllerExpandVolumeRequest, ControllerExpandVolumeResponse};
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, HashSet};
@@ -132,9 +133,7 @@ impl Controller for Resizer {
         let Some(World { claim, volume, .. }) = self.observe(key) else { return Ok(()) };
         match action {
             Action::Begin(bytes) => {
-                let mut status = self.status(&claim, &[("Resizing", "")], false);
-                status["allocatedResources"] = json!({"storage": quantity(bytes)});
-                status["allocatedResourceStatuses"] = json!({"storage": CONTROLLER_IN_PROGRESS});
+                let status = begun(&claim, bytes, &whole_seconds(self.kit.now()));
                 self.claims.patch(key, "/status", &json!({ "status": status }), &Preconditions::uid_of(&claim.metadata)).await.map(drop)
             }
             Action::Expand(request) => self.expand(key, &claim, &volume, *request).await,
@@ -146,12 +145,6 @@ impl Resizer {
     fn forget(&self, key: &ObjectKey) {
         self.refused.lock().remove(key);
         self.slow.remove(key);
-    }
-
-    /// The claim's conditions, in a status to patch with.
-    fn status(&self, claim: &PersistentVolumeClaim, new: &[(&str, &str)], keep: bool) -> Value {
-        let old = claim.status.as_ref().and_then(|status| status.conditions.as_deref()).unwrap_or_default();
-        json!({"conditions": claim_conditions::merge(old, KINDS, new, keep, &whole_seconds(self.kit.now()))})
     }
 
     async fn expand(
@@ -179,20 +172,14 @@ impl Resizer {
             let volume_key = ObjectKey::of(&key.cluster, &volume.metadata);
             self.volumes.patch(&volume_key, "", &json!({"spec": {"capacity": capacity}}), &Preconditions::uid_of(&volume.metadata)).await?;
         }
-        let uid = Preconditions::uid_of(&claim.metadata);
-        if answer.node_expansion_required {
-            let waits = "Waiting for user to (re-)start a pod to finish file system resize of volume on node.";
-            let mut status = self.status(claim, &[(PENDING, waits)], false);
-            status["allocatedResourceStatuses"] = json!({"storage": NODE_PENDING});
-            self.claims.patch(key, "/status", &json!({ "status": status }), &uid).await?;
-            self.events.normal(&key.cluster, claim, "FileSystemResizeRequired", "Require file system resize of volume on node");
+        let status = expanded(claim, &answer, &whole_seconds(self.kit.now()));
+        self.claims.patch(key, "/status", &json!({ "status": status }), &Preconditions::uid_of(&claim.metadata)).await?;
+        let (reason, message) = if answer.node_expansion_required {
+            ("FileSystemResizeRequired", "Require file system resize of volume on node")
         } else {
-            let mut status = self.status(claim, &[], false);
-            status["capacity"] = capacity;
-            status["allocatedResourceStatuses"] = Value::Null;
-            self.claims.patch(key, "/status", &json!({ "status": status }), &uid).await?;
-            self.events.normal(&key.cluster, claim, "VolumeResizeSuccessful", "Resize volume succeeded");
-        }
+            ("VolumeResizeSuccessful", "Resize volume succeeded")
+        };
+        self.events.normal(&key.cluster, claim, reason, message);
         Ok(())
     }
 
@@ -203,11 +190,47 @@ impl Resizer {
             return Ok(());
         }
         self.refused.lock().insert(key.clone());
-        let mut patch = self.status(claim, &[(FAILED, &format!("failed to expand pvc with {}", message(status)))], true);
         if is_infeasible(status) {
             self.slow.add(key, self.kit.clock().instant());
-            patch["allocatedResourceStatuses"] = json!({"storage": CONTROLLER_INFEASIBLE});
         }
+        let patch = failed(claim, status, &whole_seconds(self.kit.now()));
         self.claims.patch(key, "/status", &json!({ "status": patch }), &Preconditions::uid_of(&claim.metadata)).await.map(drop)
     }
+}
+
+/// The claim's conditions, in a status to patch with.
+fn conditions(claim: &PersistentVolumeClaim, new: &[(&str, &str)], keep: bool, now: &Time) -> Value {
+    let old = claim.status.as_ref().and_then(|status| status.conditions.as_deref()).unwrap_or_default();
+    json!({"conditions": claim_conditions::merge(old, KINDS, new, keep, now)})
+}
+
+/// The status of a claim for which the driver is asked now.
+pub fn begun(claim: &PersistentVolumeClaim, bytes: i64, now: &Time) -> Value {
+    let mut status = conditions(claim, &[("Resizing", "")], false, now);
+    status["allocatedResources"] = json!({"storage": quantity(bytes)});
+    status["allocatedResourceStatuses"] = json!({"storage": CONTROLLER_IN_PROGRESS});
+    status
+}
+
+/// The status of a claim for which the driver has done its part.
+pub fn expanded(claim: &PersistentVolumeClaim, answer: &ControllerExpandVolumeResponse, now: &Time) -> Value {
+    if answer.node_expansion_required {
+        let waits = "Waiting for user to (re-)start a pod to finish file system resize of volume on node.";
+        let mut status = conditions(claim, &[(PENDING, waits)], false, now);
+        status["allocatedResourceStatuses"] = json!({"storage": NODE_PENDING});
+        return status;
+    }
+    let mut status = conditions(claim, &[], false, now);
+    status["capacity"] = json!({"storage": quantity(answer.capacity_bytes)});
+    status["allocatedResourceStatuses"] = Value::Null;
+    status
+}
+
+/// The status of a claim for which the driver has refused for good.
+pub fn failed(claim: &PersistentVolumeClaim, refusal: &tonic::Status, now: &Time) -> Value {
+    let mut status = conditions(claim, &[(FAILED, &format!("failed to expand pvc with {}", message(refusal)))], true, now);
+    if is_infeasible(refusal) {
+        status["allocatedResourceStatuses"] = json!({"storage": CONTROLLER_INFEASIBLE});
+    }
+    status
 }

@@ -1,30 +1,50 @@
 //! What the controllers decide, over worlds of values.
+mod changing;
+mod settling;
+
 use crate::driver::{Facts, Rpc};
 use crate::persistent_volume::{FINALIZER, PROVISIONED_BY};
 use crate::source::Source;
 use crate::{attacher, deleter, modifier, provisioner, resizer};
 use api_meta::ClusterName;
 use controller_kit::{Controller, ObjectKey};
+use k8s_openapi::Metadata;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use std::sync::Arc;
 
-const ALL: &[Rpc] = &[Rpc::PublishUnpublishVolume, Rpc::ExpandVolume, Rpc::SingleNodeMultiWriter];
+pub(crate) const ALL: &[Rpc] = &[Rpc::PublishUnpublishVolume, Rpc::ExpandVolume, Rpc::SingleNodeMultiWriter];
 
-fn typed<K: serde::de::DeserializeOwned>(value: Value) -> Arc<K> {
+pub(crate) fn typed<K: DeserializeOwned>(value: Value) -> Arc<K> {
     Arc::new(serde_json::from_value(value).unwrap())
 }
 
-fn merge(into: &mut Value, from: Value) {
-    match (into, from) {
-        (Value::Object(into), Value::Object(from)) => {
-            from.into_iter().for_each(|(k, v)| merge(into.entry(k).or_insert(Value::Null), v));
-            into.retain(|_, value| !value.is_null());
-        }
-        (into, from) => *into = from,
-    }
+/// Changes an object as the server does by a merge patch.
+pub(crate) fn patch<K: Serialize + DeserializeOwned>(object: &mut Arc<K>, change: Value) {
+    *object = typed(with(serde_json::to_value(&**object).unwrap(), change));
 }
 
-fn with(mut value: Value, change: Value) -> Value {
+/// Patches one of an object's finalizers in, or out.
+pub(crate) fn hold<K: Serialize + DeserializeOwned + Metadata<Ty = ObjectMeta>>(object: &mut Arc<K>, finalizer: &str, held: bool) {
+    let mut finalizers = object.metadata().finalizers.clone().unwrap_or_default();
+    finalizers.retain(|other| other != finalizer);
+    finalizers.extend(held.then(|| finalizer.to_owned()));
+    patch(object, json!({"metadata": {"finalizers": finalizers}}));
+}
+
+fn merge(into: &mut Value, from: Value) {
+    let Value::Object(from) = from else { return *into = from };
+    if !into.is_object() {
+        *into = json!({});
+    }
+    let into = into.as_object_mut().unwrap();
+    from.into_iter().for_each(|(k, v)| merge(into.entry(k).or_insert(Value::Null), v));
+    into.retain(|_, value| !value.is_null());
+}
+
+pub(crate) fn with(mut value: Value, change: Value) -> Value {
     merge(&mut value, change);
     value
 }
@@ -96,7 +116,7 @@ fn a_copy_is_made_where_its_source_lies() {
     assert_eq!(provisions_from("root", unchosen, at_once, copy_of(zone("n1"))), [r#"choose 1073741824 {"type": "ssd"}"#]);
 }
 
-fn volume(change: Value) -> Value {
+pub(crate) fn volume(change: Value) -> Value {
     let base = json!({"metadata": {"name": "v", "finalizers": [FINALIZER], "annotations": {PROVISIONED_BY: "d.example"}},
         "spec": {"csi": {"driver": "d.example", "volumeHandle": "h"}, "persistentVolumeReclaimPolicy": "Delete", "capacity": {"storage": "1Gi"},
             "accessModes": ["ReadWriteOnce"],

@@ -34,6 +34,14 @@ fn put(objects: &mut Vec<(Sort, Value)>, sort: Sort, write: Write) {
     }
 }
 
+fn patch_metadata(namespace: &mut Value, patch: &Value) {
+    for part in ["labels", "annotations"] {
+        for (key, value) in patch[part].as_object().into_iter().flatten() {
+            namespace["metadata"][part][key] = value.clone();
+        }
+    }
+}
+
 fn settle(world: World) -> World {
     converges(world, 4, reconcile, |world, action| {
         let project = Arc::make_mut(&mut world.project);
@@ -41,14 +49,7 @@ fn settle(world: World) -> World {
             Action::Finalizers(finalizers) => project.metadata.finalizers = Some(finalizers),
             Action::Status(status) => project.status = status,
             Action::CreateNamespace(namespace) => world.namespace = Some(namespace),
-            Action::Namespace(patch) => {
-                for part in ["labels", "annotations"] {
-                    let into = &mut world.namespace.as_mut().unwrap()["metadata"][part];
-                    for (key, value) in patch[part].as_object().into_iter().flatten() {
-                        into[key] = value.clone();
-                    }
-                }
-            }
+            Action::Namespace(patch) => patch_metadata(world.namespace.as_mut().unwrap(), &patch),
             Action::DeleteNamespace { .. } => world.namespace = None,
             Action::Write(sort @ (Sort::ClusterRole | Sort::ClusterRoleBinding), write) => put(world.inside.as_mut().unwrap(), sort, write),
             Action::Write(sort, write) => put(&mut world.found, sort, write),
@@ -198,21 +199,74 @@ fn a_virtual_cluster_takes_the_place_of_roles_in_the_namespace() {
     assert_eq!(inside, BTreeMap::from([("org:org-123", administrator), ("project:proj-456", administrator), ("project:proj-456:viewer", viewer)]));
 }
 
-#[test]
-fn a_shared_namespace_is_there_while_a_project_asks_for_it() {
-    let world = organization::World { organization: "org-123".into(), wanted: true, namespace: None, found: vec![] };
-    let apply = |world: &mut organization::World, action| match action {
+fn shared(wanted: bool, namespace: Option<Value>) -> organization::World {
+    organization::World { organization: "org-123".into(), wanted, namespace, found: vec![] }
+}
+
+fn settle_shared(world: organization::World) -> organization::World {
+    converges(world, 2, organization::reconcile, |world, action| match action {
         organization::Action::CreateNamespace(namespace) => world.namespace = Some(namespace),
-        organization::Action::Namespace(_) => panic!("it is as it should be"),
+        organization::Action::Namespace(patch) => patch_metadata(world.namespace.as_mut().unwrap(), &patch),
         organization::Action::DeleteNamespace { .. } => (world.namespace, world.found) = (None, vec![]),
         organization::Action::Write(sort, write) => put(&mut world.found, sort, write),
-    };
-    let mut world = converges(world, 3, organization::reconcile, apply);
+    })
+}
+
+#[test]
+fn a_shared_namespace_is_there_while_a_project_asks_for_it() {
+    let mut world = settle_shared(shared(true, None));
     assert_eq!(world.namespace.as_ref().unwrap()["metadata"]["name"], "org-123-shared");
     assert_eq!(names(&world.found), ["org-admin", "org-admin-binding"]);
     world.wanted = false;
-    assert!(converges(world, 3, organization::reconcile, apply).namespace.is_none());
-    let theirs =
-        organization::World { organization: "org-123".into(), wanted: false, namespace: Some(json!({"metadata": {"name": "org-123-shared"}})), found: vec![] };
-    assert!(converges(theirs, 1, organization::reconcile, apply).namespace.is_some());
+    assert!(settle_shared(world).namespace.is_none());
+    let theirs = settle_shared(shared(false, Some(json!({"metadata": {"name": "org-123-shared"}}))));
+    assert!(theirs.namespace.is_some());
+}
+
+#[test]
+fn what_others_change_in_a_shared_namespace_is_mended() {
+    let mut world = settle_shared(shared(true, None));
+    let right = world.namespace.clone();
+    world.found.retain(|(_, object)| object["metadata"]["name"] != "org-admin-binding");
+    world.found[0].1["rules"] = json!([]);
+    let labels = &mut world.namespace.as_mut().unwrap()["metadata"]["labels"];
+    labels["plasmacloud.io/tenant-type"] = "project".into();
+    let mended = settle_shared(world);
+    assert_eq!((mended.namespace, names(&mended.found)), (right, vec!["org-admin", "org-admin-binding"]));
+    let role = mended.found.iter().find(|(sort, _)| *sort == Sort::Role).unwrap();
+    assert!(!role.1["rules"].as_array().unwrap().is_empty());
+}
+
+#[test]
+fn only_an_organisations_own_namespace_is_taken_or_taken_away() {
+    let tells = |world: organization::World| {
+        let told = organization::reconcile(&world).actions.into_iter().map(|action| match action {
+            organization::Action::CreateNamespace(_) => "create",
+            organization::Action::Namespace(_) => "mend",
+            organization::Action::DeleteNamespace { .. } => "delete",
+            organization::Action::Write(..) => "write",
+        });
+        told.collect::<Vec<_>>()
+    };
+    let labelled = |organization: &str, going: Option<&str>| {
+        let labels = json!({"plasmacloud.io/org-id": organization, "plasmacloud.io/tenant-type": "org-shared"});
+        Some(json!({"metadata": {"name": "org-123-shared", "uid": "u", "labels": labels, "deletionTimestamp": going}}))
+    };
+    let made = || vec![(Sort::Role, json!({"metadata": {"name": "org-admin", "labels": {MANAGED_BY: MANAGER}}}))];
+    for (wanted, namespace, found, expected) in [
+        (false, None, vec![], vec![]),
+        (true, None, vec![], vec!["create", "write", "write"]),
+        // What has nothing of ours in it was never ours, and what lost its labels is, as long as it has.
+        (true, labelled("org-9", None), vec![], vec![]),
+        (true, labelled("org-9", None), made(), vec!["mend", "write", "write"]),
+        (false, labelled("org-9", None), made(), vec![]),
+        (false, labelled("org-123", None), vec![], vec![]),
+        (false, labelled("org-123", None), made(), vec!["delete"]),
+        // Its going brings us back.
+        (true, labelled("org-123", Some("1970-01-01T00:00:00Z")), made(), vec![]),
+        (false, labelled("org-123", Some("1970-01-01T00:00:00Z")), made(), vec![]),
+    ] {
+        let case = format!("{wanted} {namespace:?}");
+        assert_eq!(tells(organization::World { found, ..shared(wanted, namespace) }), expected, "{case}");
+    }
 }

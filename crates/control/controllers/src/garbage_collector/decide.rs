@@ -15,6 +15,10 @@ pub enum OwnerState {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Decision {
     Keep,
+    /// Takes the object off all that it owns, and then lets it go.
+    LeaveOrphans,
+    /// Nothing that it owns keeps it from going any more.
+    LetGo,
     /// Takes the references to these owners off; others still hold the object.
     DropOwners(Vec<Box<str>>),
     Delete {
@@ -24,7 +28,16 @@ pub enum Decision {
     },
 }
 
-/// `owners` are in the order of the object's references; `has_dependents` and `dependents_wait` come from the graph.
+/// What becomes of an object that is going, or `None` of one that is not; `blocked` if what it owns keeps it.
+pub fn of_going(latest: &Metadata, blocked: bool) -> Option<Decision> {
+    if latest.leaves_orphans() {
+        return Some(Decision::LeaveOrphans);
+    }
+    let lets_go = latest.waits_for_dependents() && !blocked;
+    latest.is_deleting().then_some(if lets_go { Decision::LetGo } else { Decision::Keep })
+}
+
+/// What becomes of an object that is not going. `owners` are in the order of the object's references; `has_dependents` and `dependents_wait` come from the graph.
 pub fn decide(latest: &Metadata, owners: &[OwnerState], has_dependents: bool, dependents_wait: bool) -> Decision {
     if latest.owner_references.is_empty() {
         return Decision::Keep;
@@ -76,5 +89,22 @@ mod tests {
             assert_eq!(decide(&object(owners, finalizers), states, dependents, false), want, "{owners:?} {states:?}");
         }
         assert_eq!(decide(&object(&["a"], &[]), &[Waiting], true, true), Decision::Delete { propagation: "Foreground", unblock: true });
+    }
+
+    #[test]
+    fn what_goes_waits_for_what_it_owns_as_it_was_asked_to() {
+        for (going, finalizers, blocked, want) in [
+            (false, &[][..], false, None),
+            (false, &[FOREGROUND, ORPHAN], false, None),
+            (true, &[], false, Some(Decision::Keep)),
+            (true, &["theirs"], true, Some(Decision::Keep)),
+            (true, &[FOREGROUND], true, Some(Decision::Keep)),
+            (true, &[FOREGROUND], false, Some(Decision::LetGo)),
+            (true, &[ORPHAN], true, Some(Decision::LeaveOrphans)),
+            (true, &[FOREGROUND, ORPHAN], false, Some(Decision::LeaveOrphans)),
+        ] {
+            let latest = Metadata { deletion_timestamp: going.then(|| "now".into()), ..object(&["a"], finalizers) };
+            assert_eq!(of_going(&latest, blocked), want, "{going} {finalizers:?} {blocked}");
+        }
     }
 }

@@ -4,11 +4,13 @@ mod definition;
 mod graph;
 mod kinds;
 mod monitors;
+#[cfg(test)]
+mod tests;
 
 use crate::discovery::{self, ServedResource};
 use api_meta::ClusterName;
 use controller_kit::{CancellationToken, Controller, Error, Kit, ObjectKey, Plan, Queue, Runner, async_trait, backoff};
-use decide::{Decision, OwnerState, decide};
+use decide::{Decision, OwnerState, decide, of_going};
 use definition::Definition;
 use graph::{FOREGROUND, Graph, Metadata, ORPHAN, Owner};
 use http::Method;
@@ -162,23 +164,22 @@ impl GarbageCollector {
         let World { uid, node } = world;
         let latest = self.fresh(&node.cluster, &node.resource, &node.namespace, &node.name).await?.filter(|latest| latest.uid == *uid);
         let Some(latest) = latest else { return Ok(()) };
-        if latest.leaves_orphans() {
-            return self.leave_orphans(world, &latest).await;
-        }
-        if latest.waits_for_dependents() {
-            return self.wait_for_dependents(world, &latest).await;
-        }
-        if latest.is_deleting() {
-            return Ok(());
-        }
-        let mut states = Vec::with_capacity(latest.owner_references.len());
-        for owner in &latest.owner_references {
-            states.push(self.state_of(node, owner).await?);
-        }
-        let dependents = self.shared.graph.lock().dependents(uid);
-        let waiting: Vec<_> = dependents.iter().filter(|(_, dependent)| dependent.waits_for_dependents).collect();
-        match decide(&latest, &states, !dependents.is_empty(), !waiting.is_empty()) {
+        let blocked = latest.waits_for_dependents() && !self.shared.graph.lock().blocking(uid).is_empty();
+        let decision = match of_going(&latest, blocked) {
+            Some(decision) => decision,
+            None => {
+                let mut states = Vec::with_capacity(latest.owner_references.len());
+                for owner in &latest.owner_references {
+                    states.push(self.state_of(node, owner).await?);
+                }
+                let dependents = self.shared.graph.lock().dependents(uid);
+                decide(&latest, &states, !dependents.is_empty(), dependents.iter().any(|(_, dependent)| dependent.waits_for_dependents))
+            }
+        };
+        match decision {
             Decision::Keep => Ok(()),
+            Decision::LeaveOrphans => self.leave_orphans(world, &latest).await,
+            Decision::LetGo => self.remove_finalizer(world, &latest, FOREGROUND).await,
             Decision::DropOwners(gone) => self.drop_owners(world, &latest, &gone).await,
             Decision::Delete { propagation, unblock } => {
                 if unblock {
@@ -209,15 +210,6 @@ impl GarbageCollector {
             }
             _ => OwnerState::Absent,
         })
-    }
-
-    /// An owner deleted in the foreground goes when no dependent blocks it any more.
-    async fn wait_for_dependents(&self, world: &World, latest: &Metadata) -> Result<(), Error> {
-        let blocking = self.shared.graph.lock().blocking(&world.uid);
-        if blocking.is_empty() {
-            return self.remove_finalizer(world, latest, FOREGROUND).await;
-        }
-        Ok(())
     }
 
     /// Takes the owner off all its dependents, then lets it go.

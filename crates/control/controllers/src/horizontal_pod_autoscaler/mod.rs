@@ -5,6 +5,8 @@ mod other_metrics;
 mod reconcile;
 mod replicas;
 #[cfg(test)]
+mod settling;
+#[cfg(test)]
 mod tests;
 
 use crate::discovery::ServedResource;

@@ -12,12 +12,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-fn now() -> Timestamp {
+pub(super) fn now() -> Timestamp {
     "2026-01-01T12:00:00Z".parse().unwrap()
 }
 
 /// `about`: how the pod is: `ready`, `unready`, `failed`, `deleted`, `pending`, or `hot` (ready, but started a minute ago).
-fn pod(number: usize, request: &str, about: &str) -> Arc<Pod> {
+pub(super) fn pod(number: usize, request: &str, about: &str) -> Arc<Pod> {
     let began = if about == "hot" { "2026-01-01T11:59:30Z" } else { "2026-01-01T10:00:00Z" };
     let phase = match about {
         "failed" => "Failed",
@@ -40,7 +40,7 @@ fn pod(number: usize, request: &str, about: &str) -> Arc<Pod> {
 }
 
 /// Pod p0 uses the first level, p1 the second, ...
-fn usage(resource: &str, levels: &[i64]) -> BTreeMap<String, PodUsage> {
+pub(super) fn usage(resource: &str, levels: &[i64]) -> BTreeMap<String, PodUsage> {
     let of = |(number, level): (usize, &i64)| {
         let containers = BTreeMap::from([("main".to_owned(), BTreeMap::from([(resource.to_owned(), *level)]))]);
         (format!("p{number}"), PodUsage { timestamp: now() - SignedDuration::from_secs(10), window: Duration::from_secs(30), containers })
@@ -134,7 +134,7 @@ fn a_scale_follows_no_faster_than_it_may() {
     assert_eq!(limit(&mut Memory::default(), Some(&never), (6, 1), (1, 20), at(0)).replicas, 6);
 }
 
-fn world(levels: &[i64], replicas: i32) -> World {
+pub(super) fn world(levels: &[i64], replicas: i32) -> World {
     let autoscaler = json!({
         "metadata": {"name": "web", "namespace": "default", "generation": 1},
         "spec": {"scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "web"}, "minReplicas": 1, "maxReplicas": 5,
@@ -156,7 +156,7 @@ fn world(levels: &[i64], replicas: i32) -> World {
 }
 
 /// Does what was decided: the target has the replicas, the autoscaler its status.
-fn apply(world: &mut World, action: Action) {
+pub(super) fn apply(world: &mut World, action: Action) {
     match action {
         Action::Scale { replicas, .. } => world.facts.as_mut().unwrap().scale.as_mut().unwrap().replicas = replicas,
         Action::SetStatus(status) => Arc::make_mut(&mut world.autoscaler).status = Some(*status),
@@ -165,7 +165,7 @@ fn apply(world: &mut World, action: Action) {
     }
 }
 
-fn conditions(world: &World) -> Vec<String> {
+pub(super) fn conditions(world: &World) -> Vec<String> {
     let conditions = world.autoscaler.status.iter().flat_map(|status| status.conditions.iter().flatten());
     conditions.map(|c| format!("{}={} {}", c.type_, c.status, c.reason.as_deref().unwrap_or_default())).collect()
 }

@@ -75,3 +75,48 @@ impl Controller for AttributesClassProtection {
         write(&self.classes, key, FINALIZER, action).await
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use controller_kit::converges;
+    use serde_json::{Value, json};
+
+    #[test]
+    fn a_class_is_named_by_what_has_it_wants_it_or_is_on_its_way_to_it() {
+        let of_claim = |spec: Value, status: Value| {
+            let claim: PersistentVolumeClaim = serde_json::from_value(json!({"metadata": {}, "spec": spec, "status": status})).unwrap();
+            classes_of_claim(&claim).into_iter().cloned().collect::<Vec<_>>()
+        };
+        let under_way =
+            json!({"currentVolumeAttributesClassName": "silver", "modifyVolumeStatus": {"status": "InProgress", "targetVolumeAttributesClassName": "gold"}});
+        for (spec, status, expected) in [
+            (json!({}), json!({}), &[][..]),
+            (json!({"volumeAttributesClassName": "gold"}), json!({}), &["gold"]),
+            (json!({}), json!({"currentVolumeAttributesClassName": "silver"}), &["silver"]),
+            (json!({"volumeAttributesClassName": "bronze"}), under_way, &["bronze", "silver", "gold"]),
+        ] {
+            assert_eq!(of_claim(spec, status), expected);
+        }
+        let volume = serde_json::from_value(json!({"metadata": {}, "spec": {"volumeAttributesClassName": "gold"}})).unwrap();
+        assert_eq!(class_of_volume(&volume).unwrap(), "gold");
+        let (team, root) = (ClusterName::parse("a.team").unwrap(), ClusterName::root());
+        assert_eq!(keys(&team, "gold"), [ObjectKey::new(&team, "", "gold"), ObjectKey::new(&root, "", "gold")], "it may be the host's");
+    }
+
+    #[test]
+    fn a_class_stays_until_nothing_names_it() {
+        let apply = |world: &mut World, action| match action {
+            Action::Protect => world.metadata.finalizers.get_or_insert_default().push(FINALIZER.into()),
+            Action::LetGo => world.metadata.finalizers.as_mut().unwrap().retain(|finalizer| finalizer != FINALIZER),
+        };
+        let metadata = serde_json::from_value(json!({"name": "gold", "finalizers": ["theirs"]})).unwrap();
+        let mut held = converges(World { metadata, in_use: false, finalizer: FINALIZER }, 1, AttributesClassProtection::reconcile, apply);
+        held.metadata.deletion_timestamp = Some(controller_kit::whole_seconds(jiff::Timestamp::UNIX_EPOCH));
+        held.in_use = true;
+        let mut used = converges(held, 0, AttributesClassProtection::reconcile, apply);
+        assert_eq!(used.metadata.finalizers.as_deref(), Some(&["theirs".to_owned(), FINALIZER.to_owned()][..]));
+        used.in_use = false;
+        assert_eq!(converges(used, 1, AttributesClassProtection::reconcile, apply).metadata.finalizers, Some(vec!["theirs".to_owned()]));
+    }
+}

@@ -222,11 +222,7 @@ impl Controller for Snapshots {
                 deleted
             }
             Action::SetStatus(status) => {
-                let mut status = serde_json::to_value(&*status)?;
-                for field in ["error", "readyToUse", "restoreSize"] {
-                    // A merge keeps what it is not told of.
-                    status.as_object_mut().expect("a struct was encoded").entry(field).or_insert(Value::Null);
-                }
+                let status = status_patch(&status)?;
                 self.snapshots.patch(key, "/status", &json!({ "status": status }), &Preconditions::uid_of(&snapshot.metadata)).await.map(drop)
             }
             Action::Tell { warning: true, reason, message } => {
@@ -239,6 +235,16 @@ impl Controller for Snapshots {
             }
         }
     }
+}
+
+/// What a status is patched with, so that it is this one. What is said of its beginning stays.
+pub fn status_patch(status: &SnapshotStatus) -> Result<Value, serde_json::Error> {
+    let mut status = serde_json::to_value(status)?;
+    for field in ["error", "readyToUse", "restoreSize"] {
+        // A merge keeps what it is not told of.
+        status.as_object_mut().expect("a struct was encoded").entry(field).or_insert(Value::Null);
+    }
+    Ok(status)
 }
 
 impl Snapshots {

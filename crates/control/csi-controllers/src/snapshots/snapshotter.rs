@@ -5,6 +5,7 @@ use crate::tenancy;
 use controller_kit::volume_snapshot::{ContentStatus, MANAGED_BY, SnapshotError, VolumeSnapshotClass, VolumeSnapshotContent};
 use controller_kit::{Controller, Error, Kit, ObjectKey, Objects, Plan, Preconditions, Recorder, Runner, async_trait, whole_seconds};
 use csi::v1::{CreateSnapshotRequest, DeleteSnapshotRequest, ListSnapshotsRequest, Snapshot};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -83,6 +84,7 @@ impl Controller for Snapshotter {
         let status = content.status.clone().unwrap_or_default();
         let annotated = |name: &str| content.metadata.annotations.as_ref().is_some_and(|all| all.contains_key(name));
         let source = &content.spec.source;
+        let refuse = |why: String| Some(why).filter(|why| !is_told(content, why)).map(Action::Refuse);
         if content.metadata.deletion_timestamp.is_some() {
             let unbound = source.snapshot_handle.is_some() && content.spec.volume_snapshot_ref.uid.as_ref().is_none_or(String::is_empty);
             if !content.metadata.finalizers.iter().flatten().any(|finalizer| finalizer == CONTENT_FINALIZER) || !(unbound || annotated(BEING_DELETED)) {
@@ -108,7 +110,7 @@ impl Controller for Snapshotter {
         }
         if let Some(handle) = &source.snapshot_handle {
             if !tenancy::may_use(&key.cluster, handle) {
-                plan.push(Action::Refuse(format!("snapshot handle {handle:?} is none that the host cluster has made for this virtual cluster")));
+                plan.actions.extend(refuse(format!("snapshot handle {handle:?} is none that the host cluster has made for this virtual cluster")));
             } else if facts.can(Rpc::ListSnapshots) {
                 plan.push(Action::Find(handle.clone()));
             }
@@ -116,11 +118,11 @@ impl Controller for Snapshotter {
         }
         if class.is_none() && content.spec.volume_snapshot_class_name.is_some() {
             let name = content.spec.volume_snapshot_class_name.as_deref().unwrap_or_default();
-            plan.push(Action::Refuse(format!("volumesnapshotclass.snapshot.storage.k8s.io {name:?} not found")));
+            plan.actions.extend(refuse(format!("volumesnapshotclass.snapshot.storage.k8s.io {name:?} not found")));
             return plan;
         }
         match create(world) {
-            Err(why) => plan.push(Action::Refuse(why)),
+            Err(why) => plan.actions.extend(refuse(why)),
             Ok(create) => {
                 if !annotated(BEING_CREATED) {
                     plan.push(Action::Begin);
@@ -184,10 +186,7 @@ impl Controller for Snapshotter {
                     refused(&status)
                 })
             }
-            Action::Forget => {
-                let patch = json!({"status": {"snapshotHandle": null, "readyToUse": false, "creationTime": null, "restoreSize": null}});
-                self.contents.patch(key, "/status", &patch, &uid).await.map(drop)
-            }
+            Action::Forget => self.contents.patch(key, "/status", &json!({ "status": forgotten() }), &uid).await.map(drop),
             Action::LetGo => {
                 let mut finalizers = content.metadata.finalizers.clone().unwrap_or_default();
                 finalizers.retain(|finalizer| finalizer != CONTENT_FINALIZER);
@@ -203,31 +202,52 @@ impl Controller for Snapshotter {
 
 impl Snapshotter {
     async fn tell(&self, key: &ObjectKey, content: &VolumeSnapshotContent, snapshot: &Snapshot) -> Result<(), Error> {
-        let time = snapshot.creation_time.map(|time| time.seconds.saturating_mul(1_000_000_000).saturating_add(i64::from(time.nanos)));
-        let status = ContentStatus {
-            snapshot_handle: Some(snapshot.snapshot_id.clone()),
-            creation_time: time,
-            restore_size: Some(snapshot.size_bytes).filter(|bytes| *bytes > 0),
-            ready_to_use: Some(snapshot.ready_to_use),
-            error: None,
-        };
-        let mut patch = json!({ "status": status });
-        patch["status"]["error"] = Value::Null;
-        self.contents.patch(key, "/status", &patch, &Preconditions::uid_of(&content.metadata)).await.map(drop)
+        self.contents.patch(key, "/status", &json!({ "status": made(snapshot) }), &Preconditions::uid_of(&content.metadata)).await.map(drop)
     }
 
     /// Tells what is wrong, once.
     async fn refuse(&self, key: &ObjectKey, content: &VolumeSnapshotContent, why: &str) -> Result<(), Error> {
-        let message = format!("Failed to create snapshot: {why}");
-        let told = content.status.as_ref().and_then(|status| status.error.as_ref()).and_then(|error| error.message.as_ref());
-        if told == Some(&message) {
+        if is_told(content, why) {
             return Ok(());
         }
-        self.events.warning(&key.cluster, content, "SnapshotCreationFailed", &*message);
-        let error = SnapshotError { message: Some(message), time: Some(whole_seconds(self.kit.now())) };
-        let patch = json!({"status": {"readyToUse": false, "error": error}});
+        self.events.warning(&key.cluster, content, "SnapshotCreationFailed", failure(why));
+        let patch = json!({ "status": failed(why, whole_seconds(self.kit.now())) });
         self.contents.patch(key, "/status", &patch, &Preconditions::uid_of(&content.metadata)).await.map(drop)
     }
+}
+
+fn failure(why: &str) -> String {
+    format!("Failed to create snapshot: {why}")
+}
+
+fn is_told(content: &VolumeSnapshotContent, why: &str) -> bool {
+    let told = content.status.as_ref().and_then(|status| status.error.as_ref()).and_then(|error| error.message.as_ref());
+    told.is_some_and(|told| *told == failure(why))
+}
+
+/// The status of a content whose snapshot the driver has answered with.
+pub fn made(snapshot: &Snapshot) -> Value {
+    let time = snapshot.creation_time.map(|time| time.seconds.saturating_mul(1_000_000_000).saturating_add(i64::from(time.nanos)));
+    let status = ContentStatus {
+        snapshot_handle: Some(snapshot.snapshot_id.clone()),
+        creation_time: time,
+        restore_size: Some(snapshot.size_bytes).filter(|bytes| *bytes > 0),
+        ready_to_use: Some(snapshot.ready_to_use),
+        error: None,
+    };
+    let mut status = json!(status);
+    status["error"] = Value::Null;
+    status
+}
+
+/// The status of a content whose snapshot could not be had.
+pub fn failed(why: &str, now: Time) -> Value {
+    json!({"readyToUse": false, "error": SnapshotError { message: Some(failure(why)), time: Some(now) }})
+}
+
+/// The status of a content whose snapshot the driver has deleted.
+pub fn forgotten() -> Value {
+    json!({"snapshotHandle": null, "readyToUse": false, "creationTime": null, "restoreSize": null})
 }
 
 /// What the driver is asked for, or why it can't be asked.

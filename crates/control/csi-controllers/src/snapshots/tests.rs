@@ -1,27 +1,15 @@
 //! What is decided about snapshots, over worlds of values.
+mod settling;
+
 use super::{BEING_CREATED, BEING_DELETED, CONTENT_FINALIZER, content, snapshot, snapshotter};
 use crate::driver::{Facts, Rpc};
 use crate::source::{self, Source};
+use crate::tests::{typed, with};
 use api_meta::ClusterName;
 use controller_kit::volume_snapshot::{VolumeSnapshot, VolumeSnapshotClass, VolumeSnapshotContent};
 use controller_kit::{Controller, ObjectKey};
 use serde_json::{Value, json};
 use std::sync::Arc;
-
-fn typed<K: serde::de::DeserializeOwned>(value: Value) -> Arc<K> {
-    Arc::new(serde_json::from_value(value).unwrap())
-}
-
-fn with(mut value: Value, change: Value) -> Value {
-    fn merge(into: &mut Value, from: Value) {
-        match (into, from) {
-            (Value::Object(into), Value::Object(from)) => from.into_iter().for_each(|(k, v)| merge(into.entry(k).or_insert(Value::Null), v)),
-            (into, from) => *into = from,
-        }
-    }
-    merge(&mut value, change);
-    value
-}
 
 fn of_claim(change: Value) -> Value {
     with(
@@ -197,7 +185,7 @@ fn the_driver_is_asked_for_its_own_nodes_and_clusters_alone() {
     let handle = json!({"status": {"snapshotHandle": "x", "readyToUse": true}});
     assert_eq!(decides("root", going(handle.clone())), [Delete("x".into()), Forget, LetGo]);
     assert_eq!(decides("root", going(with(handle.clone(), json!({"spec": {"deletionPolicy": "Retain"}})))), [LetGo]);
-    assert_eq!(decides("root", going(with(handle.clone(), json!({"metadata": {"annotations": null}})))), [], "its snapshot stays");
+    assert_eq!(decides("root", with(going(handle.clone()), json!({"metadata": {"annotations": null}}))), [], "its snapshot stays");
     assert_eq!(decides("root", going(begun)), [create("snapshot-u", "h")], "it may have been made");
     assert_eq!(decides("root", going(json!({}))), [LetGo]);
     assert_eq!(decides("a.team", going(handle)), [LetGo], "it is another cluster's snapshot");

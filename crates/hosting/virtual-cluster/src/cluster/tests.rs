@@ -1,9 +1,10 @@
 //! What the Cluster controller decides, without a server.
 use super::provision::Served;
-use super::reconcile::{Action, World, provisioned, reconcile};
+use super::reconcile::{Action, World, not_ready, provisioned, reconcile};
 use crate::effective::Bound;
 use crate::kinds::{Cluster, KubeconfigSecret, RENEW_AFTER};
-use crate::names::CLUSTER_FINALIZER;
+use crate::names::{CLUSTER_FINALIZER, PAUSED};
+use crate::status::PROVISIONING_FAILED;
 use controller_kit::converges;
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -122,4 +123,30 @@ fn a_deleted_cluster_is_removed_before_it_is_let_go() {
     assert!(matches!(&actions[..], [Action::Status { .. }, Action::Remove, Action::Finalizers { finalizers, .. }] if finalizers == &["other"]), "{actions:?}");
     let world = settle(world);
     assert_eq!(world.cluster.status.phase, "Terminating");
+}
+
+#[test]
+fn a_cluster_that_was_paused_or_changed_is_served_as_it_says_now() {
+    let mut world = settle(world(json!({}), json!({})));
+    let mut cluster = Cluster::clone(&world.cluster);
+    cluster.metadata.generation = Some(2);
+    cluster.metadata.annotations = Some([(PAUSED.to_owned(), "true".to_owned())].into());
+    world.cluster = Arc::new(cluster);
+    let mut paused = settle(world);
+    assert_eq!((ready(&paused).0.as_str(), paused.cluster.status.conditions[0].observed_generation), ("Paused", Some(2)));
+    Arc::make_mut(&mut paused.cluster).metadata.annotations = None;
+    assert_eq!(ready(&settle(paused)).0, "Ready");
+}
+
+#[test]
+fn a_cluster_that_could_not_be_served_at_first_is_served_then() {
+    let mut failures = 1;
+    let world = converges(world(json!({}), json!({})), 3, reconcile, |world, action| match action {
+        Action::Provision { .. } if failures > 0 => {
+            failures -= 1;
+            set_status(world, &not_ready(&world.cluster, "Failed", PROVISIONING_FAILED, "the store is busy", world.now));
+        }
+        action => apply(world, action),
+    });
+    assert_eq!((ready(&world).0.as_str(), world.cluster.metadata.finalizers.as_ref().unwrap().len()), ("Ready", 1));
 }

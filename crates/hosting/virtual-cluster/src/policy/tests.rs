@@ -2,9 +2,12 @@
 use super::binding::{self, Action, LEVEL_BY_POLICY, World, Write, reconcile};
 use super::life;
 use super::objects::Sort;
+use crate::cluster::policy_of;
+use crate::kinds::Policy;
 use crate::names::POLICY_FINALIZER;
 use controller_kit::converges;
 use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Namespace;
 use serde_json::{Value, json};
 use std::sync::Arc;
 
@@ -28,6 +31,7 @@ fn full() -> Value {
     })
 }
 
+/// As the server merges a patch.
 fn patch(into: &mut Value, patch: &Value) {
     for (key, value) in patch.as_object().into_iter().flatten() {
         match value {
@@ -43,12 +47,14 @@ fn apply(world: &mut World, action: Action) {
         Action::Write(sort, Write::Create(object)) => world.found.push((sort, object)),
         Action::Write(sort, Write::Replace(object)) => world.found.iter_mut().filter(|(other, _)| *other == sort).for_each(|found| found.1 = object.clone()),
         Action::Write(_, Write::Delete(object)) => world.found.retain(|(_, found)| *found != object),
-        Action::Namespace(metadata) => {
-            let mut namespace = serde_json::to_value(&*world.namespace).unwrap();
-            patch(&mut namespace["metadata"], &metadata);
-            world.namespace = Arc::new(serde_json::from_value(namespace).unwrap());
-        }
+        Action::Namespace(metadata) => patch_metadata(&mut world.namespace, &metadata),
     }
+}
+
+fn patch_metadata(namespace: &mut Arc<Namespace>, metadata: &Value) {
+    let mut patched = serde_json::to_value(&**namespace).unwrap();
+    patch(&mut patched["metadata"], metadata);
+    *namespace = Arc::new(serde_json::from_value(patched).unwrap());
 }
 
 fn settle(world: World) -> World {
@@ -103,4 +109,65 @@ fn a_policy_that_goes_lets_its_namespaces_go_first() {
     assert_eq!((namespace.as_str(), &metadata["labels"]["policy.k3k.io/policy-name"], left.len()), ("team", &Value::Null, 0));
     assert_eq!(metadata["labels"]["pod-security.kubernetes.io/enforce"], Value::Null);
     assert!(binding::labels(&world.bound[0], None).is_some());
+}
+
+fn living(metadata: Value, bound: &[&str]) -> life::World {
+    let mut policy = json!({"metadata": {"name": GOLD, "uid": "u", "generation": 1}});
+    patch(&mut policy["metadata"], &metadata);
+    let namespace = |name: &&str| {
+        let metadata = json!({"name": name, "labels": {"policy.k3k.io/policy-name": GOLD, "theirs": "kept"}});
+        Arc::new(serde_json::from_value(json!({ "metadata": metadata })).unwrap())
+    };
+    let policy = Arc::new(serde_json::from_value(policy).unwrap());
+    life::World { policy, bound: bound.iter().map(namespace).collect(), now: Timestamp::UNIX_EPOCH }
+}
+
+/// What is left of a policy, and the namespaces that were let go.
+fn live(world: life::World) -> (life::World, Vec<Arc<Namespace>>) {
+    let mut let_go = Vec::new();
+    let end = converges(world, 1, life::reconcile, |world, action| {
+        let change = match action {
+            life::Action::Finalizers(finalizers) => json!({"metadata": {"finalizers": finalizers}}),
+            life::Action::Status(status) => json!({ "status": status }),
+            life::Action::Unbind { namespace, metadata } => {
+                let index = world.bound.iter().position(|bound| bound.metadata.name.as_deref() == Some(&namespace)).unwrap();
+                patch_metadata(&mut world.bound[index], &metadata);
+                // The index no longer finds it.
+                assert_eq!(policy_of(&world.bound[index]), None);
+                return let_go.push(world.bound.remove(index));
+            }
+        };
+        let mut policy = serde_json::to_value(&*world.policy).unwrap();
+        patch(&mut policy, &change);
+        world.policy = Arc::new(serde_json::from_value::<Policy>(policy).unwrap());
+    });
+    (end, let_go)
+}
+
+#[test]
+fn a_policy_lives_until_all_its_namespaces_are_let_go() {
+    let said = |world: &life::World| {
+        let condition = &world.policy.status.conditions[0];
+        (condition.status.clone(), condition.reason.clone(), condition.observed_generation, world.policy.status.observed_generation)
+    };
+    let held = |world: &life::World| world.policy.metadata.finalizers.clone().unwrap_or_default();
+    let (new, let_go) = live(living(json!({"finalizers": ["other"]}), &["a"]));
+    assert_eq!((said(&new), held(&new), let_go.len()), (("True".into(), "Applied".into(), Some(1), 1), vec!["other".into(), POLICY_FINALIZER.to_owned()], 0));
+
+    let mut changed = new;
+    Arc::make_mut(&mut changed.policy).metadata.generation = Some(2);
+    assert!(matches!(life::reconcile(&changed).actions[..], [life::Action::Status(_)]), "it is held already");
+    let (changed, _) = live(changed);
+    assert_eq!(said(&changed), ("True".into(), "Applied".into(), Some(2), 2));
+
+    let mut going = living(json!({"deletionTimestamp": "1970-01-01T00:00:00Z", "finalizers": ["other", POLICY_FINALIZER]}), &["a", "b"]);
+    // One of them has its Pod Security level of the policy, which goes, too.
+    going.bound[1] = settle(World { namespace: going.bound[1].clone(), ..world(Some(full())) }).namespace;
+    let (gone, let_go) = live(going);
+    assert_eq!((said(&gone).1, held(&gone), gone.bound.len()), ("Terminating".into(), vec!["other".to_owned()], 0));
+    for namespace in let_go {
+        assert_eq!(serde_json::to_value(&namespace.metadata.labels).unwrap(), json!({"theirs": "kept"}));
+    }
+    // Never held, as it was deleted before anyone saw it.
+    assert_eq!(life::reconcile(&living(json!({"deletionTimestamp": "1970-01-01T00:00:00Z"}), &["a"])).actions, []);
 }

@@ -61,11 +61,7 @@ impl Controller for Snapshots {
             Action::Take { snapshot, id } => {
                 let cluster = ClusterName::hosted(&key.namespace, &snapshot.spec.cluster_name).map_err(Error::Invalid)?;
                 let facts = self.hosting.snapshot(&cluster, &id).await.map_err(hosting)?;
-                let taken_at = clock::rfc3339_seconds(self.kit.now());
-                let status = json!({
-                    "phase": "Ready", "message": null, "revision": facts.revision, "objects": facts.objects, "size": facts.size,
-                    "takenAt": taken_at, "hostVersion": self.version,
-                });
+                let status = reconcile::taken(&facts, &self.version, self.kit.now());
                 self.tell(key, &snapshot, &status).await?;
                 self.recorder.normal(&key.cluster, &*snapshot, "Taken", format!("The snapshot holds {} objects", facts.objects));
             }
@@ -76,13 +72,10 @@ impl Controller for Snapshots {
 
     async fn failed(&self, key: &ObjectKey, world: &World, error: &Error) {
         let snapshot = &world.snapshot;
-        let phase = if matches!(error, Error::Invalid(_)) { "Failed" } else { "Pending" };
         let message = error.to_string();
-        if error.is_conflict() || snapshot.metadata.deletion_timestamp.is_some() || (snapshot.status.phase == phase && snapshot.status.message == message) {
-            return;
-        }
+        let Some(status) = reconcile::not_taken(snapshot, matches!(error, Error::Invalid(_)), &message).filter(|_| !error.is_conflict()) else { return };
         self.recorder.warning(&key.cluster, &**snapshot, "NotTaken", &message);
-        if let Err(error) = self.tell(key, snapshot, &json!({"phase": phase, "message": message})).await {
+        if let Err(error) = self.tell(key, snapshot, &status).await {
             tracing::debug!(%key, %error, "a snapshot's failure could not be told in its status");
         }
     }

@@ -1,7 +1,9 @@
 //! What to do for a ClusterSnapshot: taken once, whole; forgotten before its object goes.
 use crate::kinds::{Cluster, Snapshot};
 use crate::names::SNAPSHOT_FINALIZER;
+use api_meta::SnapshotFacts;
 use controller_kit::{Plan, Preconditions};
+use jiff::Timestamp;
 use serde_json::{Value, json};
 use std::sync::Arc;
 
@@ -54,9 +56,25 @@ pub fn reconcile(world: &World) -> Plan<Action> {
     plan
 }
 
+/// The status of one that was taken.
+pub fn taken(facts: &SnapshotFacts, version: &str, now: Timestamp) -> Value {
+    json!({
+        "phase": "Ready", "message": null, "revision": facts.revision, "objects": facts.objects, "size": facts.size,
+        "takenAt": clock::rfc3339_seconds(now), "hostVersion": version,
+    })
+}
+
+/// The status of one that could not be taken, now or ever; `None` when that was said, or is nothing to anyone any more.
+pub fn not_taken(snapshot: &Snapshot, ever: bool, why: &str) -> Option<Value> {
+    let phase = if ever { "Failed" } else { "Pending" };
+    let said = snapshot.status.phase == phase && snapshot.status.message == why;
+    (!said && snapshot.metadata.deletion_timestamp.is_none()).then(|| json!({"phase": phase, "message": why}))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use controller_kit::converges;
 
     fn world(metadata: Value, status: Value, cluster: Option<Value>) -> World {
         let mut snapshot =
@@ -100,5 +118,66 @@ mod tests {
     fn it_is_forgotten_before_it_goes_whatever_became_of_its_cluster() {
         let gone = json!({"deletionTimestamp": "1970-01-01T00:00:00Z", "finalizers": [SNAPSHOT_FINALIZER]});
         check(&world(gone, json!({"phase": "Ready"}), None), &["forget u", "hold by []"]);
+    }
+
+    fn patch(world: &mut World, part: &str, change: &Value) {
+        let mut snapshot = serde_json::to_value(&*world.snapshot).unwrap();
+        snapshot[part].as_object_mut().unwrap().extend(change.as_object().unwrap().clone());
+        snapshot[part].as_object_mut().unwrap().retain(|_, value| !value.is_null());
+        world.snapshot = Arc::new(serde_json::from_value(snapshot).unwrap());
+    }
+
+    /// Does what is decided, by a server that answers as `answers` say, and then takes it; gives how often it was asked.
+    fn settle(world: World, answers: &[(bool, &str)]) -> (World, usize) {
+        let (mut asked, mut left) = (0, answers.iter());
+        let end = converges(world, 1 + answers.len(), reconcile, |world, action| match action {
+            Action::Finalizers { finalizers, .. } => patch(world, "metadata", &json!({"finalizers": finalizers})),
+            Action::Status { status, .. } => patch(world, "status", &status),
+            Action::Take { .. } => {
+                asked += 1;
+                let status = match left.next() {
+                    Some((ever, why)) => not_taken(&world.snapshot, *ever, why),
+                    None => Some(taken(&SnapshotFacts { revision: 7, objects: 3, size: 100 }, "v1", Timestamp::UNIX_EPOCH)),
+                };
+                if let Some(status) = status {
+                    patch(world, "status", &status);
+                }
+            }
+            Action::Forget { id } => assert_eq!(id, "u"),
+        });
+        (end, asked)
+    }
+
+    #[test]
+    fn a_snapshot_is_taken_once_whatever_came_before() {
+        let served = Some(json!({"hostVersion": "v1"}));
+        let (new, unserved) = (|| world(json!({}), json!({}), served.clone()), || world(json!({}), json!({}), None));
+        for (world, answers, expected) in [
+            (new(), &[][..], ("Ready", "", 1)),
+            (new(), &[(false, "the disk is full"), (false, "the disk is full")], ("Ready", "", 3)),
+            (new(), &[(false, "the disk is full"), (true, "it is none that can be taken")], ("Failed", "it is none that can be taken", 2)),
+            (unserved(), &[], ("Pending", "cluster \"mine\" is not ready", 0)),
+        ] {
+            let (end, asked) = settle(world, answers);
+            assert_eq!((&*end.snapshot.status.phase, &*end.snapshot.status.message, asked), expected);
+        }
+        // Its cluster came, and it goes in the end.
+        let (mut waiting, _) = settle(unserved(), &[]);
+        waiting.cluster = new().cluster;
+        let (mut kept, asked) = settle(waiting, &[]);
+        assert_eq!((&*kept.snapshot.status.phase, asked), ("Ready", 1));
+        patch(&mut kept, "metadata", &json!({"deletionTimestamp": "1970-01-01T00:00:00Z"}));
+        assert_eq!(not_taken(&kept.snapshot, true, "it is too late"), None);
+        let (gone, asked) = settle(kept, &[]);
+        assert_eq!((gone.snapshot.metadata.finalizers.clone(), asked), (Some(Vec::new()), 0));
+    }
+
+    #[test]
+    fn what_keeps_it_from_being_taken_is_said_once() {
+        let said = world(json!({}), json!({"phase": "Pending", "message": "no"}), None).snapshot;
+        for (ever, why, expected) in [(false, "no", None), (true, "no", Some("Failed")), (false, "not at all", Some("Pending"))] {
+            let told = not_taken(&said, ever, why);
+            assert_eq!(told.map(|status| status["phase"].as_str().unwrap().to_owned()).as_deref(), expected, "{ever} {why}");
+        }
     }
 }
