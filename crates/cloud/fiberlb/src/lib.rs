@@ -26,6 +26,7 @@ pub mod kubernetes;
 mod listening;
 mod metrics;
 mod model;
+mod neighbours;
 mod node;
 mod node_network;
 mod plan;

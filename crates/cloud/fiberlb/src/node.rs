@@ -1,6 +1,7 @@
 //! FiberLB's part on a node: follows what was given and who serves, and keeps engine and network as the plan says.
 use crate::engine::Engine;
 use crate::ingress_plan::is_ours;
+use crate::neighbours::{self, Neighbours};
 use crate::node_network::NodeNetwork;
 use crate::plan::{NodePlan, View, is_candidate, plan};
 use crate::{Error, NodeSettings, tls};
@@ -13,7 +14,9 @@ use k8s_openapi::api::networking::v1::{Ingress, IngressClass};
 use parking_lot::{Mutex, RwLock};
 use rustls::sign::CertifiedKey;
 use std::collections::{BTreeSet, HashMap};
+use std::net::Ipv4Addr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::sync::Notify;
 
@@ -39,6 +42,10 @@ struct Caches {
     clusters: Option<Arc<HostedClusters>>,
     balancers: Arc<BalancerAddresses>,
     parsed: Mutex<Parsed>,
+    /// Nodes that count as ready, whose machines can't be reached.
+    gone: Mutex<BTreeSet<String>>,
+    /// Others are since the last announcements: who was apart may have announced what is ours.
+    parted: AtomicBool,
 }
 
 struct FollowedSecret {
@@ -87,6 +94,9 @@ async fn follow(settings: &NodeSettings, source: &Arc<dyn Source>, engine: &mut 
                 continue;
             }
             if apply(&mut network, engine, &plan).await {
+                if caches.parted.swap(false, Ordering::Relaxed) {
+                    network.announce_all();
+                }
                 retry = FIRST_RETRY;
                 wake.notified().await;
             } else {
@@ -102,6 +112,7 @@ async fn follow(settings: &NodeSettings, source: &Arc<dyn Source>, engine: &mut 
     tokio::select! {
         () = work => {}
         () = followers => {}
+        () = caches.look_at_neighbours(settings, &wake) => {}
     }
 }
 
@@ -130,6 +141,8 @@ impl Caches {
             clusters: settings.virtual_cluster_cidr.map(|range| HostedClusters::start(source, range)),
             balancers: BalancerAddresses::start(source),
             parsed: Mutex::default(),
+            gone: Mutex::default(),
+            parted: AtomicBool::new(false),
         }
     }
 
@@ -231,14 +244,42 @@ impl Caches {
         }
     }
 
+    /// Looks at the other nodes that may answer for addresses, and wakes when one is gone or back; never ends.
+    async fn look_at_neighbours(&self, settings: &NodeSettings, wake: &Notify) {
+        if settings.pool.is_empty() {
+            return std::future::pending().await;
+        }
+        let mut neighbours = Neighbours::default();
+        loop {
+            tokio::time::sleep(neighbours::EVERY).await;
+            let others = self.nodes.all().into_iter().filter(|(key, node)| *key.name != *settings.node_name && is_candidate(node));
+            let looks = others.filter_map(|(key, node)| Some((key.name.to_string(), address_of(&node)?)));
+            let looks = looks.map(async |(name, address)| (name, neighbours::answers(address).await));
+            if neighbours.note(&futures::future::join_all(looks).await.into_iter().collect()) {
+                let gone = neighbours.gone();
+                tracing::info!(?gone, "machines of the pool's addresses that can't be reached");
+                *self.gone.lock() = gone;
+                self.parted.store(true, Ordering::Relaxed);
+                wake.notify_one();
+            }
+        }
+    }
+
     fn plan(&self, settings: &NodeSettings) -> NodePlan {
-        let nodes = self.nodes.all().into_iter().filter(|(_, node)| is_candidate(node)).map(|(key, _)| key.name.to_string()).collect();
+        let mut nodes: BTreeSet<String> = self.nodes.all().into_iter().filter(|(_, node)| is_candidate(node)).map(|(key, _)| key.name.to_string()).collect();
+        nodes.retain(|name| !self.gone.lock().contains(name));
         let ingresses: Vec<_> =
             self.ingresses.all().into_iter().filter(|(key, ingress)| is_ours(ingress, |class| controller_of(&self.classes, key, class))).collect();
         let plan = plan(settings, &self.balancers.ledger(), &nodes, &ingresses, self);
         self.parsed.lock().retain(|key, _| plan.secrets.contains(key));
         plan
     }
+}
+
+/// The IPv4 address of a node on its network.
+fn address_of(node: &Node) -> Option<Ipv4Addr> {
+    let addresses = node.status.iter().flat_map(|status| status.addresses.iter().flatten());
+    addresses.filter(|address| address.type_ == "InternalIP").find_map(|address| address.address.parse().ok())
 }
 
 /// The controller of a class as the ingress's cluster has it.

@@ -86,6 +86,11 @@ impl NodeNetwork {
         run("ip", &["-batch", "-"], &script).await
     }
 
+    /// Announces all addresses there are once more.
+    pub fn announce_all(&self) {
+        self.announce(held(&self.settings.device).into_iter().collect());
+    }
+
     fn announce(&self, addresses: Vec<Ipv4Addr>) {
         let Some((index, hardware)) = uplink(self.settings.node_address) else {
             tracing::debug!(?addresses, "the node's address is on no link, so nobody is told of new ones");
