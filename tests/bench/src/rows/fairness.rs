@@ -4,6 +4,7 @@ use crate::aside::{Stop, aside};
 use crate::figure::{Budget, Figure};
 use crate::http1::{Http1, request};
 use crate::rows::clusters::{self, Tenant};
+use crate::rows::until;
 use anyhow::{Result, bail, ensure};
 use futures::future::try_join_all;
 use serde_json::json;
@@ -15,12 +16,15 @@ const OBJECTS: usize = 500;
 const OBJECT_BYTES: usize = 2_000;
 const MAPS: &str = "/api/v1/namespaces/default/configmaps";
 const BUDGET: f64 = 2.0;
+const PATIENCE: Duration = Duration::from_secs(30);
 
 pub fn measure() -> Result<Vec<Figure>> {
     let directory = directory()?;
     super::runtime()?.block_on(async {
         let api = Api::start(&directory.path().join("data")).await?;
         api.namespace(clusters::NAMESPACE).await?;
+        let kind = format!("/apis/k3k.io/v1beta1/namespaces/{}/clusters", clusters::NAMESPACE);
+        until("clusters are served", PATIENCE, || async { Ok(api.get(&kind).await?.is_some()) }).await?;
         let (noisy, quiet) = (clusters::create(&api, 0).await?, clusters::create(&api, 1).await?);
         fill(&api, &noisy).await?;
         let alone = quiet.reads(&api).await?;
